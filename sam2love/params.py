@@ -1,0 +1,185 @@
+"""The typed schema of params.yaml: every knob of a run, validated once, at the door."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Modality = Literal["audio", "text", "vision"]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: unknown keys and wrong types are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Data(Section):
+    root: str
+    """Folder with metadata.csv, media/ and gt_mask/."""
+    null_rows: bool
+    """Train on the null rows too, with empty masks (they are in the benchmark's train split)."""
+
+
+class Runtime(Section):
+    device: Literal["cpu", "cuda"]
+    threads: Count
+    """CPU threads of torch. Part of the result: other counts give other bits."""
+
+
+class Encoder(Section):
+    weights: str
+    """A local file or folder, or a hub id."""
+    digest: Digest
+    """SHA-256 of the weights, verified before use."""
+
+
+class Audio(Encoder):
+    post_relu: bool
+    """Take VGGish's vector after its last ReLU (the benchmark's features are from before it)."""
+
+
+class Vision(Encoder):
+    batch_size: Count
+    """Frames encoded at once."""
+
+
+class Text(Encoder):
+    max_tokens: Count
+    """Longer expressions are cut, special tokens included."""
+
+
+class Sam2(Encoder):
+    config: str
+    """The model's YAML: a path, or a name among the sam2 package's own."""
+    cache_test_frames: Literal["first", "all"]
+    """Frames of the val and test clips kept in the store; propagation encodes the rest."""
+    train_prompt_encoder: bool
+    train_mask_decoder: bool
+    train_high_res_convs: bool
+    """Train conv_s0 and conv_s1 too; the store then holds what goes into them, five times the size."""
+
+
+class Fusion(Section):
+    dim: Count
+    layers: Count
+    heads: Count
+    mlp_ratio: Annotated[float, Field(gt=0)]
+    seg_tokens: Count
+    """Number of [seg] tokens; the first one prompts SAM 2 (Table 4)."""
+    strategy: Literal["token", "mean"]
+    """What prompts SAM 2: the propagated [seg] token, or the mean of all outputs (Table 5)."""
+    modalities: tuple[Modality, ...]
+    propagation: bool
+    """Carry the [seg] token from frame to frame; without it the prompt is the mean over frames."""
+    history: Literal["previous", "inclusive", "none"]
+    """Frames whose [cls] stand in [his] (Eq. 4): those before this one, this one too, or none."""
+    order: Literal["forward", "backward"]
+    """Order in which [seg] visits the frames; backward (ours) ends on the frame that is prompted."""
+    positions: Literal["none", "learned"]
+    """Learned embeddings (ours) for seconds of sound, tokens of text and frames."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, values: dict) -> dict:
+        if isinstance(values, dict) and isinstance(values.get("modalities"), list):
+            values = values | {"modalities": tuple(values["modalities"])}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Fusion":
+        if self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} must be a multiple of heads {self.heads}")
+        if not self.modalities or len(set(self.modalities)) != len(self.modalities):
+            raise ValueError("modalities must name at least one of audio, text, vision, each once")
+        return self
+
+
+class Loss(Section):
+    bce: Weight
+    dice: Weight
+    grounding: Weight
+    """Ours: cross-entropy of the prompt against SAM 2's own positional encoding; 0 is the paper."""
+    object_score: Weight
+    """Ours: supervises SAM 2's object score, so that null can be told; 0 is the paper."""
+
+
+class Train(Section):
+    seed: Annotated[int, Field(ge=0)]
+    first_frame_steps: Annotated[int, Field(ge=0)]
+    """Ours: steps at the start in which the fusion sees frame 0 alone; 0 is the paper."""
+    steps: Annotated[int, Field(ge=0)]
+    """Steps in which the fusion sees every frame, as in the paper."""
+    batch_size: Count
+    accumulation: Count
+    learning_rate: Annotated[float, Field(gt=0)]
+    betas: tuple[Share, Share]
+    weight_decay: Weight
+    clip_norm: Annotated[float, Field(gt=0)]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    loss: Loss
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, values: dict) -> dict:
+        if isinstance(values, dict) and isinstance(values.get("betas"), list):
+            values = values | {"betas": tuple(values["betas"])}
+        return values
+
+
+class Propagate(Section):
+    rows_per_batch: Count
+    """Expressions propagated at once, those of one clip always together."""
+    gate: bool
+    """Show nothing for a row whose object score is below a threshold chosen on val."""
+    gate_loss: Share
+    """Share of val's positive rows that the gate may lose."""
+
+
+class Score(Section):
+    bootstrap: Count
+    """Resamples of clips behind each 95 % interval."""
+    seed: Annotated[int, Field(ge=0)]
+
+
+class Params(Section):
+    """params.yaml as a whole, a section per concern."""
+
+    data: Data
+    runtime: Runtime
+    audio: Audio
+    vision: Vision
+    text: Text
+    sam2: Sam2
+    fusion: Fusion
+    train: Train
+    propagate: Propagate
+    score: Score
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and validate a parameter file.
+
+    Raises:
+        ValueError: the file is missing or no mapping, or a key is unknown, missing, of the wrong
+            type or out of range; the message names each key and what is allowed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; run from the repository's root")
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected sections such as 'data:' and 'fusion:'")
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        faults = [
+            f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}, got {fault['input']!r}"
+            for fault in error.errors(include_url=False)
+        ]
+        raise ValueError("\n".join(faults)) from None
