@@ -62,7 +62,7 @@ class Sam2(Encoder):
     train_prompt_encoder: bool
     train_mask_decoder: bool
     train_high_res_convs: bool
-    """Train conv_s0 and conv_s1 too; the store then holds what goes into them, five times the size."""
+    """Train conv_s0 and conv_s1 too; the store then holds what enters them, five times the size."""
 
 
 class Fusion(Section):
@@ -80,7 +80,7 @@ class Fusion(Section):
     history: Literal["previous", "inclusive", "none"]
     """Frames whose [cls] stand in [his] (Eq. 4): those before this one, this one too, or none."""
     order: Literal["forward", "backward"]
-    """Order in which [seg] visits the frames; backward (ours) ends on the frame that is prompted."""
+    """Order in which [seg] visits frames; backward (ours) ends on the frame that is prompted."""
     positions: Literal["none", "learned"]
     """Learned embeddings (ours) for seconds of sound, tokens of text and frames."""
 

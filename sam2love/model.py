@@ -1,0 +1,155 @@
+"""SAM2-LOVE: the fused [seg] token prompts SAM 2 on the first frame (section 3.3).
+
+Shapes: B expressions, N frames, C the width of SAM 2's prompts, h x w cells of its embedding.
+"""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor, nn
+
+from sam2love.fusion import FusionTransformer, Projection
+from sam2love.params import Params
+from sam2love.sam.build import build_sam2
+from sam2love.sam.decode import Decoded, cell_positions, decode
+
+
+@dataclass
+class Features:
+    """What the frozen encoders say of B expressions and their clips."""
+
+    audio: Tensor
+    """F_A, (B, N, d_A)."""
+    patches: Tensor
+    """F_V, (B, n, HW, d_V), the first n frames."""
+    cls: Tensor
+    """[cls], (B, n, d_V)."""
+    text: Tensor
+    """F_T, (B, P, d_T)."""
+    text_mask: Tensor
+    """(B, P) bool, False on padding."""
+
+    def first_frames(self, count: int) -> "Features":
+        """The same with only the first frames to be seen; the sound stays whole."""
+        return Features(
+            self.audio, self.patches[:, :count], self.cls[:, :count], self.text, self.text_mask
+        )
+
+    def to(self, device: str) -> "Features":
+        """The same on another device, in float32 (the stores hold halves)."""
+        moved = (getattr(self, field.name).to(device) for field in fields(self))
+        return Features(*(part if part.dtype == torch.bool else part.float() for part in moved))
+
+
+class SAM2Love(nn.Module):
+    """Fusion transformer, prompt MLP and SAM 2's heads; SAM 2's other parts stay frozen.
+
+    Args:
+        fusion: the fusion transformer.
+        sam2: a whole SAM 2; its prompt encoder and mask decoder are trained here.
+        train_prompt_encoder, train_mask_decoder, train_high_res_convs: see `params.Sam2`.
+    """
+
+    def __init__(
+        self,
+        fusion: FusionTransformer,
+        sam2: SAM2Base,
+        *,
+        train_prompt_encoder: bool = True,
+        train_mask_decoder: bool = True,
+        train_high_res_convs: bool = False,
+    ) -> None:
+        super().__init__()
+        self.fusion, self.sam2 = fusion, sam2
+        self.convolve = train_high_res_convs
+        dim = fusion.seg.shape[1]
+        self.prompt_projection = Projection(dim, dim, sam2.sam_prompt_embed_dim)
+        decoder = sam2.sam_mask_decoder
+        sam2.requires_grad_(False)
+        # Of the prompt encoder only this part is reached: there are no points and no masks.
+        sam2.sam_prompt_encoder.no_mask_embed.requires_grad_(train_prompt_encoder)
+        decoder.requires_grad_(train_mask_decoder)
+        for conv in (decoder.conv_s0, decoder.conv_s1):
+            conv.requires_grad_(train_high_res_convs)
+
+    @classmethod
+    def build(cls, params: Params, *, audio_dim: int, visual_dim: int, text_dim: int) -> "SAM2Love":
+        """Build from the parameters of a run, SAM 2 with its pre-trained weights."""
+        fusion = FusionTransformer(
+            audio_dim=audio_dim, visual_dim=visual_dim, text_dim=text_dim, **dict(params.fusion)
+        )
+        sam2 = build_sam2(params.sam2.config, params.sam2.weights, digest=params.sam2.digest)
+        model = cls(
+            fusion,
+            sam2,
+            train_prompt_encoder=params.sam2.train_prompt_encoder,
+            train_mask_decoder=params.sam2.train_mask_decoder,
+            train_high_res_convs=params.sam2.train_high_res_convs,
+        )
+        return model.to(params.runtime.device)
+
+    def prompt(self, features: Features) -> Tensor:
+        """The token (B, 1, C) that stands for what the sentence means: [seg] after all frames."""
+        seg_tokens = self.fusion(
+            features.audio, features.patches, features.cls, features.text, features.text_mask
+        )
+        return self.prompt_projection(seg_tokens[:, :1])
+
+    def high_res(self, level_0: Tensor, level_1: Tensor) -> tuple[Tensor, Tensor]:
+        """Cached finer levels as the decoder wants them (after its convolutions)."""
+        if not self.convolve:
+            return level_0, level_1
+        decoder = self.sam2.sam_mask_decoder
+        return decoder.conv_s0(level_0), decoder.conv_s1(level_1)
+
+    def segment(self, embeddings: tuple[Tensor, Tensor, Tensor], prompts: Tensor) -> Decoded:
+        """Segment the first frame from cached embeddings, as `encode_frames` returns them."""
+        embedding, level_0, level_1 = embeddings
+        return decode(self.sam2, (embedding, *self.high_res(level_0, level_1)), prompts)
+
+    def locate(self, prompts: Tensor) -> Tensor:
+        """How well each cell's position agrees with the prompt, (B, h * w) logits.
+
+        SAM 2 reads a prompt by its likeness to the positional encoding of the cells, so this asks
+        where the token points, without any weights of its own.
+        """
+        positions = cell_positions(self.sam2)
+        return prompts[:, 0] @ positions.T / positions.shape[1] ** 0.5
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The weights that training can change, and the fixed [aud] and [vis]."""
+        heads = ("sam2.sam_prompt_encoder.", "sam2.sam_mask_decoder.")
+        return {
+            name: tensor.contiguous().cpu()
+            for name, tensor in self.state_dict().items()
+            if not name.startswith("sam2.") or name.startswith(heads)
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the trained weights as safetensors."""
+        save_file(self.trained_state(), path)
+
+    def load(self, path: Path) -> None:
+        """Read weights that `save` wrote.
+
+        Raises:
+            ValueError: the file does not fit this model, so it comes from other parameters.
+        """
+        state = load_file(path)
+        expected = self.trained_state()
+        wrong = sorted(
+            name
+            for name in state.keys() | expected.keys()
+            if name not in state
+            or name not in expected
+            or state[name].shape != expected[name].shape
+        )
+        if wrong:
+            raise ValueError(
+                f"{path} does not fit the parameters ({len(wrong)} tensors differ, "
+                f"the first is {wrong[0]}); run the stage 'train' again"
+            )
+        self.load_state_dict(state, strict=False)

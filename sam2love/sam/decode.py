@@ -1,0 +1,64 @@
+"""SAM 2's heads on one frame: a prompt token in, a mask out.
+
+Shapes: B rows, C prompt and embedding channels, h x w cells of the embedding.
+"""
+
+from typing import NamedTuple
+
+import torch
+from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
+
+
+class Decoded(NamedTuple):
+    """What the mask decoder says of each row."""
+
+    logits: Tensor
+    """(B, 1, 4h, 4w) mask logits."""
+    object_score: Tensor
+    """(B, 1) logit of 'the object is in this frame'."""
+    token: Tensor
+    """(B, C) mask token, from which the object pointer is made."""
+
+
+def decode(sam2: SAM2Base, embeddings: tuple[Tensor, Tensor, Tensor], prompts: Tensor) -> Decoded:
+    """Decode one mask a row from a token that stands for the object.
+
+    The token joins empty sparse embeddings (no point, so no padding point either) and the
+    no-mask dense embedding; the frame is one without memory. The object score does not gate the
+    mask: a gate has no gradient.
+
+    Args:
+        embeddings: as `encode_frames` returns them, B rows each.
+        prompts: (B, 1, C).
+
+    Source: SAM2-LOVE section 3.3, after EVF-SAM.
+    """
+    embedding, high_res_0, high_res_1 = embeddings
+    rows = len(prompts)
+    sparse, dense = sam2.sam_prompt_encoder(points=None, boxes=None, masks=None)
+    logits, _, tokens, object_score = sam2.sam_mask_decoder(
+        image_embeddings=embedding + sam2.no_mem_embed.view(1, -1, 1, 1),
+        image_pe=sam2.sam_prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=torch.cat([sparse.expand(rows, -1, -1), prompts], dim=1),
+        dense_prompt_embeddings=dense.expand(rows, -1, -1, -1),
+        multimask_output=False,
+        repeat_image=False,
+        high_res_features=[high_res_0, high_res_1],
+    )
+    return Decoded(logits, object_score, tokens[:, 0])
+
+
+def click(sam2: SAM2Base, points: Tensor) -> Tensor:
+    """The prompt (B, 1, C) that one positive click a row makes.
+
+    Args:
+        points: (B, 2) as x, y in pixels of SAM 2's square input, 0 to image_size.
+    """
+    labels = torch.ones(len(points), 1, dtype=torch.int32, device=points.device)
+    return sam2.sam_prompt_encoder._embed_points(points[:, None], labels, pad=False)
+
+
+def cell_positions(sam2: SAM2Base) -> Tensor:
+    """SAM 2's own positional encoding of the embedding's cells, (h * w, C), row by row."""
+    return sam2.sam_prompt_encoder.get_dense_pe()[0].flatten(1).T
