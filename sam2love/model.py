@@ -3,45 +3,16 @@
 Shapes: B expressions, N frames, C the width of SAM 2's prompts, h x w cells of its embedding.
 """
 
-from dataclasses import dataclass, fields
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
-from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
+from sam2love.features import Features
 from sam2love.fusion import FusionTransformer, Projection
 from sam2love.params import Params
-from sam2love.sam.build import build_sam2
+from sam2love.sam.build import SAM2Base, build_sam2
 from sam2love.sam.decode import Decoded, cell_positions, decode
-
-
-@dataclass
-class Features:
-    """What the frozen encoders say of B expressions and their clips."""
-
-    audio: Tensor
-    """F_A, (B, N, d_A)."""
-    patches: Tensor
-    """F_V, (B, n, HW, d_V), the first n frames."""
-    cls: Tensor
-    """[cls], (B, n, d_V)."""
-    text: Tensor
-    """F_T, (B, P, d_T)."""
-    text_mask: Tensor
-    """(B, P) bool, False on padding."""
-
-    def first_frames(self, count: int) -> "Features":
-        """The same with only the first frames to be seen; the sound stays whole."""
-        return Features(
-            self.audio, self.patches[:, :count], self.cls[:, :count], self.text, self.text_mask
-        )
-
-    def to(self, device: str) -> "Features":
-        """The same on another device, in float32 (the stores hold halves)."""
-        moved = (getattr(self, field.name).to(device) for field in fields(self))
-        return Features(*(part if part.dtype == torch.bool else part.float() for part in moved))
 
 
 class SAM2Love(nn.Module):
@@ -64,7 +35,6 @@ class SAM2Love(nn.Module):
     ) -> None:
         super().__init__()
         self.fusion, self.sam2 = fusion, sam2
-        self.convolve = train_high_res_convs
         dim = fusion.seg.shape[1]
         self.prompt_projection = Projection(dim, dim, sam2.sam_prompt_embed_dim)
         decoder = sam2.sam_mask_decoder
@@ -98,17 +68,9 @@ class SAM2Love(nn.Module):
         )
         return self.prompt_projection(seg_tokens[:, :1])
 
-    def high_res(self, level_0: Tensor, level_1: Tensor) -> tuple[Tensor, Tensor]:
-        """Cached finer levels as the decoder wants them (after its convolutions)."""
-        if not self.convolve:
-            return level_0, level_1
-        decoder = self.sam2.sam_mask_decoder
-        return decoder.conv_s0(level_0), decoder.conv_s1(level_1)
-
     def segment(self, embeddings: tuple[Tensor, Tensor, Tensor], prompts: Tensor) -> Decoded:
         """Segment the first frame from cached embeddings, as `encode_frames` returns them."""
-        embedding, level_0, level_1 = embeddings
-        return decode(self.sam2, (embedding, *self.high_res(level_0, level_1)), prompts)
+        return decode(self.sam2, embeddings, prompts)
 
     def locate(self, prompts: Tensor) -> Tensor:
         """How well each cell's position agrees with the prompt, (B, h * w) logits.

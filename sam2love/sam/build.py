@@ -11,6 +11,8 @@ from sam2.modeling.sam2_base import SAM2Base
 
 from sam2love.weights import verify
 
+__all__ = ["SAM2Base", "build_sam2"]
+
 
 def build_sam2(
     config: str, weights: str | None = None, *, digest: str | None = None, device: str = "cpu"

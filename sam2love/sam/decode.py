@@ -34,7 +34,7 @@ def decode(sam2: SAM2Base, embeddings: tuple[Tensor, Tensor, Tensor], prompts: T
 
     Source: SAM2-LOVE section 3.3, after EVF-SAM.
     """
-    embedding, high_res_0, high_res_1 = embeddings
+    embedding, high_res_0, high_res_1 = convolved(sam2, embeddings)
     rows = len(prompts)
     sparse, dense = sam2.sam_prompt_encoder(points=None, boxes=None, masks=None)
     logits, _, tokens, object_score = sam2.sam_mask_decoder(
@@ -47,6 +47,17 @@ def decode(sam2: SAM2Base, embeddings: tuple[Tensor, Tensor, Tensor], prompts: T
         high_res_features=[high_res_0, high_res_1],
     )
     return Decoded(logits, object_score, tokens[:, 0])
+
+
+def convolved(
+    sam2: SAM2Base, embeddings: tuple[Tensor, Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Embeddings with the finer levels after conv_s0 and conv_s1, if they were kept before them."""
+    embedding, high_res_0, high_res_1 = embeddings
+    decoder = sam2.sam_mask_decoder
+    if high_res_0.shape[1] == embedding.shape[1]:
+        high_res_0, high_res_1 = decoder.conv_s0(high_res_0), decoder.conv_s1(high_res_1)
+    return embedding, high_res_0, high_res_1
 
 
 def click(sam2: SAM2Base, points: Tensor) -> Tensor:

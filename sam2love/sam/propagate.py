@@ -7,7 +7,7 @@ import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from sam2love.sam.decode import decode
+from sam2love.sam.decode import convolved, decode
 
 
 @torch.inference_mode()
@@ -37,7 +37,8 @@ def propagate(
     outputs: dict[str, dict[int, dict]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
     logits, scores = [], []
     for frame in range(frames):
-        levels = _levels(sam2, tuple(level[clip_of_row, frame] for level in embeddings))
+        embedding, high_res_0, high_res_1 = (level[clip_of_row, frame] for level in embeddings)
+        levels = _levels(sam2, convolved(sam2, (embedding, high_res_0, high_res_1)))
         if frame == 0:
             output = _prompted(sam2, levels, prompts)
             outputs["cond_frame_outputs"][0] = output
@@ -58,7 +59,7 @@ def propagate(
     return torch.stack(logits, dim=1), torch.stack(scores, dim=1)
 
 
-def _levels(sam2: SAM2Base, embeddings: tuple[Tensor, ...]) -> dict[str, list]:
+def _levels(sam2: SAM2Base, embeddings: tuple[Tensor, Tensor, Tensor]) -> dict[str, list]:
     """The arguments of `track_step` that describe a frame, finest level first."""
     embedding, high_res_0, high_res_1 = embeddings
     maps = [high_res_0, high_res_1, embedding]

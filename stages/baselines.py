@@ -1,0 +1,71 @@
+"""Segment every object of the val and test clips from one click on frame 0: an oracle's point.
+
+Reads the index, the SAM 2 embeddings, the true masks of the first frames; writes mask logits to
+predictions/objects.zarr, from which the score makes its baselines. SAM 2 is the pre-trained one.
+
+    dvc repro baselines
+"""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+from sam2love.store import fill_store
+from sam2love.weights import digest
+
+from sam2love import refavs
+from sam2love.features import FeatureReader
+from sam2love.params import load_params
+from sam2love.sam.build import build_sam2
+from sam2love.segmentation import click_inside, frame_encoder, prediction_specs, segment_clips
+from stages import run
+
+
+def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
+    """Segment all annotated objects that can be seen on frame 0."""
+    params = load_params()
+    torch.set_num_threads(params.runtime.threads)
+    index = refavs.read_index(index_folder)
+    clips = index.clips[index.clips["split"] != "train"]
+    objects = visible_objects(root, clips)
+    sam2 = build_sam2(
+        params.sam2.config,
+        params.sam2.weights,
+        digest=params.sam2.digest,
+        device=params.runtime.device,
+    )
+    encode_frames = frame_encoder(
+        sam2, root, before_high_res_convs=params.sam2.train_high_res_convs
+    )
+    reader = FeatureReader(features, index, encode=encode_frames)
+
+    def encode(ids: list[str]) -> dict:
+        masks = [refavs.read_mask(root, *objects[name], 0) for name in ids]
+        prompts = click_inside(sam2, masks)
+        return segment_clips(sam2, [name.rsplit("/", 1)[0] for name in ids], prompts, reader)
+
+    fill_store(
+        out,
+        specs=prediction_specs(sam2),
+        ids=sorted(objects),
+        provenance={"sam2": params.sam2.digest, "index": digest(index_folder)},
+        encode=encode,
+        batch_size=params.propagate.rows_per_batch,
+        description="baselines",
+    )
+    print(f"{out}: masks of {len(objects)} objects from one click each")
+
+
+def visible_objects(root: Path, clips: pd.DataFrame) -> dict[str, tuple[str, int]]:
+    """Key and fid of each object to be seen on frame 0, by "<frames_key>/<fid>"."""
+    objects = {}
+    for key, frames_key in zip(clips["key"], clips["frames_key"], strict=True):
+        for fid in refavs.objects(root, key):
+            mask = refavs.read_mask(root, key, fid, 0)
+            if mask is not None and mask.any():
+                objects[f"{frames_key}/{fid}"] = (key, fid)
+    return objects
+
+
+if __name__ == "__main__":
+    run(main)

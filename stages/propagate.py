@@ -1,0 +1,60 @@
+"""Segment every row of val and test: fusion over all frames, then SAM 2's memory from frame 0.
+
+Reads the index, the feature stores, the trained weights, and the frames that are not in the
+stores; writes mask logits before any gate, and object scores, to predictions/masks.zarr.
+
+    dvc repro propagate
+"""
+
+from pathlib import Path
+
+import torch
+from sam2love.store import fill_store
+from sam2love.weights import digest
+
+from sam2love import refavs
+from sam2love.features import FeatureReader
+from sam2love.model import SAM2Love
+from sam2love.params import load_params
+from sam2love.segmentation import frame_encoder, prediction_specs, segment_clips
+from stages import run
+
+
+def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Path) -> None:
+    """Predict the rows of all splits but 'train'."""
+    params = load_params()
+    torch.set_num_threads(params.runtime.threads)
+    index = refavs.read_index(index_folder)
+    rows = index.expressions[index.expressions["split"] != "train"]
+    rows = rows.set_index(rows["row"].astype(str), drop=False)
+    model = SAM2Love.build(params, **FeatureReader(features, index).dims).eval()
+    model.load(weights / "model.safetensors")
+    encode_frames = frame_encoder(
+        model.sam2, root, before_high_res_convs=params.sam2.train_high_res_convs
+    )
+    reader = FeatureReader(features, index, encode=encode_frames)
+
+    @torch.inference_mode()
+    def encode(ids: list[str]) -> dict:
+        batch = rows.loc[ids]
+        prompts = model.prompt(reader.features(batch).to(params.runtime.device))
+        return segment_clips(model.sam2, batch["key"].tolist(), prompts, reader)
+
+    fill_store(
+        out,
+        specs=prediction_specs(model.sam2),
+        ids=rows.index.tolist(),
+        provenance={
+            "model": digest(weights / "model.safetensors"),
+            "sam2": params.sam2.digest,
+            "index": digest(index_folder),
+        },
+        encode=encode,
+        batch_size=params.propagate.rows_per_batch,
+        description="propagate",
+    )
+    print(f"{out}: masks of {len(rows)} rows on {refavs.FRAMES} frames")
+
+
+if __name__ == "__main__":
+    run(main)
