@@ -1,0 +1,202 @@
+"""What happens in a clip of the mini set: which things it shows, which sound, what is said of them.
+
+Which thing makes which sound is drawn apart from everything that can be seen, so pictures tell
+nothing of sounds but the timbre. Everything follows from the generator that is passed in.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mini.expressions import GROUPS, MEANINGS, NEEDS_SOUND, NULL_FAMILIES, Meaning
+from mini.pictures import AREAS, COLOURS, SHAPES, Kind, Scene, render, sample_scene
+from mini.rules import (
+    LENGTH_MARGIN_SECONDS,
+    LEVEL_MARGIN_DB,
+    ONSET_MARGIN_SECONDS,
+    Heard,
+    Seen,
+)
+from mini.sounds import SAMPLE_RATE_HZ, Sound, synthesize
+
+FRAMES = 10
+CLIP_SECONDS = 10
+HELD_OUT = frozenset(  # two colours of each shape; each shape and each colour is seen otherwise
+    (shape, list(COLOURS)[(i + step) % len(COLOURS)])
+    for i, shape in enumerate(SHAPES)
+    for step in (0, 2)
+)
+THINGS = {2: 0.2, 3: 0.5, 4: 0.3}
+SOUNDING = {  # of so many things, how many sound, from none up
+    2: (0.03, 0.52, 0.45),
+    3: (0.03, 0.32, 0.50, 0.15),
+    4: (0.03, 0.30, 0.35, 0.32),
+}
+LEAVING = 0.3  # how often to look for a scene that one thing leaves, or all but one
+LEAVING_DRAWS = 10
+KINSHIP = 0.6  # how often the first two things share their colour or their shape
+LONGEST_SECONDS, LATEST_SECONDS = 5.0, 5.0  # together a clip: onset and length stay independent
+SHORTEST_SECONDS = 1.5
+HIGHEST_PEAK = 0.95
+DEAF_GUESS = 0.5  # the most that text and picture may give away of what needs sound
+GROUP_SHARES = {"vision": 0.28, "sound": 0.58, "temporal": 0.14}
+GROUP_FAMILIES = GROUPS | {"sound": NEEDS_SOUND}
+FAMILY_WEIGHTS = {"relation": 2.5, "sounding": 1.5, "silent": 1.5, "away": 4.0, "throughout": 6.0}
+EXPRESSIONS = (5, 6)  # said of a clip, if there is as much to say
+NULL_EXPRESSIONS = 4
+
+
+@dataclass(frozen=True)
+class Story:
+    """A clip: what is seen, what is heard, and what is said of which thing."""
+
+    scene: Scene
+    pictures: np.ndarray
+    """(frames, side, side, 3) uint8 RGB."""
+    masks: np.ndarray
+    """What can be seen of each thing, (frames, things, side, side) bool."""
+    heard: Heard
+    sayings: tuple[tuple[Meaning, str, int], ...]
+    """Meaning, sentence, and the thing that it is true of."""
+
+
+def tell(rng: np.random.Generator, *, held_out: bool, side: int) -> Story:
+    """Draw a clip of held-out kinds or of the others."""
+    things = int(rng.choice(list(THINGS), p=list(THINGS.values())))
+    scene = _sample_scene(rng, sample_kinds(rng, things, held_out), side)
+    frames = [render(scene, frame) for frame in range(FRAMES)]
+    masks = np.stack([masks for _, masks in frames])
+    sounding = int(rng.choice(len(SOUNDING[things]), p=SOUNDING[things]))
+    heard = sample_sounds(rng, things, sounding)
+    sayings = sample_sayings(rng, Seen.of(scene, masks), heard)
+    return Story(scene, np.stack([picture for picture, _ in frames]), masks, heard, sayings)
+
+
+def _sample_scene(rng: np.random.Generator, kinds: list[Kind], side: int) -> Scene:
+    """A scene, drawn again now and then for something to say of who leaves and who stays."""
+    wished = (1, len(kinds) - 1) if rng.uniform() < LEAVING else range(len(kinds) + 1)
+    for _ in range(LEAVING_DRAWS):
+        scene = sample_scene(rng, kinds, frames=FRAMES, side=side)
+        leaving = sum(
+            bool(np.any((thing.path < -thing.radius) | (thing.path > 1 + thing.radius)))
+            for thing in scene.things
+        )
+        if leaving in wished:
+            break
+    return scene
+
+
+def kinds_of(held_out: bool) -> list[Kind]:
+    """All kinds that are held out, or all others."""
+    return [
+        Kind(shape, colour, size)
+        for shape in SHAPES
+        for colour in COLOURS
+        for size in AREAS
+        if ((shape, colour) in HELD_OUT) == held_out
+    ]
+
+
+def sample_kinds(rng: np.random.Generator, things: int, held_out: bool) -> list[Kind]:
+    """Kinds no two of which look alike but for their size, in random order."""
+    pool = kinds_of(held_out)
+    kinds = [pool[rng.integers(len(pool))]]
+    while len(kinds) < things:
+        pool = [kind for kind in pool if all(_likeness(kind, other) < 2 for other in kinds)]
+        kin = [kind for kind in pool if _likeness(kind, kinds[0]) == 1]
+        choice = kin if len(kinds) == 1 and kin and rng.uniform() < KINSHIP else pool
+        kinds.append(choice[rng.integers(len(choice))])
+    return [kinds[i] for i in rng.permutation(things)]
+
+
+def foreign_kinds(rng: np.random.Generator, kinds: list[Kind], count: int) -> list[Kind]:
+    """Up to so many kinds that share neither shape nor colour with any of those given."""
+    pool = [
+        kind
+        for kind in kinds_of(held_out=False)
+        if all(_likeness(kind, other) == 0 for other in kinds)
+    ]
+    return [pool[i] for i in rng.permutation(len(pool))[:count]]
+
+
+def sample_sounds(rng: np.random.Generator, things: int, sounding: int) -> Heard:
+    """Sounds for some of the things, with one clearly loudest, longest, first and last."""
+    steps = rng.uniform(LEVEL_MARGIN_DB, LEVEL_MARGIN_DB + 2.5, sounding)
+    levels = rng.permutation(rng.uniform(-12, -8) - np.cumsum(steps) + steps[:1])
+    while True:
+        onsets = rng.uniform(0, LATEST_SECONDS, sounding)
+        if sounding < 2 or np.diff(np.sort(onsets)).min() >= ONSET_MARGIN_SECONDS:
+            break
+    while True:
+        lengths = rng.uniform(SHORTEST_SECONDS, LONGEST_SECONDS, sounding)
+        if sounding < 2 or np.diff(np.sort(lengths))[-1] >= LENGTH_MARGIN_SECONDS:
+            break
+    heard: list[Sound | None] = [None] * things
+    rows = np.stack([onsets, lengths, levels], axis=1).tolist()
+    for thing, row in zip(rng.permutation(things), rows, strict=False):
+        heard[thing] = Sound(*row)
+    return tuple(heard)
+
+
+def mix(
+    rng: np.random.Generator, kinds: list[Kind], heard: Heard, *, noise_db: float
+) -> np.ndarray:
+    """All sounds together over a low noise, (samples,) int16; turned down if it would clip."""
+    samples = CLIP_SECONDS * SAMPLE_RATE_HZ
+    wave = rng.normal(0, 10 ** (noise_db / 20), samples)
+    for kind, sound in zip(kinds, heard, strict=True):
+        if sound is not None:
+            wave += synthesize(kind, sound, rng, seconds=CLIP_SECONDS)
+    wave *= min(1, HIGHEST_PEAK / np.abs(wave).max())
+    return np.round(wave * 32767).astype(np.int16)
+
+
+def sample_sayings(
+    rng: np.random.Generator, seen: Seen, heard: Heard
+) -> tuple[tuple[Meaning, str, int], ...]:
+    """What is said of a clip: each meaning once, groups and then families about in balance."""
+    sayable = {meaning: meaning.target(seen, heard) for meaning in MEANINGS}
+    left = {
+        meaning: target
+        for meaning, target in sayable.items()
+        if target is not None
+        and (meaning.family not in NEEDS_SOUND or meaning.deaf_guess(seen, heard) <= DEAF_GUESS)
+    }
+    sayings = []
+    for _ in range(int(rng.choice(EXPRESSIONS))):
+        groups = {
+            name: share
+            for name, share in GROUP_SHARES.items()
+            if any(meaning.family in GROUP_FAMILIES[name] for meaning in left)
+        }
+        if not groups:
+            break
+        group = _draw(rng, groups)
+        family = _draw(
+            rng,
+            {
+                name: FAMILY_WEIGHTS.get(name, 1.0)
+                for name in GROUP_FAMILIES[group]
+                if any(meaning.family == name for meaning in left)
+            },
+        )
+        meanings = [meaning for meaning in left if meaning.family == family]
+        meaning = meanings[rng.integers(len(meanings))]
+        sayings.append((meaning, str(rng.choice(meaning.wordings)), left.pop(meaning)))
+    return tuple(sayings)
+
+
+def sample_null_sentences(rng: np.random.Generator) -> list[str]:
+    """What is asked of silence or of foreign sound: sentences that are elsewhere true."""
+    meanings = [meaning for meaning in MEANINGS if meaning.family in NULL_FAMILIES]
+    chosen = rng.permutation(len(meanings))[:NULL_EXPRESSIONS]
+    return [str(rng.choice(meanings[i].wordings)) for i in chosen]
+
+
+def _likeness(one: Kind, other: Kind) -> int:
+    return (one.shape == other.shape) + (one.colour == other.colour)
+
+
+def _draw(rng: np.random.Generator, weights: dict[str, float]) -> str:
+    shares = np.array(list(weights.values()))
+    return str(rng.choice(list(weights), p=shares / shares.sum()))
