@@ -1,0 +1,385 @@
+"""Reads a data set in the layout of Ref-AVS: the one module that knows its folders.
+
+    metadata.csv                              vid,uid,split,fid,exp: a row per expression
+    families.csv                              uid,family: optional, and only for telling scores
+    media/<key>/frames/{0..9}.jpg             a frame a second
+    media/<key>/audio.wav                     10 s, any sample rate, any number of channels
+    gt_mask/<key>/fid_<fid>/0000{0..9}.png    any non-zero pixel is the object
+
+A clip's folder is `clip_key(uid)`, not `vid`: null rows (uid null_c-... or null_m-...) show another
+clip's frames with other or muted sound, and what they name is not there. Their masks may be black
+or missing: both mean 'nothing'.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import soundfile
+from PIL import Image
+from tqdm import tqdm
+
+FRAMES = 10
+CLIP_SECONDS = 10
+SPLITS = ("train", "val", "test_s", "test_u", "test_n")
+UNUSABLE_SPLIT = "TODO"
+"""The benchmark's own mark for rows that were never finished; they are left out."""
+
+METADATA_COLUMNS = ["vid", "uid", "split", "fid", "exp"]
+CLIP_COLUMNS = [
+    "key", "split", "frames_key", "width", "height", "frames_digest", "audio_digest", "masks_digest"
+]  # fmt: skip
+EXPRESSION_COLUMNS = ["row", "uid", "key", "split", "fid", "exp", "null"]
+FAMILY_COLUMNS = ["uid", "family"]
+
+
+@dataclass(frozen=True)
+class Index:
+    """The validated table of a data set.
+
+    clips: a row per folder, sorted by key: CLIP_COLUMNS. `frames_key` is the first key that shows
+        the same frames; features of pictures are made once for each.
+    expressions: a row per usable metadata row, in metadata order: EXPRESSION_COLUMNS. `row` is the
+        0-based row of metadata.csv, on which the benchmark's batches depend.
+    families: uid and family of expressions, if the data set tells; never for training.
+    """
+
+    clips: pd.DataFrame
+    expressions: pd.DataFrame
+    families: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is odd about a file or row; a fatal fault keeps what it names from being used."""
+
+    where: str
+    what: str
+    fatal: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+def clip_key(uid: str) -> str:
+    """The clip's folder: the uid without its last two parts, object and number."""
+    return uid.rsplit("_", 2)[0]
+
+
+def is_null(uid: str) -> bool:
+    """Whether the uid, or the key, says that what is meant is not in the clip."""
+    return uid.startswith(("null_c-", "null_m-"))
+
+
+# ---- metadata -----------------------------------------------------------------------------------
+
+
+def read_metadata(root: str | Path) -> pd.DataFrame:
+    """Every row of metadata.csv as text, with `row`, `key` and `null` added; nothing is judged.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: it is not UTF-8 or no CSV, has no rows, or lacks a column.
+    """
+    path = Path(root) / "metadata.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; data.root must name the folder that has it")
+    table = _read_csv(path, METADATA_COLUMNS)
+    if table.empty:
+        raise ValueError(f"{path}: no rows below the header")
+    table.insert(0, "row", np.arange(len(table)))
+    table["key"] = [clip_key(uid) for uid in table["uid"]]
+    table["null"] = [is_null(uid) for uid in table["uid"]]
+    return table
+
+
+def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"{path}: not a CSV table in UTF-8 ({str(error).strip()})") from None
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        found = ", ".join(map(str, table.columns))
+        raise ValueError(f"{path}: column {missing[0]!r} is missing, found: {found}")
+    return table[columns].fillna("")
+
+
+def _row_faults(table: pd.DataFrame) -> dict[int, Fault]:
+    """The first fatal fault of each metadata row that has one."""
+    splits = table[table["split"].isin(SPLITS)].groupby("key")["split"].agg(set)
+    faults = {}
+    for entry in table.itertuples():
+        uid, key, split, fid = entry.uid, entry.key, entry.split, entry.fid
+        if split not in (*SPLITS, UNUSABLE_SPLIT):
+            what = f"unknown split {split!r}, expected one of {', '.join(SPLITS)}"
+        elif uid.count("_") < 2:
+            what = "the uid does not end in _<object>_<number>"
+        elif key in ("", ".", "..") or any(letter in uid for letter in "/\\\0"):
+            what = "the uid names no folder inside the data set"
+        elif not (fid.isascii() and fid.isdigit() and len(fid) <= 6):
+            what = f"fid {fid!r} is no number of an object"
+        elif not entry.exp.strip():
+            what = "the expression is empty"
+        elif len(splits.get(key, ())) > 1:
+            what = f"clip {key} stands in several splits: {', '.join(sorted(splits[key]))}"
+        else:
+            continue
+        faults[entry.row] = Fault(f"metadata.csv row {entry.row} (uid {uid!r})", what)
+    return faults
+
+
+def _row_notes(table: pd.DataFrame) -> list[Fault]:
+    """Rows that are odd but usable."""
+    notes = []
+    for uid, rows in table.groupby("uid", sort=False)["row"]:
+        if len(rows) > 1:
+            where = f"metadata.csv rows {', '.join(map(str, rows))}"
+            notes.append(Fault(where, f"the same uid {uid!r}; scores go by row", fatal=False))
+    return notes
+
+
+# ---- files of a clip ----------------------------------------------------------------------------
+
+
+def frame_path(root: str | Path, key: str, t: int) -> Path:
+    return Path(root) / "media" / key / "frames" / f"{t}.jpg"
+
+
+def audio_path(root: str | Path, key: str) -> Path:
+    return Path(root) / "media" / key / "audio.wav"
+
+
+def mask_path(root: str | Path, key: str, fid: int, t: int) -> Path:
+    return Path(root) / "gt_mask" / key / f"fid_{fid}" / f"{t:05d}.png"
+
+
+def objects(root: str | Path, key: str) -> list[int]:
+    """Sorted fids that are annotated in a clip; a null clip has none, whatever its folder holds."""
+    if is_null(key):
+        return []
+    names = [folder.name for folder in (Path(root) / "gt_mask" / key).glob("fid_*")]
+    return sorted(int(name[4:]) for name in names if name[4:].isascii() and name[4:].isdigit())
+
+
+def read_frame(root: str | Path, key: str, t: int) -> np.ndarray:
+    """Frame t of a clip: (H, W, 3) uint8 RGB.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, or no whole picture.
+    """
+    return _read_rgb(frame_path(root, key, t))
+
+
+def read_frames(root: str | Path, key: str) -> np.ndarray:
+    """All frames of a clip: (10, H, W, 3) uint8 RGB.
+
+    Raises:
+        FileNotFoundError, ValueError: a frame is missing, damaged, or of another size.
+    """
+    return _stack([read_frame(root, key, t) for t in range(FRAMES)], frame_path(root, key, 0))
+
+
+def read_audio(root: str | Path, key: str) -> tuple[np.ndarray, int]:
+    """The clip's sound, channels averaged: (n,) float32 in [-1, 1], and its sample rate in Hz.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, not sound, empty, or not finite.
+    """
+    path = audio_path(root, key)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; every clip needs its sound")
+    try:
+        samples, sample_rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise ValueError(f"{path}: not readable as sound ({error})") from None
+    if not len(samples):
+        raise ValueError(f"{path}: no samples; expected {CLIP_SECONDS} s of sound")
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{path}: samples that are no numbers (NaN or infinite)")
+    return samples.mean(axis=1), sample_rate_hz
+
+
+def read_mask(root: str | Path, key: str, fid: int, t: int) -> np.ndarray | None:
+    """The object's mask on frame t: (H, W) bool; None for a null clip without masks.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, or no whole picture.
+    """
+    path = mask_path(root, key, fid, t)
+    if is_null(key) and not path.parent.is_dir():
+        return None
+    return cv2.cvtColor(_read_rgb(path), cv2.COLOR_RGB2GRAY) > 0
+
+
+def read_masks(root: str | Path, key: str, fid: int) -> np.ndarray | None:
+    """The object's masks on all frames: (10, H, W) bool; None for a null clip without masks.
+
+    Raises:
+        FileNotFoundError, ValueError: a mask is missing, damaged, or of another size.
+    """
+    masks = [read_mask(root, key, fid, t) for t in range(FRAMES)]
+    if any(mask is None for mask in masks):
+        return None
+    return _stack(masks, mask_path(root, key, fid, 0))
+
+
+def _read_rgb(path: Path) -> np.ndarray:
+    try:
+        # PIL, not cv2: it refuses truncated files, of which cv2 makes grey stripes without a word.
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file; a clip needs {FRAMES} of them") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = str(error).replace(str(path), "the file")
+        raise ValueError(f"{path}: not a readable picture ({reason})") from None
+
+
+def _stack(pictures: list, first: Path) -> np.ndarray:
+    for t, picture in enumerate(pictures):
+        if picture.shape != pictures[0].shape:
+            (h, w), (height, width) = picture.shape[:2], pictures[0].shape[:2]
+            raise ValueError(
+                f"{first.parent}: picture {t} is {w}x{h}, the first one is {width}x{height}; "
+                "all pictures of a clip must have one size"
+            )
+    return np.stack(pictures)
+
+
+# ---- the index ----------------------------------------------------------------------------------
+
+
+def build_index(root: str | Path, *, progress: bool = False) -> Index:
+    """Read, check and hash the whole data set.
+
+    Raises:
+        FileNotFoundError, ValueError: metadata.csv can't be read, or anything in the data set has a
+            fatal fault; the message lists the first ten.
+    """
+    index, faults = survey(root, progress=progress)
+    fatal = [fault for fault in faults if fault.fatal]
+    if fatal:
+        more = f"\n... and {len(fatal) - 10} more" if len(fatal) > 10 else ""
+        listed = "\n".join(map(str, fatal[:10]))
+        raise ValueError(f"{root}: {len(fatal)} faults; mend or remove these:\n{listed}{more}")
+    return index
+
+
+def survey(root: str | Path, *, progress: bool = False) -> tuple[Index, list[Fault]]:
+    """What of a data set is usable, and everything that is wrong or odd about it.
+
+    Raises:
+        FileNotFoundError, ValueError: metadata.csv or families.csv can't be read as a table.
+    """
+    root = Path(root)
+    table = read_metadata(root)
+    families_path = root / "families.csv"
+    families = pd.DataFrame(columns=FAMILY_COLUMNS)
+    if families_path.is_file():
+        families = _read_csv(families_path, FAMILY_COLUMNS)
+
+    faulty_rows = _row_faults(table)
+    usable = table[~table["row"].isin(faulty_rows) & table["split"].isin(SPLITS)]
+    faults = [*faulty_rows.values(), *_row_notes(usable)]
+
+    expressions = usable[EXPRESSION_COLUMNS].astype({"fid": int}).reset_index(drop=True)
+    fids = expressions.groupby("key")["fid"].agg(set)
+    keys = sorted(fids.index)
+    examine = lambda key: _examine_clip(root, key, fids[key])  # noqa: E731
+    clips = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        examined: Iterable = pool.map(examine, keys)
+        bar = tqdm(examined, "checking clips", len(keys), unit="clip", disable=not progress)
+        for clip, clip_faults in bar:
+            faults += clip_faults
+            if not any(fault.fatal for fault in clip_faults):
+                clips.append(clip)
+    return _assemble(clips, expressions, families), faults
+
+
+def _assemble(clips: list[dict], expressions: pd.DataFrame, families: pd.DataFrame) -> Index:
+    splits = dict(zip(expressions["key"], expressions["split"], strict=True))
+    frames_keys: dict[str, str] = {}
+    for clip in clips:  # sorted by key, so the first to show the frames names them
+        clip["split"] = splits[clip["key"]]
+        clip["frames_key"] = frames_keys.setdefault(clip["frames_digest"], clip["key"])
+    table = pd.DataFrame(clips, columns=CLIP_COLUMNS)
+    kept = expressions[expressions["key"].isin(table["key"])].reset_index(drop=True)
+    return Index(clips=table, expressions=kept, families=families)
+
+
+def _examine_clip(root: Path, key: str, fids: set[int]) -> tuple[dict, list[Fault]]:
+    """Decode and hash a clip's files: its row of the index, without split, and its faults."""
+    faults = []
+    clip = {"key": key}
+    try:
+        frames = [frame_path(root, key, t) for t in range(FRAMES)]
+        clip["height"], clip["width"] = size = read_frames(root, key).shape[1:3]
+        clip["frames_digest"] = _digest(frames, root / "media" / key)
+        samples, sample_rate_hz = read_audio(root, key)
+        clip["audio_digest"] = _digest([audio_path(root, key)], root / "media" / key)
+        if len(samples) < 0.9 * CLIP_SECONDS * sample_rate_hz:
+            seconds = len(samples) / sample_rate_hz
+            faults.append(Fault(str(audio_path(root, key)), f"only {seconds:.1f} s long", False))
+        for fid in sorted(fids | set(objects(root, key))):
+            masks = read_masks(root, key, fid)
+            folder = mask_path(root, key, fid, 0).parent
+            if masks is not None and masks.shape[1:] != size:
+                what = f"masks are {masks.shape[2]}x{masks.shape[1]}, frames {size[1]}x{size[0]}"
+                faults.append(Fault(str(folder), what, fatal=False))
+            if masks is not None and is_null(key) and masks.any():
+                faults.append(Fault(str(folder), "not black though the clip is null", False))
+        folder = root / "gt_mask" / key
+        clip["masks_digest"] = _digest(sorted(folder.glob("fid_*/*.png")), folder)
+    except (FileNotFoundError, ValueError) as error:
+        where, _, what = str(error).partition(": ")
+        faults.append(Fault(where, what))
+    return clip, faults
+
+
+def _digest(paths: list[Path], folder: Path) -> str:
+    """SHA-256 over names relative to a folder and the files' own digests, in the order given."""
+    digest = hashlib.sha256()
+    for path in paths:
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def write_index(index: Index, folder: str | Path) -> None:
+    """Write clips.csv, expressions.csv and families.csv into a folder, made if need be."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in vars(index).items():
+        table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+
+
+def read_index(folder: str | Path) -> Index:
+    """Read an index back, with the types it was built with.
+
+    Raises:
+        FileNotFoundError, ValueError: a table is missing or lacks a column.
+    """
+    folder = Path(folder)
+    if not (folder / "clips.csv").is_file():
+        raise FileNotFoundError(
+            f"{folder}: no index there; run the stage 'index' (dvc repro index)"
+        )
+    clips = _read_csv(folder / "clips.csv", CLIP_COLUMNS)
+    expressions = _read_csv(folder / "expressions.csv", EXPRESSION_COLUMNS)
+    return Index(
+        clips=clips.astype({"width": int, "height": int}),
+        expressions=expressions.assign(null=expressions["null"] == "True").astype(
+            {"row": int, "fid": int}
+        ),
+        families=_read_csv(folder / "families.csv", FAMILY_COLUMNS),
+    )

@@ -1,0 +1,39 @@
+"""Stage index: what it writes, and that a fault is one line."""
+
+import subprocess
+import sys
+
+import pytest
+
+from sam2love import refavs
+from stages import index
+from tests import tiny
+
+
+def test_writes_the_index(refavs_root, tmp_path, capsys):
+    index.main(refavs_root, tmp_path / "index")
+    assert "9 clips (5 of their own), expressions: train 8, val 3" in capsys.readouterr().out
+    assert len(refavs.read_index(tmp_path / "index").clips) == 9
+    assert len(refavs.read_index(tmp_path / "index").families) == len(
+        {tiny._row(*row)[1] for row in tiny.ROWS}
+    )
+
+
+def test_families_are_optional(own_refavs_root, tmp_path):
+    index.main(own_refavs_root, tmp_path / "index")
+    assert refavs.read_index(tmp_path / "index").families.empty
+
+
+def test_a_fault_raises_before_anything_is_written(own_refavs_root, tmp_path):
+    (own_refavs_root / "metadata.csv").unlink()
+    with pytest.raises(FileNotFoundError):
+        index.main(own_refavs_root, tmp_path / "index")
+    assert not (tmp_path / "index").exists()
+
+
+def test_the_command_tells_a_fault_in_one_line(tmp_path):
+    command = [sys.executable, "-m", "stages.index", str(tmp_path), str(tmp_path / "index")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {tmp_path}/metadata.csv: no such file")
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,130 @@
+"""Makers of tiny inputs for tests: a data set in the official layout, and random encoders.
+
+Tests take them through the fixtures of conftest.py (`refavs_root`, `vggish_file`, ...); call a
+maker yourself when a test is to damage what it made.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from PIL import Image
+
+WIDTH, HEIGHT = 64, 48
+
+COLOURS = {1: (220, 40, 40), 2: (40, 200, 60), 3: (60, 80, 230), 32: (230, 220, 50)}
+CLIPS = {
+    # key: (fids, sample rate in Hz, channels)
+    "vidA_0_10000": ((1, 2), 16000, 1),
+    "-vidB_5000_15000": ((1, 2, 3), 16000, 1),
+    "vidC_1_2": ((2, 3), 16000, 1),
+    "--seenD_1_2": ((1, 32), 44100, 2),
+    "Ünseen E_30_40": ((1, 2), 48000, 1),
+}
+NULL_CLIPS = {
+    # key: (whose frames, muted, black masks; else none)
+    "null_m-vidA_0_10000": ("vidA_0_10000", True, False),
+    "null_m-vidC_1_2": ("vidC_1_2", True, True),
+    "null_c---seenD_1_2": ("--seenD_1_2", False, True),
+    "null_m-Ünseen E_30_40": ("Ünseen E_30_40", True, False),
+}
+ROWS = [
+    # split, key, object and number, fid, exp
+    ("train", "vidA_0_10000", "cat_1", 1, "The red object."),
+    ("train", "vidA_0_10000", "cat_2", 1, "The sounding object"),
+    ("train", "vidA_0_10000", "dog_1", 2, 'The green "dog", left of the cat'),
+    ("train", "vidA_0_10000", "dog_2", 1, "The object appearing through the entire video"),
+    ("train", "vidA_0_10000", "dog_3", 2, "The object appearing through the entire video"),
+    ("TODO", "vidT_1_2", "airplane_1", 0, "The sounding object"),
+    ("train", "-vidB_5000_15000", "tuba_1", 3, "The sounding object"),
+    ("train", "-vidB_5000_15000", "tuba_2", 1, "错误: <b>a man\u2019s arm</b> 🎻"),
+    ("train", "null_m-vidA_0_10000", "null_1", 0, "The sounding object"),
+    ("val", "vidC_1_2", "hair-dryer_1", 2, "The green object."),
+    ("val", "vidC_1_2", "hair-dryer_2", 3, "The sounding object"),
+    ("val", "null_m-vidC_1_2", "null_1", 0, "The sounding object"),
+    ("test_s", "--seenD_1_2", "car_1", 32, "The yellow object."),
+    ("test_s", "--seenD_1_2", "car_1", 1, "The object making a loudest sound"),
+    ("test_s", "--seenD_1_2", "car_2", 1, "The red object."),
+    ("test_u", "Ünseen E_30_40", "harp_1", 1, "The first object to make a sound"),
+    ("test_u", "Ünseen E_30_40", "harp_1", 1, "The first object to make a sound"),
+    ("test_u", "Ünseen E_30_40", "harp_2", 2, "The green object."),
+    ("test_n", "null_c---seenD_1_2", "null_1", 0, "The sounding object"),
+    ("test_n", "null_m-Ünseen E_30_40", "null_1", 0, "The first object to make a sound"),
+    ("test_n", "null_m-Ünseen E_30_40", "null_2", 0, "The object making a loudest sound"),
+]
+
+
+def make_refavs(root: Path, *, families: bool = False) -> Path:
+    """Write a data set with the odd cases of the real one: 9 clips, 20 usable rows, 64x48."""
+    for seed, (key, (fids, sample_rate_hz, channels)) in enumerate(CLIPS.items()):
+        rng = np.random.default_rng(seed)
+        masks = _moving_boxes(fids, rng)
+        _write_frames(root, key, masks, rng)
+        for fid, mask in masks.items():
+            _write_masks(root, key, fid, mask)
+        _write_audio(root, key, 220.0 * (seed + 1), sample_rate_hz, channels)
+    for seed, (key, (source, muted, black)) in enumerate(NULL_CLIPS.items()):
+        folder = root / "media" / key / "frames"
+        folder.mkdir(parents=True)
+        for frame in (root / "media" / source / "frames").iterdir():
+            (folder / frame.name).write_bytes(frame.read_bytes())
+        if black:
+            _write_masks(root, key, 0, np.zeros((10, HEIGHT, WIDTH), bool))
+        _write_audio(root, key, 0.0 if muted else 1000.0 * (seed + 1), 16000, 1)
+    write_metadata(root, [_row(*row) for row in ROWS])
+    if families:
+        uids = {_row(*row)[1] for row in ROWS}
+        lines = "".join(f"{uid},{'audio' if 'null' in uid else 'vision'}\n" for uid in sorted(uids))
+        (root / "families.csv").write_text("uid,family\n" + lines, encoding="utf-8")
+    return root
+
+
+def write_metadata(root: Path, rows: list[tuple], *, encoding: str = "utf-8") -> None:
+    """Write metadata.csv with CRLF, as the benchmark's is; rows of (vid, uid, split, fid, exp)."""
+    quoted = [['"' + str(value).replace('"', '""') + '"' for value in row] for row in rows]
+    lines = ["vid,uid,split,fid,exp", *(",".join(row) for row in quoted)]
+    text = "\r\n".join(lines) + "\r\n"
+    (root / "metadata.csv").write_bytes(text.encode(encoding))
+
+
+def _row(split: str, key: str, ending: str, fid: int, exp: str) -> tuple:
+    vid = NULL_CLIPS[key][0] if key in NULL_CLIPS else key
+    return vid, f"{key}_{ending}", split, fid, exp
+
+
+def _moving_boxes(fids: tuple[int, ...], rng: np.random.Generator) -> dict[int, np.ndarray]:
+    """Masks (10, H, W) of boxes that move a pixel a frame, in columns of their own."""
+    masks = {}
+    column = WIDTH // len(fids)
+    for place, fid in enumerate(fids):
+        masks[fid] = mask = np.zeros((10, HEIGHT, WIDTH), bool)
+        top, size = int(rng.integers(4, 20)), int(rng.integers(9, 14))
+        for t in range(10):
+            mask[t, top + t : top + t + size, place * column + 2 : place * column + 2 + size] = True
+    return masks
+
+
+def _write_frames(root: Path, key: str, masks: dict, rng: np.random.Generator) -> None:
+    folder = root / "media" / key / "frames"
+    folder.mkdir(parents=True)
+    background = rng.integers(60, 120, (HEIGHT // 8, WIDTH // 8, 3)).astype(np.uint8)
+    background = background.repeat(8, axis=0).repeat(8, axis=1)
+    for t in range(10):
+        frame = background.copy()
+        for fid, mask in masks.items():
+            frame[mask[t]] = COLOURS[fid]
+        Image.fromarray(frame).save(folder / f"{t}.jpg", quality=90)
+
+
+def _write_masks(root: Path, key: str, fid: int, mask: np.ndarray) -> None:
+    folder = root / "gt_mask" / key / f"fid_{fid}"
+    folder.mkdir(parents=True)
+    for t in range(10):
+        Image.fromarray(mask[t].astype(np.uint8) * 255).save(folder / f"{t:05d}.png")
+
+
+def _write_audio(root: Path, key: str, hz: float, sample_rate_hz: int, channels: int) -> None:
+    seconds = np.arange(10 * sample_rate_hz) / sample_rate_hz
+    wave = 0.4 * np.sin(2 * np.pi * hz * seconds) * (1 + np.sin(2 * np.pi * 0.3 * seconds)) / 2
+    samples = np.repeat(wave[:, None], channels, axis=1)
+    soundfile.write(root / "media" / key / "audio.wav", samples, sample_rate_hz, subtype="PCM_16")
