@@ -13,7 +13,7 @@ or missing: both mean 'nothing'.
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,6 +147,30 @@ def _row_notes(table: pd.DataFrame) -> list[Fault]:
     return notes
 
 
+def read_families(root: str | Path) -> pd.DataFrame:
+    """uid and family of expressions; no rows if the data set doesn't tell. Never for training."""
+    path = Path(root) / "families.csv"
+    if not path.is_file():
+        return pd.DataFrame(columns=FAMILY_COLUMNS)
+    return _read_csv(path, FAMILY_COLUMNS)
+
+
+def read_expressions(root: str | Path, splits: Collection[str]) -> pd.DataFrame:
+    """The index's expressions of some splits, from metadata.csv alone: no clip is opened.
+
+    Raises:
+        FileNotFoundError, ValueError: metadata.csv can't be read, or a row of those splits has a
+            fault; the first is named.
+    """
+    table = read_metadata(root)
+    faults = _row_faults(table)
+    table = table[table["split"].isin(splits)]
+    for row in table["row"]:
+        if row in faults:
+            raise ValueError(f"{root}: {faults[row]}")
+    return table[EXPRESSION_COLUMNS].astype({"fid": int}).reset_index(drop=True)
+
+
 # ---- files of a clip ----------------------------------------------------------------------------
 
 
@@ -214,10 +238,8 @@ def read_mask(root: str | Path, key: str, fid: int, t: int) -> np.ndarray | None
     Raises:
         FileNotFoundError, ValueError: the file is missing, or no whole picture.
     """
-    path = mask_path(root, key, fid, t)
-    if is_null(key) and not path.parent.is_dir():
-        return None
-    return cv2.cvtColor(_read_rgb(path), cv2.COLOR_RGB2GRAY) > 0
+    picture = _read_mask_picture(root, key, fid, t)
+    return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) > 0
 
 
 def read_masks(root: str | Path, key: str, fid: int) -> np.ndarray | None:
@@ -226,10 +248,29 @@ def read_masks(root: str | Path, key: str, fid: int) -> np.ndarray | None:
     Raises:
         FileNotFoundError, ValueError: a mask is missing, damaged, or of another size.
     """
-    masks = [read_mask(root, key, fid, t) for t in range(FRAMES)]
-    if any(mask is None for mask in masks):
+    pictures = read_mask_pictures(root, key, fid)
+    if pictures is None:
         return None
-    return _stack(masks, mask_path(root, key, fid, 0))
+    return np.stack([cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) > 0 for picture in pictures])
+
+
+def read_mask_pictures(root: str | Path, key: str, fid: int) -> np.ndarray | None:
+    """The files behind `read_masks` as they are: (10, H, W, 3) uint8 RGB, or None.
+
+    The benchmark's code resizes them before it asks what is black.
+
+    Raises:
+        FileNotFoundError, ValueError: a mask is missing, damaged, or of another size.
+    """
+    pictures = [_read_mask_picture(root, key, fid, t) for t in range(FRAMES)]
+    if any(picture is None for picture in pictures):
+        return None
+    return _stack(pictures, mask_path(root, key, fid, 0))
+
+
+def _read_mask_picture(root: str | Path, key: str, fid: int, t: int) -> np.ndarray | None:
+    path = mask_path(root, key, fid, t)
+    return None if is_null(key) and not path.parent.is_dir() else _read_rgb(path)
 
 
 def _read_rgb(path: Path) -> np.ndarray:
@@ -282,10 +323,7 @@ def survey(root: str | Path, *, progress: bool = False) -> tuple[Index, list[Fau
     """
     root = Path(root)
     table = read_metadata(root)
-    families_path = root / "families.csv"
-    families = pd.DataFrame(columns=FAMILY_COLUMNS)
-    if families_path.is_file():
-        families = _read_csv(families_path, FAMILY_COLUMNS)
+    families = read_families(root)
 
     faulty_rows = _row_faults(table)
     usable = table[~table["row"].isin(faulty_rows) & table["split"].isin(SPLITS)]
