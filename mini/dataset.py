@@ -115,10 +115,18 @@ def write_dataset(out: Path, params: Params, *, workers: int = 2) -> list[Row]:
     rows = sorted((row for rows in lists for row in rows), key=_place_in_file)
     write_csv(partial_out / "metadata.csv", Row._fields[:5], [row[:5] for row in rows])
     write_csv(partial_out / "families.csv", ("uid", "family"), [(r.uid, r.family) for r in rows])
-    if out.exists():
-        shutil.rmtree(out)
-    partial_out.rename(out)
+    _replace(out, partial_out)
     return rows
+
+
+def _replace(out: Path, new: Path) -> None:
+    """Rename `new` to `out`, which is never there in part, neither the old nor the new."""
+    old = out.with_name(out.name + ".old.partial")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    new.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def plan(params: Params) -> list[Job]:

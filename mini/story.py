@@ -37,11 +37,12 @@ LEAVING_DRAWS = 10
 KINSHIP = 0.6  # how often the first two things share their colour or their shape
 LONGEST_SECONDS, LATEST_SECONDS = 5.0, 5.0  # together a clip: onset and length stay independent
 SHORTEST_SECONDS = 1.5
+QUIETEST_DB, LOUDEST_DB = -28.0, -11.0
 HIGHEST_PEAK = 0.95
 DEAF_GUESS = 0.5  # the most that text and picture may give away of what needs sound
-GROUP_SHARES = {"vision": 0.28, "sound": 0.58, "temporal": 0.14}
+GROUP_SHARES = {"vision": 0.24, "sound": 0.62, "temporal": 0.14}
 GROUP_FAMILIES = GROUPS | {"sound": NEEDS_SOUND}
-FAMILY_WEIGHTS = {"relation": 2.5, "sounding": 1.5, "silent": 1.5, "away": 4.0, "throughout": 6.0}
+FAMILY_WEIGHTS = {"relation": 3.0, "sounding": 1.5, "silent": 1.5, "away": 4.0, "throughout": 6.0}
 EXPRESSIONS = (5, 6)  # said of a clip, if there is as much to say
 NULL_EXPRESSIONS = 4
 
@@ -121,8 +122,9 @@ def foreign_kinds(rng: np.random.Generator, kinds: list[Kind], count: int) -> li
 
 def sample_sounds(rng: np.random.Generator, things: int, sounding: int) -> Heard:
     """Sounds for some of the things, with one clearly loudest, longest, first and last."""
-    steps = rng.uniform(LEVEL_MARGIN_DB, LEVEL_MARGIN_DB + 2.5, sounding)
-    levels = rng.permutation(rng.uniform(-12, -8) - np.cumsum(steps) + steps[:1])
+    steps = rng.uniform(LEVEL_MARGIN_DB, LEVEL_MARGIN_DB + 1.5, max(0, sounding - 1)).cumsum()
+    top = rng.uniform(QUIETEST_DB + steps.max(initial=0), LOUDEST_DB)
+    levels = rng.permutation(top - np.insert(steps, 0, 0)[:sounding])
     while True:
         onsets = rng.uniform(0, LATEST_SECONDS, sounding)
         if sounding < 2 or np.diff(np.sort(onsets)).min() >= ONSET_MARGIN_SECONDS:
