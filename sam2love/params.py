@@ -135,10 +135,9 @@ class Train(Section):
 class Propagate(Section):
     rows_per_batch: Count
     """Expressions propagated at once, those of one clip always together."""
-    gate: bool
-    """Show nothing for a row whose object score is below a threshold chosen on val."""
     gate_loss: Share
-    """Share of val's positive rows that the gate may lose."""
+    """A row shows nothing if its object score is below a threshold, the highest that loses this
+    share of val's positive rows; 0 is no gate, as in the paper."""
 
 
 class Score(Section):

@@ -50,6 +50,21 @@ def segment_clips(
     return {"logits": logits.half().cpu().numpy(), "object_score": scores.float().cpu().numpy()}
 
 
+def gate_threshold(scores: np.ndarray, *, loss: float) -> float | None:
+    """The highest object score on frame 0 that loses at most a share of rows which show something.
+
+    Args:
+        scores: (rows,) object scores on frame 0 of val's rows that are not null.
+        loss: share of them that may fall below the threshold.
+
+    Returns:
+        Rows below it are to show nothing; None without rows to choose by.
+    """
+    if not len(scores):
+        return None
+    return float(np.sort(scores)[int(loss * len(scores))])
+
+
 def frame_encoder(sam2: SAM2Base, root: Path, *, before_high_res_convs: bool) -> Encode:
     """What encodes the frames that the store does not hold, as those in the store were."""
 

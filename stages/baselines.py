@@ -48,7 +48,11 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
         out,
         specs=prediction_specs(sam2),
         ids=sorted(objects),
-        provenance={"sam2": params.sam2.digest, "index": digest(index_folder)},
+        provenance={
+            "stage": "baselines",
+            "sam2": params.sam2.digest,
+            "index": digest(index_folder),
+        },
         encode=encode,
         batch_size=params.propagate.rows_per_batch,
         description="baselines",

@@ -8,15 +8,16 @@ stores; writes mask logits before any gate, and object scores, to predictions/ma
 
 from pathlib import Path
 
+import numpy as np
 import torch
-from sam2love.store import fill_store
 from sam2love.weights import digest
 
 from sam2love import refavs
 from sam2love.features import FeatureReader
 from sam2love.model import SAM2Love
 from sam2love.params import load_params
-from sam2love.segmentation import frame_encoder, prediction_specs, segment_clips
+from sam2love.segmentation import frame_encoder, gate_threshold, prediction_specs, segment_clips
+from sam2love.store import FeatureStore, fill_store
 from stages import run
 
 
@@ -40,11 +41,18 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
         prompts = model.prompt(reader.features(batch).to(params.runtime.device))
         return segment_clips(model.sam2, batch["key"].tolist(), prompts, reader)
 
+    def choose_gate(store: FeatureStore) -> dict:
+        shown = rows.index[(rows["split"] == "val") & ~rows["null"]]
+        scores = np.array([store.read("object_score", row)[0] for row in shown])
+        loss = params.propagate.gate_loss
+        return {"gate_threshold": gate_threshold(scores, loss=loss) if loss > 0 else None}
+
     fill_store(
         out,
         specs=prediction_specs(model.sam2),
         ids=rows.index.tolist(),
         provenance={
+            "stage": "propagate",
             "model": digest(weights / "model.safetensors"),
             "sam2": params.sam2.digest,
             "index": digest(index_folder),
@@ -52,6 +60,7 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
         encode=encode,
         batch_size=params.propagate.rows_per_batch,
         description="propagate",
+        attrs=choose_gate,
     )
     print(f"{out}: masks of {len(rows)} rows on {refavs.FRAMES} frames")
 

@@ -1,0 +1,59 @@
+"""dvc.yaml against the code: names, and what each stage depends on."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+# What every stage shares counts by other means: parameters by DVC's own comparison of values, the
+# store by the format version in it.
+SHARED = {"sam2love/params.py", "sam2love/store.py"}
+
+
+def imported(path: Path) -> set[str]:
+    """The library's modules that a file imports by itself."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    files = {name.replace(".", "/") + ".py" for name in names if name.startswith("sam2love")}
+    return {name for name in files if (ROOT / name).is_file()}
+
+
+def reached(path: Path) -> set[str]:
+    """The library's modules that a file needs in the end."""
+    found: set[str] = set()
+    new = imported(path)
+    while new:
+        found |= new
+        new = {name for file in new - SHARED for name in imported(ROOT / file)} - found
+    return found - SHARED
+
+
+def declared(stage: str) -> set[str]:
+    """The library's modules among a stage's deps; a folder stands for the modules in it."""
+    modules = set()
+    for dep in STAGES[stage]["deps"]:
+        path = ROOT / dep
+        files = path.rglob("*.py") if path.is_dir() else [path]
+        modules |= {str(file.relative_to(ROOT)) for file in files}
+    return {name for name in modules if name.startswith("sam2love/") and name.endswith(".py")}
+
+
+def test_every_stage_has_a_script_and_a_test_of_its_name():
+    scripts = {path.stem for path in (ROOT / "stages").glob("[!_]*.py")}
+    tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests/stages").glob("test_*.py")}
+    assert set(STAGES) == scripts == tests
+    assert all(f"-m stages.{name} " in STAGES[name]["cmd"] for name in STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_its_script_and_just_the_modules_it_uses(stage):
+    script = f"stages/{stage}.py"
+    assert script in STAGES[stage]["deps"]
+    assert declared(stage) == reached(ROOT / script)
