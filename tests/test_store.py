@@ -1,0 +1,371 @@
+"""Stores: round trips, the same bytes after any interruption, and every damage told by name."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sam2love.store import ArraySpec, FeatureStore, fill_store
+
+SPECS = [
+    ArraySpec("patches", (2, 3, 4), "float16", 4, "made up"),
+    ArraySpec("length", (), "int32", 4, "a number"),
+]
+IDS = [f"clip ü/{i}" for i in range(10)]
+PROVENANCE = {"stage": "vision", "weights": "abc"}
+
+
+def items(ids: list[str]) -> dict[str, np.ndarray]:
+    numbers = [IDS.index(name) for name in ids]
+    patches = [np.random.default_rng(i).normal(size=(2, 3, 4)) for i in numbers]
+    return {"patches": np.stack(patches), "length": np.array(numbers)}
+
+
+def fill(out: Path, encode=items, **changes) -> None:
+    arguments = {
+        "specs": SPECS,
+        "ids": IDS,
+        "provenance": PROVENANCE,
+        "encode": encode,
+        "batch_size": 3,
+        "description": "filling",
+    }
+    fill_store(out, **(arguments | changes))
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    files = [file for file in path.rglob("*") if file.is_file()]
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory) -> Path:
+    """A finished store: read it, never change it."""
+    out = tmp_path_factory.mktemp("store") / "vision.zarr"
+    fill(out)
+    return out
+
+
+@pytest.fixture
+def own(tmp_path) -> Path:
+    """A finished store for a test that damages it."""
+    fill(tmp_path / "vision.zarr")
+    return tmp_path / "vision.zarr"
+
+
+# ---- what is written is read --------------------------------------------------------------------
+
+
+def test_round_trip(filled):
+    store = FeatureStore.open(filled, PROVENANCE)
+    assert store.ids == IDS
+    assert len(store) == 10
+    assert store.has(IDS[3])
+    assert not store.has("other")
+    for name in reversed(IDS):
+        expected = items([name])
+        patches = store.read("patches", name)
+        assert patches.dtype == np.float16
+        np.testing.assert_array_equal(patches, expected["patches"][0].astype(np.float16))
+        assert store.read("length", name) == expected["length"][0]
+        patches[:] = 0  # a copy: the caller may write into it
+    np.testing.assert_array_equal(store.read_all("length"), np.arange(10))
+    assert store.verify() == []
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    count=st.integers(0, 9),
+    shape=st.lists(st.integers(1, 3), max_size=3).map(tuple),
+    dtype=st.sampled_from(["float16", "float32", "int32", "uint8"]),
+    per_shard=st.integers(1, 5),
+    batch_size=st.integers(1, 7),
+)
+def test_the_fast_path_reads_what_zarr_reads(
+    tmp_path_factory, count, shape, dtype, per_shard, batch_size
+):
+    out = tmp_path_factory.mktemp("store") / "any.zarr"
+    ids = [str(i) for i in range(count)]
+    values = np.random.default_rng(count).integers(0, 100, (count, *shape)).astype(dtype)
+    fill(
+        out,
+        lambda batch: {"values": values[[int(i) for i in batch]]},
+        specs=[ArraySpec("values", shape, dtype, per_shard, "any")],
+        ids=ids,
+        batch_size=batch_size,
+    )
+    store = FeatureStore.open(out)
+    reference = zarr.open_group(out, mode="r")["values"]
+    assert reference.shape == values.shape
+    assert store._array("values")._plain
+    for i, name in enumerate(ids):
+        np.testing.assert_array_equal(store.read("values", name), values[i])
+        np.testing.assert_array_equal(reference[i], values[i])
+    np.testing.assert_array_equal(store.read_all("values"), values)
+
+
+def test_files_are_shards_and_all_zero_items_are_written(tmp_path):
+    out = tmp_path / "zero.zarr"
+    fill(out, lambda ids: {name: array * 0 for name, array in items(ids).items()})
+    shards = sorted((out / "patches" / "c").rglob("*"))
+    assert sum(path.is_file() for path in shards) == 3  # 10 items, 4 a shard
+    assert not FeatureStore.open(out).read_all("patches").any()
+
+
+def test_a_plain_zarr_layout_is_read_by_the_reference_reader(filled, tmp_path):
+    group = zarr.create_group(
+        tmp_path / "plain.zarr",
+        attributes={"format_version": 1, "complete": True, "ids": IDS, "provenance": {}},
+    )
+    values = FeatureStore.open(filled).read_all("patches")
+    array = group.create_array("patches", shape=values.shape, chunks=(5, 2, 3, 4), dtype="float16")
+    array[:] = values
+    store = FeatureStore.open(tmp_path / "plain.zarr")
+    assert not store._array("patches")._plain
+    np.testing.assert_array_equal(store.read("patches", IDS[7]), values[7])
+    assert store.verify() == []
+
+
+def test_attrs_are_kept_and_may_depend_on_what_was_filled(tmp_path):
+    fill(tmp_path / "a.zarr", attrs={"gate_threshold": None})
+    assert FeatureStore.open(tmp_path / "a.zarr").attrs == {"gate_threshold": None}
+    fill(tmp_path / "b.zarr", attrs=lambda store: {"longest": int(store.read("length", IDS[9]))})
+    assert FeatureStore.open(tmp_path / "b.zarr").attrs == {"longest": 9}
+
+
+class Lengths:
+    def __init__(self, store: FeatureStore) -> None:
+        self.store = store
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.store.read("length", self.store.ids[i])
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_of_a_dataloader_read_it(filled, start):
+    from torch.utils.data import DataLoader  # here, so that the killed runs start quickly
+
+    store = FeatureStore.open(filled)
+    store.read("length", IDS[0])  # mapped before the workers start
+    loader = DataLoader(Lengths(store), num_workers=2, multiprocessing_context=start)
+    assert [int(batch) for batch in loader] == list(range(10))
+    again = pickle.loads(pickle.dumps(store))
+    assert again.read("length", IDS[4]) == 4
+
+
+# ---- interrupted work goes on -------------------------------------------------------------------
+
+
+def test_the_same_work_gives_the_same_bytes(filled, tmp_path):
+    fill(tmp_path / "again.zarr")
+    assert contents(tmp_path / "again.zarr") == contents(filled)
+
+
+def test_goes_on_after_a_crash_and_ends_the_same(filled, tmp_path):
+    out = tmp_path / "vision.zarr"
+    seen: list[str] = []
+
+    def crash(ids: list[str]) -> dict[str, np.ndarray]:
+        if IDS[7] in ids:
+            raise MemoryError
+        seen.extend(ids)
+        return items(ids)
+
+    with pytest.raises(MemoryError):
+        fill(out, crash)
+    assert not out.exists()
+    assert seen[:4] == IDS[:4]
+    seen.clear()
+
+    def go_on(ids: list[str]) -> dict[str, np.ndarray]:
+        seen.extend(ids)
+        return items(ids)
+
+    fill(out, go_on)
+    assert seen == IDS[4:]
+    assert contents(out) == contents(filled)
+    assert not list((tmp_path / ".staging").glob("*.zarr"))  # nothing is left behind
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"provenance": PROVENANCE | {"weights": "other"}},
+        {"ids": IDS[::-1]},
+        {"batch_size": 2},
+    ],
+)
+def test_other_work_does_not_go_on_with_it(tmp_path, change):
+    out = tmp_path / "vision.zarr"
+
+    def crash(ids: list[str]) -> dict[str, np.ndarray]:
+        if IDS[7] in ids:
+            raise MemoryError
+        return {name: array + 1 for name, array in items(ids).items()}
+
+    with pytest.raises(MemoryError):
+        fill(out, crash)
+    fill(out, **change)
+    store = FeatureStore.open(out)
+    assert [int(store.read("length", name)) for name in IDS] == list(range(10))
+
+
+def test_replaces_an_older_store_only_when_done(own):
+    before = contents(own)
+
+    def crash(ids: list[str]) -> dict[str, np.ndarray]:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        fill(own, crash, provenance={"weights": "new"})
+    assert contents(own) == before
+    fill(own, provenance={"weights": "new"})
+    assert FeatureStore.open(own).provenance == {"weights": "new"}
+
+
+SLOW_FILL = """
+import sys, time
+from pathlib import Path
+from tests import test_store as t
+
+def slowly(ids):
+    time.sleep(0.03)
+    return t.items(ids)
+
+t.fill(Path(sys.argv[1]), slowly)
+"""
+
+
+def test_killed_at_any_moment_it_ends_the_same(filled, tmp_path):
+    out = tmp_path / "vision.zarr"
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW_FILL)
+    command = [sys.executable, str(script), str(out)]
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not (tmp_path / ".staging").exists():
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.02, 0.2))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not out.exists() or FeatureStore.open(out).verify() == []
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert contents(out) == contents(filled)
+
+
+# ---- what must not be written -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("encode", "message"),
+    [
+        (lambda ids: {"length": np.zeros(len(ids))}, r"\['length'\], declared are \['length', 'p"),
+        (
+            lambda ids: items(ids) | {"patches": np.zeros((len(ids), 2, 3, 5))},
+            r"patches of shape \(3, 2, 3, 5\) .* expected \(3, 2, 3, 4\)",
+        ),
+        (lambda ids: items(ids[:1]), r"of shape \(1, 2, 3, 4\)"),
+        (
+            lambda ids: items(ids) | {"patches": np.full((len(ids), 2, 3, 4), np.nan)},
+            "patches of item 'clip ü/0' is not finite as float16",
+        ),
+        (
+            lambda ids: items(ids) | {"patches": np.full((len(ids), 2, 3, 4), 7e4)},
+            "is not finite as float16",
+        ),
+    ],
+)
+def test_refuses_what_was_not_declared(tmp_path, encode, message):
+    with pytest.raises(ValueError, match=message):
+        fill(tmp_path / "bad.zarr", encode)
+    assert not (tmp_path / "bad.zarr").exists()
+
+
+def test_refuses_an_id_twice(tmp_path):
+    with pytest.raises(ValueError, match="'a' stands twice"):
+        fill(tmp_path / "bad.zarr", ids=["a", "b", "a"])
+
+
+# ---- what must not be read ----------------------------------------------------------------------
+
+
+def shard(path: Path, number: int) -> Path:
+    return path / "patches" / "c" / str(number) / "0" / "0" / "0"
+
+
+def test_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"gone\.zarr: no such store; `dvc repro`"):
+        FeatureStore.open(tmp_path / "gone.zarr")
+
+
+def test_not_a_store(own):
+    (own / "zarr.json").write_text("{")
+    with pytest.raises(ValueError, match="not readable as a store"):
+        FeatureStore.open(own)
+
+
+def test_made_otherwise(filled):
+    message = "made with weights 'abc', expected 'xyz'; run the stage again: dvc repro .* vision"
+    with pytest.raises(ValueError, match=message):
+        FeatureStore.open(filled, PROVENANCE | {"weights": "xyz"})
+
+
+def test_another_format(own):
+    zarr.open_group(own).attrs["format_version"] = 99
+    with pytest.raises(ValueError, match="format version 99, expected 1"):
+        FeatureStore.open(own)
+
+
+def test_incomplete(own):
+    shard(own, 1).unlink()
+    with pytest.raises(ValueError, match="incomplete; run the stage again"):
+        FeatureStore.open(own)
+
+
+def test_not_marked_complete(own):
+    zarr.open_group(own).attrs["complete"] = False
+    with pytest.raises(ValueError, match="incomplete"):
+        FeatureStore.open(own)
+
+
+def test_unknown_item_and_array(filled):
+    store = FeatureStore.open(filled)
+    with pytest.raises(ValueError, match="no item 'other'; run the stage again"):
+        store.read("patches", "other")
+    with pytest.raises(ValueError, match="no array 'cls', there are: length, patches"):
+        store.read("cls", IDS[0])
+
+
+def test_a_flipped_bit_is_found(own):
+    data = bytearray(shard(own, 1).read_bytes())
+    data[5] ^= 1
+    shard(own, 1).write_bytes(data)
+    store = FeatureStore.open(own)
+    (fault,) = store.verify()
+    assert str(own / "patches") in fault
+    with pytest.raises(ValueError, match=r"damaged .* run the stage again"):
+        store.read_all("patches")
+
+
+@pytest.mark.parametrize("size", [0, 10, 100])
+def test_a_truncated_shard_is_told(own, size):
+    shard(own, 1).write_bytes(shard(own, 1).read_bytes()[:size])
+    store = FeatureStore.open(own)
+    with pytest.raises(ValueError, match=r"patches/c/1/0/0/0: .*; run the stage again"):
+        store.read("patches", IDS[5])
+    store.read("patches", IDS[1])
+    assert len(store.verify()) == 1
