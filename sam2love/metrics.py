@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 
 SHOWN = 0.5
-"""A pixel above it counts as foreground: in S, and wherever SAM 2's own sign of the logit decides."""
+"""Probability above which a pixel is foreground: in S, and in DAVIS, as SAM 2 itself has it."""
 REGION_SHOWN = 0.4
-"""The benchmark's J takes pixels above this instead."""
+"""The same for the benchmark's J."""
 BETA_SQUARED = 0.3
 THRESHOLDS = 255
 BOUNDARY_TOLERANCE = 0.008

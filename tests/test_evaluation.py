@@ -1,0 +1,221 @@
+"""Scores of rows and of batches, against a slow reading of the same files and by hand."""
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sam2love import evaluation, metrics, refavs
+from sam2love.evaluation import Statistics, batch_f, batch_j, batch_s, score_rows
+from sam2love.predictions import Prediction
+from tests import tiny
+
+KEY = "--seenD_1_2"
+
+
+def statistics(j: list[float], curve: dict[int, float] | None = None, visible: int = 1):
+    f_curve = np.zeros(255)
+    for place, value in (curve or {}).items():
+        f_curve[place] = value
+    return Statistics(np.array(j), f_curve, visible, foreground=0.0, foreground_at_region=0.0)
+
+
+# ---- batches, by hand ---------------------------------------------------------------------------
+
+
+def test_the_last_batch_weighs_as_much_as_the_others():
+    rows = [statistics([j]) for j in (0, 0, 0, 0, 1)]
+    assert batch_j(rows, rows_per_batch=4) == 0.5
+    assert batch_j(rows, rows_per_batch=5) == pytest.approx(0.2)
+    assert batch_j(rows, rows_per_batch=1) == pytest.approx(0.2)
+
+
+def test_f_takes_the_maximum_of_the_batchs_mean_curve():
+    rows = [statistics([0], {10: 1.0}), statistics([0], {20: 0.8}), statistics([0], {10: 0.2})]
+    assert batch_f(rows, rows_per_batch=1) == pytest.approx((1 + 0.8 + 0.2) / 3)
+    assert batch_f(rows, rows_per_batch=2) == pytest.approx((0.5 + 0.2) / 2)
+    assert batch_f(rows, rows_per_batch=3) == pytest.approx(1.2 / 3)
+
+
+def test_f_averages_over_frames_with_something_to_be_found():
+    rows = [statistics([0], {10: 2.4}, visible=3), statistics([0], visible=0)]
+    assert batch_f(rows, rows_per_batch=2) == pytest.approx(0.8)
+    assert batch_f(rows[1:], rows_per_batch=2) == 0
+
+
+def test_s_is_the_root_of_the_batchs_share():
+    assert batch_s([0.04, 0.0, 0.0, 0.0, 0.25], rows_per_batch=4) == pytest.approx((0.1 + 0.5) / 2)
+
+
+# ---- against a slow reading ---------------------------------------------------------------------
+
+
+@pytest.fixture()
+def five_rows(own_refavs_root):
+    """Five rows of test_s on one clip; object 1 is hidden in three frames, 32 seen in none."""
+    rows = [(KEY, f"{KEY}_car_{i}", "test_s", fid, "it") for i, fid in enumerate([1, 32, 1, 32, 1])]
+    rows.insert(2, ("vidA_0_10000", "vidA_0_10000_cat_1", "train", 1, "it"))
+    tiny.write_metadata(own_refavs_root, rows)
+    black = Image.fromarray(np.zeros((tiny.HEIGHT, tiny.WIDTH), np.uint8))
+    for fid, frames in {1: (0, 4, 9), 32: range(10)}.items():
+        for t in frames:
+            black.save(refavs.mask_path(own_refavs_root, KEY, fid, t))
+    # Dim and coloured pixels: what is above 0 depends on the order of resizing and graying.
+    coloured = np.zeros((tiny.HEIGHT, tiny.WIDTH, 3), np.uint8)
+    coloured[10:20, 10:20] = (0, 0, 14)
+    coloured[15:30, 15:30] = (1, 1, 1)
+    Image.fromarray(coloured).save(refavs.mask_path(own_refavs_root, KEY, 1, 5))
+    return own_refavs_root
+
+
+def slow_refavs(root, entries: list, logits: dict[int, np.ndarray]) -> tuple[float, float, float]:
+    """J, F and S in 32-bit floats, frame by frame and threshold by threshold, files read by cv2."""
+    js, fs, ss = [], [], []
+    for first in range(0, len(entries), 4):
+        ious, curves, shown, pixels = [], [], 0, 0
+        for entry in entries[first : first + 4]:
+            small = torch.from_numpy(logits[entry.row]).float()[None]
+            large = torch.nn.functional.interpolate(small, (256, 256), mode="bilinear")[0]
+            for t in range(10):
+                file = refavs.mask_path(root, entry.key, entry.fid, t)
+                picture = cv2.resize(cv2.imread(str(file)), (256, 256))
+                truth = torch.from_numpy(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) > 0)
+                probability = torch.sigmoid(large[t])
+                mask = probability > 0.4
+                if truth.any():
+                    ious.append(((mask & truth).sum() / (mask | truth).sum()).item())
+                    curves.append([])
+                    for floor in torch.linspace(0, 1, 255):
+                        reached = probability >= floor
+                        hits = (reached & truth).sum()
+                        precision = hits / reached.sum() if reached.any() else torch.tensor(0.0)
+                        recall = hits / truth.sum()
+                        bottom = 0.3 * precision + recall
+                        curves[-1].append((1.3 * precision * recall / bottom).nan_to_num().item())
+                else:
+                    ious.append((~mask).sum().item() / 256**2)
+                shown += (probability > 0.5).sum().item()
+                pixels += 256**2
+        js.append(sum(ious) / len(ious))
+        fs.append(
+            max(sum(each) / len(curves) for each in zip(*curves, strict=True)) if curves else 0
+        )
+        ss.append(math.sqrt(shown / pixels))
+    return tuple(sum(scores) / len(scores) for scores in (js, fs, ss))
+
+
+def test_refavs_against_a_slow_reading_of_the_same_files(five_rows):
+    expressions = refavs.read_expressions(five_rows, ["test_s"])
+    rng = np.random.default_rng(0)
+    logits = {}
+    for entry in expressions.itertuples():
+        truth = refavs.read_masks(five_rows, KEY, entry.fid)[:, 1::3, 2::4].astype(np.float32)
+        logits[entry.row] = rng.normal(6 * truth - 3, 2).astype(np.float16)
+    scores = score_rows(
+        expressions, lambda entry: Prediction(logits[entry.row], True), root=five_rows
+    )
+    rows = [score.square for score in scores]
+    j, f, s = slow_refavs(five_rows, list(expressions.itertuples()), logits)
+    assert batch_j(rows, rows_per_batch=4) == pytest.approx(j, abs=1e-5)
+    assert batch_f(rows, rows_per_batch=4) == pytest.approx(f, abs=1e-5)
+    shares = [row.foreground for row in rows]
+    assert batch_s(shares, rows_per_batch=4) == pytest.approx(s, abs=1e-5)
+    assert 0.2 < j < 0.9  # a case worth comparing
+    assert [row.visible for row in rows] == [7, 0, 7, 0, 7]
+
+
+def test_truth_is_resized_in_colour_before_it_is_made_gray(five_rows):
+    square, original = evaluation.true_masks(five_rows, KEY, 1)
+    assert original[5].sum() == 10 * 10 + 15 * 15 - 5 * 5  # a blue of 14 is a gray of 2
+    grayed = cv2.imread(str(refavs.mask_path(five_rows, KEY, 1, 5)), cv2.IMREAD_GRAYSCALE)
+    assert (square[5] != (cv2.resize(grayed, (256, 256)) > 0)).any()
+
+
+# ---- rows ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scored(refavs_root):
+    """A perfect prediction, by row, of everything in the tiny data set."""
+    expressions = refavs.read_expressions(refavs_root, evaluation.SPLITS)
+    return expressions, score_rows(expressions, perfect(refavs_root), root=refavs_root, threads=3)
+
+
+def perfect(root):
+    def predict(entry):
+        masks = None if entry.null else refavs.read_masks(root, entry.key, entry.fid)
+        masks = np.zeros((10, tiny.HEIGHT, tiny.WIDTH)) if masks is None else masks
+        return Prediction(masks.astype(np.float32), False, object_score=2.0)
+
+    return predict
+
+
+def test_a_perfect_prediction(scored):
+    for entry, score in zip(scored[0].itertuples(), scored[1], strict=True):
+        if entry.null:
+            assert score.original is None
+            assert score.davis is None
+            assert score.picked is None
+            assert (score.objects, score.square.foreground, score.ungated) == (0, 0, 0)
+        else:
+            assert score.davis == (1, 1)
+            assert (score.original.region_j == 1).all()
+            assert score.original.f_curve[1:] == pytest.approx(10)
+            assert score.picked is True
+            assert score.objects == 2
+            # Boxes of 9 to 13 pixels: resizing the truth leaves a seam above 0 about each.
+            assert score.square.region_j.mean() > 0.8
+
+
+def test_rows_come_in_the_order_of_the_table(scored, refavs_root):
+    expressions, scores = scored
+    backwards = expressions.iloc[::-1]
+    other = score_rows(backwards, perfect(refavs_root), root=refavs_root)
+    for one, two in zip(scores, other[::-1], strict=True):
+        np.testing.assert_array_equal(one.square.f_curve, two.square.f_curve)
+
+
+def test_a_gated_row_shows_nothing_but_is_remembered(refavs_root):
+    expressions = refavs.read_expressions(refavs_root, ["test_s", "test_n"])
+    everything = np.full((10, 4, 4), 5.0, np.float32)
+    scores = score_rows(
+        expressions, lambda entry: Prediction(everything, True, -1.0, gated=True), root=refavs_root
+    )
+    for entry, score in zip(expressions.itertuples(), scores, strict=True):
+        assert score.gated
+        assert score.square.foreground == 0
+        assert score.ungated == 1
+        if not entry.null:
+            assert (score.square.region_j == 0).all()
+            assert score.davis == (0, 0)
+            assert score.picked is False
+
+
+def test_picked_is_what_overlaps_most_over_the_whole_clip():
+    one, two, shown = (np.zeros((2, 8, 8), bool) for _ in range(3))
+    one[:, :4, :4] = two[:, 4:, 4:] = True
+    truths = {1: (one, one), 2: (two, two)}
+    shown[0, :4, :4] = shown[1, 4:, 4:6] = True
+    assert evaluation.overlaps_most(shown, truths, fid=1)
+    assert not evaluation.overlaps_most(shown, truths, fid=2)
+    assert not evaluation.overlaps_most(np.zeros_like(shown), truths, fid=1)
+
+
+def test_picked_weighs_overlap_by_union():
+    """The large object holds all of the mask, the small one most of it: the small one is meant."""
+    small, large = np.zeros((1, 8, 8), bool), np.ones((1, 8, 8), bool)
+    small[0, :2, :2] = True
+    shown = small.copy()
+    shown[0, 3, 3] = True
+    truths = {1: (large, large), 2: (small, small)}
+    assert evaluation.overlaps_most(shown, truths, fid=2)
+    assert not evaluation.overlaps_most(shown, truths, fid=1)
+
+
+def test_measure_tells_foreground_by_both_thresholds():
+    masks = metrics.threshold(np.array([[[0.45, 0.6, 0.1, 0.1]]], np.float32))
+    made = evaluation.measure(masks, np.zeros((1, 1, 4), bool))
+    assert (made.foreground, made.foreground_at_region) == (0.25, 0.5)
