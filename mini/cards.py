@@ -1,0 +1,128 @@
+"""What is known of the mini weights: a card each, and their digests in params.yaml.
+
+    python -m mini.cards
+
+A card is Markdown under a block of YAML: the code that made the weights (by digest), its settings,
+the weights' digest and the figures. The command writes the weights' digests into params.yaml.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+from ruamel.yaml import YAML
+from sam2love.weights import digest
+
+CARDS = Path("weights/mini/cards")
+WEIGHTS = {
+    "audio": Path("weights/mini/vggish.safetensors"),
+    "vision": Path("weights/mini/vit"),
+    "text": Path("weights/mini/roberta"),
+    "sam2": Path("weights/mini/sam2/model.safetensors"),
+}
+"""By section of params.yaml."""
+
+
+def main(params: Path = Path("params.yaml")) -> None:
+    """Write the digests of the mini weights into a parameter file, comments kept."""
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = 1000
+    editor.indent(mapping=2, sequence=4, offset=2)
+    values = editor.load(params.read_text(encoding="utf-8"))
+    for section, weights in WEIGHTS.items():
+        if Path(values[section]["weights"]) == weights and weights.exists():
+            values[section]["digest"] = type(values[section]["digest"])(digest(weights))
+    with params.open("w", encoding="utf-8") as file:
+        editor.dump(values, file)
+    typer.echo(f"{params}: digests of {', '.join(WEIGHTS)} are those of the weights")
+
+
+def code_digest(paths: Iterable[str | Path]) -> str:
+    """SHA-256 of what Python files say, without comments, docstrings and layout.
+
+    Args:
+        paths: files relative to the working directory; their names count, their order does not.
+    """
+    total = hashlib.sha256()
+    for path in sorted(Path(path).as_posix() for path in paths):
+        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+        total.update(f"{path}\n{_plain(tree)!r}\n".encode())
+    return total.hexdigest()
+
+
+def write_card(
+    name: str,
+    *,
+    title: str,
+    text: str,
+    command: str,
+    weights: Path,
+    files: list[str],
+    settings: dict[str, Any],
+    figures: dict[str, Any],
+    material: str | None = None,
+    folder: Path = CARDS,
+) -> None:
+    """Write the card of one set of weights.
+
+    Args:
+        text: what it is and what it saw.
+        files: the code that made the weights, its material included.
+        settings: its section of mini/params.yaml.
+        figures: measured on held-out material, each under a name that says what it is.
+        material: digest of what it saw, where that is not the files' own doing.
+    """
+    facts = {
+        "command": command,
+        "weights": weights.as_posix(),
+        "weights_digest": digest(weights),
+        "code_digest": code_digest(files),
+        "files": files,
+        **({"material_digest": material} if material else {}),
+        "settings": settings,
+        "figures": figures,
+    }
+    header = yaml.safe_dump(facts, sort_keys=False, width=100)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text(f"---\n{header}---\n# {title}\n\n{text.strip()}\n")
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The facts at the head of a card.
+
+    Raises:
+        ValueError: the file does not start with a block of YAML between two lines of '---'.
+    """
+    parts = path.read_text(encoding="utf-8").split("---\n", 2)
+    if len(parts) != 3 or parts[0]:
+        raise ValueError(f"{path}: expected a card that starts with '---', made by mini.cards")
+    return yaml.safe_load(parts[1])
+
+
+def _plain(node: Any) -> Any:
+    """A syntax tree as nested tuples; bare strings are docstrings, and left out."""
+    if isinstance(node, list):
+        return tuple(_plain(item) for item in node if not _is_docstring(item))
+    if isinstance(node, ast.AST):
+        fields = ((name, value) for name, value in ast.iter_fields(node))
+        return type(node).__name__, tuple(
+            (name, _plain(value)) for name, value in fields if value is not None and value != []
+        )
+    return repr(node)
+
+
+def _is_docstring(node: Any) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
