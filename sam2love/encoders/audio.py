@@ -1,0 +1,178 @@
+"""VGGish: a vector for each second of sound, with the published front end and weights.
+
+Shapes: N seconds, 96 frames of 10 ms, 64 mel bands; d_A features.
+
+Source: Hershey et al., CNN architectures for large-scale audio classification (2017), and the
+constants of its released code.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchaudio.functional import resample
+
+from sam2love.refavs import CLIP_SECONDS
+from sam2love.weights import verify
+
+SAMPLE_RATE_HZ = 16000
+WINDOW, HOP, FFT = 400, 160, 512  # samples: 25 ms, 10 ms
+FRAMES, BANDS = 96, 64
+LOWEST_HZ, HIGHEST_HZ = 125.0, 7500.0
+LOG_OFFSET = 0.01
+
+PUBLISHED_CHANNELS = (64, 128, 256, 256, 512, 512)
+PUBLISHED_EMBEDDINGS = (4096, 4096, 128)
+CONVOLUTIONS, LINEARS = (0, 3, 6, 8, 11, 13), (0, 2, 4)
+"""Where they stand in `features` and `embeddings`; the last ReLU, `embeddings.5`, is separate."""
+
+
+class VGGish(nn.Module):
+    """The network, (N, 96, 64) log mel to (N, d_A), before the last ReLU and without PCA.
+
+    Args:
+        channels: of the six convolutions.
+        embeddings: widths of the three linear layers, the last is d_A.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, ...] = PUBLISHED_CHANNELS,
+        embeddings: tuple[int, ...] = PUBLISHED_EMBEDDINGS,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = 1
+        for i, after in enumerate(channels):
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
+            if i not in (2, 4):
+                layers.append(nn.MaxPool2d(2))
+            before = after
+        self.features = nn.Sequential(*layers)
+        first, second, last = embeddings
+        self.embeddings = nn.Sequential(
+            nn.Linear(channels[-1] * (FRAMES // 16) * (BANDS // 16), first),
+            nn.ReLU(),
+            nn.Linear(first, second),
+            nn.ReLU(),
+            nn.Linear(second, last),
+        )
+
+    def forward(self, log_mels: Tensor) -> Tensor:
+        maps = self.features(log_mels.unsqueeze(1))  # (N, C, 6, 4)
+        # The weights come from TensorFlow, whose maps have their channels last.
+        return self.embeddings(maps.permute(0, 2, 3, 1).flatten(1))
+
+
+class AudioEncoder:
+    """The sound of a clip as a vector a second."""
+
+    def __init__(self, model: VGGish, *, post_relu: bool) -> None:
+        self._model = model
+        self._post_relu = post_relu
+        self._device = next(model.parameters()).device
+        self.dim = model.embeddings[-1].out_features
+        """d_A."""
+
+    @torch.inference_mode()
+    def encode(self, samples: np.ndarray | Tensor, sample_rate_hz: int) -> Tensor:
+        """Encode the sound of a clip (n,), cut or filled up with silence to 10 s.
+
+        Returns:
+            (10, d_A) float32 on the CPU.
+        """
+        waveform = _resampled(samples, sample_rate_hz)[: CLIP_SECONDS * SAMPLE_RATE_HZ]
+        missing = CLIP_SECONDS * SAMPLE_RATE_HZ - len(waveform)
+        waveform = nn.functional.pad(waveform, (0, missing))
+        vectors = self._model(log_mel(waveform, SAMPLE_RATE_HZ).to(self._device))
+        return (vectors.relu() if self._post_relu else vectors).cpu()
+
+
+def load_audio_encoder(
+    weights: str | Path, digest: str, *, post_relu: bool = False, device: str = "cpu"
+) -> AudioEncoder:
+    """Load VGGish of any size, from .safetensors or from a published .pth.
+
+    Raises:
+        FileNotFoundError, ValueError: no such weights, others than the digest says, or not VGGish.
+    """
+    verify(weights, digest)
+    model = vggish_from_state(read_state(weights), origin=str(weights))
+    return AudioEncoder(model.to(device).eval(), post_relu=post_relu)
+
+
+def read_state(weights: str | Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or .pth file, on the CPU."""
+    if Path(weights).suffix == ".safetensors":
+        return load_file(weights)
+    return torch.load(weights, map_location="cpu", weights_only=True)
+
+
+def vggish_from_state(state: dict[str, Tensor], *, origin: str = "the state") -> VGGish:
+    """A VGGish of the size that the weights have, with these weights.
+
+    Args:
+        state: names `features.*` and `embeddings.*`, or, as torchaudio calls them,
+            `features_network.*` and `embedding_network.*`.
+
+    Raises:
+        ValueError: they are not VGGish's.
+    """
+    renamed = {"features_network": "features", "embedding_network": "embeddings"}
+    parts = {name: name.partition(".") for name in state}
+    state = {f"{renamed.get(a, a)}.{b}": state[name] for name, (a, _, b) in parts.items()}
+    try:
+        channels = tuple(len(state[f"features.{i}.bias"]) for i in CONVOLUTIONS)
+        embeddings = tuple(len(state[f"embeddings.{i}.bias"]) for i in LINEARS)
+        model = VGGish(channels, embeddings)
+        model.load_state_dict(state)
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(f"{origin}: not the weights of a VGGish ({error})") from None
+    return model
+
+
+# ---- the front end ------------------------------------------------------------------------------
+
+
+def log_mel(waveform: np.ndarray | Tensor, sample_rate_hz: int) -> Tensor:
+    """VGGish's input for each second of a waveform (n,) in [-1, 1].
+
+    The last second is filled up with silence. A second has 98 windows, of which 96 are used.
+
+    Returns:
+        (N, 96, 64) float32, the logarithm of mel bands of the magnitude spectrum.
+    """
+    waveform = _resampled(waveform, sample_rate_hz)
+    missing = -len(waveform) % SAMPLE_RATE_HZ
+    seconds = nn.functional.pad(waveform, (0, missing)).view(-1, SAMPLE_RATE_HZ)
+    windows = seconds.unfold(1, WINDOW, HOP)[:, :FRAMES]  # (N, 96, 400)
+    hann = torch.hann_window(WINDOW, periodic=True)
+    magnitudes = torch.fft.rfft(windows * hann, FFT).abs()  # (N, 96, 257)
+    return (magnitudes @ mel_bands() + LOG_OFFSET).log()
+
+
+def mel_bands() -> Tensor:
+    """Triangular bands, linear on the mel scale: (257, 64) float32.
+
+    Unlike torchaudio's, whose triangles have straight sides in Hz, these are straight in mel.
+    """
+    bins = _mel(torch.linspace(0, SAMPLE_RATE_HZ / 2, FFT // 2 + 1, dtype=torch.float64))
+    low, high = _mel(torch.tensor([LOWEST_HZ, HIGHEST_HZ], dtype=torch.float64)).tolist()
+    edges = torch.linspace(low, high, BANDS + 2, dtype=torch.float64)
+    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
+    rising = (bins[:, None] - lower) / (centre - lower)
+    falling = (upper - bins[:, None]) / (upper - centre)
+    bands = torch.minimum(rising, falling).clamp(min=0)
+    bands[0] = 0  # the constant part of the sound belongs to no band
+    return bands.float()
+
+
+def _mel(hz: Tensor) -> Tensor:
+    return 1127 * torch.log1p(hz / 700)
+
+
+def _resampled(samples: np.ndarray | Tensor, sample_rate_hz: int) -> Tensor:
+    waveform = torch.as_tensor(samples, dtype=torch.float32)
+    return resample(waveform, sample_rate_hz, SAMPLE_RATE_HZ)

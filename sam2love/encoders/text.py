@@ -1,0 +1,64 @@
+"""A text transformer from transformers, such as DistilRoBERTa: a vector for each token."""
+
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+
+from sam2love.weights import locate, verify
+
+
+class TextEncoder:
+    """Sentences as vectors of their tokens, special tokens included."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, max_tokens: int) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        """P: longer sentences are cut."""
+        self.dim = model.config.hidden_size
+        """d_T."""
+
+    @torch.inference_mode()
+    def encode(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Encode n sentences.
+
+        Returns:
+            The last hidden states (n, P, d_T) float32, zero behind a sentence's end, and the
+            number of tokens of each, (n,) int64; both on the CPU.
+        """
+        # Always as long as allowed: a sentence's vectors don't hang on its neighbours' lengths.
+        encoded = self._tokenizer(
+            texts,
+            max_length=self.max_tokens,
+            padding="max_length",
+            truncation=True,
+            return_tensors="pt",
+        ).to(self._model.device)
+        mask = encoded["attention_mask"]
+        states = self._model(input_ids=encoded["input_ids"], attention_mask=mask).last_hidden_state
+        return (states.float() * mask[..., None]).cpu(), mask.sum(dim=1).cpu()
+
+
+def load_text_encoder(
+    weights: str, digest: str, *, max_tokens: int, device: str = "cpu"
+) -> TextEncoder:
+    """Load model and tokenizer from a folder as `save_pretrained` writes it, or by their hub id.
+
+    Raises:
+        FileNotFoundError, ValueError: no such weights, others than the digest says, or not those of
+            a text encoder with its tokenizer.
+    """
+    folder = locate(weights)
+    verify(folder, digest)
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, padding_side="right"
+        )
+        model = transformers.AutoModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ValueError(f"{folder}: transformers can't load it ({error})") from None
+    return TextEncoder(model.to(device).eval(), tokenizer, max_tokens=max_tokens)
