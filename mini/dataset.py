@@ -155,8 +155,7 @@ def write_clip(root: Path, params: Params, job: Job) -> list[Row]:
     Returns:
         Their rows.
     """
-    seed = (params.seed, SPLITS.index(job.split), job.number)
-    rng = np.random.default_rng(seed)
+    rng = clip_rng(params, job)
     told = tell_clip(params, job, rng)
     vid = _sample_vid(rng)
     fids = rng.permutation(len(told.scene.things)).tolist()
@@ -169,6 +168,11 @@ def write_clip(root: Path, params: Params, job: Job) -> list[Row]:
     if job.null is not None:
         rows += _write_null(root, params, job, vid, told, jpegs)
     return rows
+
+
+def clip_rng(params: Params, job: Job, *more: int) -> np.random.Generator:
+    """The clip's own generator."""
+    return np.random.default_rng((params.seed, SPLITS.index(job.split), job.number, *more))
 
 
 def tell_clip(params: Params, job: Job, rng: np.random.Generator) -> Story:
@@ -191,7 +195,7 @@ def _write_null(
     root: Path, params: Params, job: Job, vid: str, told: Story, jpegs: list[bytes]
 ) -> list[Row]:
     """The same frames, with no sound or with that of kinds that aren't there."""
-    rng = np.random.default_rng((params.seed, SPLITS.index(job.split), job.number, 1))
+    rng = clip_rng(params, job, 1)
     kinds = []
     if job.null == "null_c":
         seen = [thing.kind for thing in told.scene.things]

@@ -18,7 +18,7 @@ LEVEL_MARGIN_DB = 6.0
 LENGTH_MARGIN_SECONDS = 2.0
 ONSET_MARGIN_SECONDS = 1.5
 MOVED, UNMOVED = 0.2, 0.08  # shares of the side: clearly moves, hardly moves
-PRESENT, GONE = 0.25, 0.01  # shares of a thing's own area: can be seen, can't be seen
+PRESENT, GONE = 0.25, 0.0  # shares of a thing's own area: can be seen well, not at all
 
 Heard = tuple[Sound | None, ...]
 """The sound of each thing, None for a silent one."""

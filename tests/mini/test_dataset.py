@@ -1,0 +1,289 @@
+import ast
+import csv
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from mini import describe, story
+from mini.dataset import Job, Params, clip_rng, plan, tell_clip, write_clip, write_dataset
+from mini.expressions import MEANINGS, NULL_FAMILIES, sentences
+from mini.pictures import COLOURS, SHAPES
+from mini.rules import Seen
+from sam2love import refavs
+
+PARAMS = Params.model_validate(
+    {
+        "seed": 5,
+        "side": 64,
+        "jpeg_quality": 92,
+        "noise_db": -60.0,
+        "null_share": 0.3,
+        "clips": {"train": 10, "val": 4, "test_s": 4, "test_u": 6, "test_n": 4},
+    }
+)
+SEEN_SPLITS = ("train", "val", "test_s")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("mini") / "data"
+    write_dataset(root, PARAMS, workers=2)
+    return root
+
+
+@pytest.fixture(scope="module")
+def index(root: Path) -> refavs.Index:
+    return refavs.build_index(root, progress=False)
+
+
+def _told(split: str) -> list[story.Story]:
+    jobs = [job for job in plan(PARAMS) if job.split == split]
+    return [tell_clip(PARAMS, job, clip_rng(PARAMS, job)) for job in jobs]
+
+
+def test_committed_params_are_valid():
+    section = yaml.safe_load(Path("mini/params.yaml").read_text())["dataset"]
+    assert len(plan(Params.model_validate(section))) > 0
+
+
+def test_reader_finds_every_row_and_no_fault(root, index):
+    rows = list(csv.reader((root / "metadata.csv").open(newline="")))
+    assert rows[0] == ["vid", "uid", "split", "fid", "exp"]
+    assert len(index.expressions) == len(rows) - 1
+    assert set(index.expressions["split"]) == set(refavs.SPLITS)
+    assert b"\r\n" in (root / "metadata.csv").read_bytes()
+    assert list(index.families["uid"]) == [row[1] for row in rows[1:]]
+    assert index.expressions["uid"].is_unique
+
+
+def test_rows_of_a_clip_lie_together_and_splits_mix(index):
+    keys = index.expressions["key"]
+    assert (keys != keys.shift()).sum() == keys.nunique()
+    positive = index.expressions[~index.expressions["null"]]
+    assert (positive["split"] != positive["split"].shift()).sum() > 8
+
+
+def test_every_thing_is_annotated_and_what_is_meant_is_in_sight_at_first(root, index):
+    for row in index.expressions[~index.expressions["null"]].itertuples():
+        fids = refavs.objects(root, row.key)
+        assert fids == list(range(len(fids)))
+        assert 2 <= len(fids) <= 4
+        masks = refavs.read_masks(root, row.key, row.fid)
+        assert masks.shape == (10, 64, 64)
+        assert masks[0].mean() > 0.03
+
+
+def test_masks_of_a_clip_never_overlap(root, index):
+    for key in index.clips["key"][:8]:
+        masks = [refavs.read_masks(root, key, fid) for fid in refavs.objects(root, key)]
+        assert np.sum(masks, axis=0).max(initial=0) <= 1
+
+
+def test_masks_fit_the_pictures(root, index):
+    """What is under the mask of 'the red object' is red."""
+    palette = np.array(list(COLOURS.values()))
+    families = index.families.set_index("uid")["family"]
+    rows = index.expressions[index.expressions["uid"].map(families) == "colour"]
+    assert len(rows) > 5
+    for row in rows.itertuples():
+        frames, masks = refavs.read_frames(root, row.key), refavs.read_masks(root, row.key, row.fid)
+        for frame, mask in zip(frames, masks, strict=True):
+            if mask.mean() > 0.01:
+                tint = np.median(frame[mask].astype(float), axis=0)
+                assert list(COLOURS)[np.abs(palette - tint).sum(axis=1).argmin()] in row.exp
+
+
+def test_rows_name_the_mask_that_is_meant_and_fid_says_nothing(tmp_path):
+    first = []
+    for job in plan(PARAMS)[:10]:
+        told = tell_clip(PARAMS, job, clip_rng(PARAMS, job))
+        rows = write_clip(tmp_path, PARAMS, job)
+        for row, (_, sentence, thing) in zip(rows, told.sayings, strict=False):
+            assert row.exp == sentence
+            masks = refavs.read_masks(tmp_path, row.vid, row.fid)
+            np.testing.assert_array_equal(masks, told.masks[:, thing])
+            first += [row.fid] if thing == 0 else []
+    assert len(set(first)) >= 3
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_same_seed_same_bytes_with_any_number_of_workers(root, tmp_path, workers):
+    write_dataset(tmp_path / "again", PARAMS, workers=workers)
+    assert _digests(tmp_path / "again") == _digests(root)
+
+
+def test_another_seed_is_another_set(root, tmp_path):
+    few = PARAMS.model_copy(update={"seed": 6})
+    write_dataset(tmp_path / "other", few)
+    assert not set(_digests(root).values()) & {
+        digest for path, digest in _digests(tmp_path / "other").items() if path.endswith(".jpg")
+    }
+
+
+def test_stage_depends_on_just_the_modules_it_uses():
+    stage = yaml.safe_load(Path("mini/dvc.yaml").read_text())["stages"]["dataset"]
+    assert set(stage["deps"]) == _modules("mini/dataset.py")
+
+
+def test_out_is_replaced_and_nothing_else_left(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "stale").touch()
+    clips = PARAMS.clips.model_copy(update={"train": 1, "val": 1, "test_u": 1})
+    write_dataset(tmp_path / "data", PARAMS.model_copy(update={"clips": clips}))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+    assert not (tmp_path / "data" / "stale").exists()
+
+
+def test_held_out_kinds_are_met_only_in_the_unseen_split():
+    for split in (*SEEN_SPLITS, "test_u"):
+        for told in _told(split):
+            for thing in told.scene.things:
+                held_out = (thing.kind.shape, thing.kind.colour) in story.HELD_OUT
+                assert held_out == (split == "test_u")
+
+
+def test_each_shape_and_colour_is_seen_with_others():
+    seen = {(kind.shape, kind.colour) for kind in story.kinds_of(held_out=False)}
+    assert {shape for shape, _ in seen} == set(SHAPES)
+    assert {colour for _, colour in seen} == set(COLOURS)
+    assert all(len([1 for shape, _ in seen if shape == name]) == 4 for name in SHAPES)
+
+
+def test_null_rows_show_the_frames_of_their_clip(root, index):
+    null = index.expressions[index.expressions["null"]]
+    frames_key = index.clips.set_index("key")["frames_digest"]
+    splits = index.clips.set_index("key")["split"]
+    for key in null["key"].unique():
+        base = key.split("-", 1)[1]
+        assert frames_key[key] == frames_key[base]
+        assert splits[base] == ("test_s" if splits[key] == "test_n" else splits[key])
+    assert set(null["fid"]) == {0}
+    assert set(null["split"]) == {"train", "val", "test_n"}
+    kinds = null["uid"].str.slice(0, 6)
+    assert set(kinds) == {"null_m", "null_c"}
+
+
+def test_null_masks_are_black_or_missing(root, index):
+    null = index.expressions[index.expressions["null"]]
+    masks = [refavs.read_masks(root, key, 0) for key in null["key"].unique()]
+    assert any(mask is None for mask in masks)
+    assert any(mask is not None for mask in masks)
+    assert not any(mask.any() for mask in masks if mask is not None)
+
+
+def test_null_sentences_are_true_elsewhere():
+    asked = {
+        sentence
+        for number in range(50)
+        for sentence in story.sample_null_sentences(np.random.default_rng(number))
+    }
+    families = {m.family for m in MEANINGS for words in m.wordings if words in asked}
+    assert asked <= set(sentences())
+    assert families == set(NULL_FAMILIES)
+
+
+def test_share_of_null_rows_is_about_what_was_asked_for():
+    clips = PARAMS.clips.model_copy(update={"train": 900})
+    params = PARAMS.model_copy(update={"null_share": 0.15, "clips": clips})
+    null = sum(job.null is not None for job in plan(params) if job.split == "train") * 4
+    assert null / (null + 5.5 * 900) == pytest.approx(0.15, abs=0.01)
+
+
+def test_more_null_clips_than_clips_are_refused():
+    clips = PARAMS.clips.model_copy(update={"test_n": 5})
+    with pytest.raises(
+        ValueError, match=r"1\.25 null clips for each clip of test_s.*clips\.test_n"
+    ):
+        plan(PARAMS.model_copy(update={"clips": clips}))
+
+
+def test_sounds_are_heard_never_clipped_and_muted_ones_are_not(root, index):
+    levels = {}
+    for key in index.clips["key"]:
+        samples, sample_rate_hz = refavs.read_audio(root, key)
+        assert sample_rate_hz == 16_000
+        assert len(samples) == 160_000
+        assert np.abs(samples).max() < 0.96
+        levels[key] = float(np.sqrt(np.mean(samples.reshape(-1, 1600) ** 2, axis=1)).max())
+    assert all(level < 0.002 for key, level in levels.items() if key.startswith("null_m"))
+    assert all(level > 0.02 for key, level in levels.items() if key.startswith("null_c"))
+    told = [told for split in (*SEEN_SPLITS, "test_u") for told in _told(split)]
+    heard = [level > 0.02 for key, level in levels.items() if not key.startswith("null")]
+    assert sum(heard) == sum(any(sound is not None for sound in clip.heard) for clip in told)
+
+
+def test_foreign_kinds_share_neither_shape_nor_colour():
+    for number in range(30):
+        rng = np.random.default_rng(number)
+        kinds = story.sample_kinds(rng, 3, held_out=False)
+        for foreign in story.foreign_kinds(rng, kinds, 2):
+            assert foreign.shape not in {kind.shape for kind in kinds}
+            assert foreign.colour not in {kind.colour for kind in kinds}
+            assert (foreign.shape, foreign.colour) not in story.HELD_OUT
+
+
+def test_sounds_differ_clearly_in_level_length_and_onset():
+    for number in range(50):
+        heard = story.sample_sounds(np.random.default_rng(number), 4, 3)
+        sounds = [sound for sound in heard if sound is not None]
+        assert len(sounds) == 3
+        levels, lengths, onsets = np.sort(
+            [[s.level_db for s in sounds], [s.seconds for s in sounds],
+             [s.onset_seconds for s in sounds]]
+        )  # fmt: skip
+        assert np.diff(levels).min() >= 6
+        assert np.diff(lengths)[-1] >= 2
+        assert np.diff(onsets).min() >= 1.5
+        assert levels[0] >= -28
+        assert max(s.onset_seconds + s.seconds for s in sounds) <= 10
+
+
+def test_no_baseline_gets_far():
+    """Nothing but chance in whether what is meant is the largest, the central or all there is."""
+    params = PARAMS.model_copy(
+        update={"clips": PARAMS.clips.model_copy(update={"train": 120, "test_n": 1})}
+    )
+    clips, rows = describe.measure(params, workers=2)
+    assert (clips["things"] >= 3).mean() >= 0.5
+    assert rows["needs_sound"].mean() >= 0.5
+    assert 0.08 <= rows["temporal"].mean() <= 0.17
+    for name in ("largest", "central"):
+        assert rows[name].mean() < rows["chance"].mean() + 0.06
+    for name in ("every_object", "largest", "central", "random"):
+        assert rows[f"J_{name}"].mean() < 0.45
+
+
+def test_what_is_seen_is_drawn_apart_from_what_is_heard():
+    """Over many clips, sounding things are as large and as central as silent ones."""
+    jobs = [Job("train", number, None, black=False) for number in range(250)]
+    areas, reach, sounds = [], [], []
+    for job in jobs:
+        told = tell_clip(PARAMS, job, clip_rng(PARAMS, job))
+        seen = Seen.of(told.scene, told.masks)
+        areas += list(seen.areas)
+        reach += list(np.linalg.norm(seen.paths[:, 0] - 0.5, axis=1))
+        sounds += [sound is not None for sound in told.heard]
+    for values in (areas, reach):
+        assert abs(np.corrcoef(values, sounds)[0, 1]) < 0.1
+
+
+def _digests(root: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+def _modules(path: str) -> set[str]:
+    """A module and all of mini/ that it imports, and what these import."""
+    found = {path}
+    for node in ast.walk(ast.parse(Path(path).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "mini":
+            names = [alias.name for alias in node.names] if node.module == "mini" else [""]
+            for name in names:
+                found |= _modules(f"{node.module}.{name}".strip(".").replace(".", "/") + ".py")
+    return found
