@@ -117,8 +117,8 @@ def _row_faults(table: pd.DataFrame) -> dict[int, Fault]:
     """The first fatal fault of each metadata row that has one."""
     splits = table[table["split"].isin(SPLITS)].groupby("key")["split"].agg(set)
     faults = {}
-    for entry in table.itertuples():
-        uid, key, split, fid = entry.uid, entry.key, entry.split, entry.fid
+    columns = (table[name] for name in ("row", "uid", "key", "split", "fid", "exp"))
+    for row, uid, key, split, fid, exp in zip(*columns, strict=True):
         if split not in (*SPLITS, UNUSABLE_SPLIT):
             what = f"unknown split {split!r}, expected one of {', '.join(SPLITS)}"
         elif uid.count("_") < 2:
@@ -127,13 +127,13 @@ def _row_faults(table: pd.DataFrame) -> dict[int, Fault]:
             what = "the uid names no folder inside the data set"
         elif not (fid.isascii() and fid.isdigit() and len(fid) <= 6):
             what = f"fid {fid!r} is no number of an object"
-        elif not entry.exp.strip():
+        elif not exp.strip():
             what = "the expression is empty"
         elif len(splits.get(key, ())) > 1:
             what = f"clip {key} stands in several splits: {', '.join(sorted(splits[key]))}"
         else:
             continue
-        faults[entry.row] = Fault(f"metadata.csv row {entry.row} (uid {uid!r})", what)
+        faults[row] = Fault(f"metadata.csv row {row} (uid {uid!r})", what)
     return faults
 
 

@@ -14,6 +14,24 @@ def refavs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make_refavs(tmp_path_factory.mktemp("refavs"), families=True)
 
 
+@pytest.fixture(scope="session")
+def vggish_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random VGGish, .safetensors."""
+    return tiny.make_vggish(tmp_path_factory.mktemp("weights") / "vggish.safetensors")
+
+
+@pytest.fixture(scope="session")
+def vit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random timm ViT: config.json and model.safetensors."""
+    return tiny.make_vit(tmp_path_factory.mktemp("vit"))
+
+
+@pytest.fixture(scope="session")
+def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random RoBERTa with its tokenizer."""
+    return tiny.make_roberta(tmp_path_factory.mktemp("roberta"))
+
+
 @pytest.fixture
 def own_refavs_root(refavs_root: Path, tmp_path: Path) -> Path:
     """A copy of the same data set, without families, for a test that damages it."""

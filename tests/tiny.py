@@ -8,7 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import timm
+import torch
 from PIL import Image
+from safetensors.torch import save_file
+from timm.models import save_for_hf
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaModel
+
+from sam2love.encoders.audio import VGGish
 
 WIDTH, HEIGHT = 64, 48
 
@@ -128,3 +136,51 @@ def _write_audio(root: Path, key: str, hz: float, sample_rate_hz: int, channels:
     wave = 0.4 * np.sin(2 * np.pi * hz * seconds) * (1 + np.sin(2 * np.pi * 0.3 * seconds)) / 2
     samples = np.repeat(wave[:, None], channels, axis=1)
     soundfile.write(root / "media" / key / "audio.wav", samples, sample_rate_hz, subtype="PCM_16")
+
+
+# ---- encoders with small random weights ---------------------------------------------------------
+
+
+def make_vggish(path: Path, *, seed: int = 0) -> Path:
+    """A VGGish of 12 features, as .safetensors or .pth."""
+    torch.manual_seed(seed)
+    state = VGGish(channels=(2, 2, 4, 4, 8, 8), embeddings=(16, 16, 12)).state_dict()
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    return path
+
+
+def make_vit(folder: Path, *, seed: int = 0) -> Path:
+    """A timm ViT of 8 features and 4 x 4 patches on pictures of 32 x 32."""
+    torch.manual_seed(seed)
+    model = timm.create_model(
+        "vit_tiny_patch16_224",
+        num_classes=0,
+        **{"img_size": 32, "patch_size": 8, "embed_dim": 8, "depth": 1, "num_heads": 2},
+    )
+    save_for_hf(model, folder, safe_serialization=True)
+    return folder
+
+
+def make_roberta(folder: Path, *, seed: int = 0) -> Path:
+    """A RoBERTa of 8 features with a byte-level tokenizer of its own."""
+    torch.manual_seed(seed)
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*special, *letters])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    names = dict(zip(("bos", "pad", "eos", "unk", "mask"), special, strict=True))
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, **{f"{name}_token": token for name, token in names.items()}
+    ).save_pretrained(folder)
+    config = RobertaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=64,
+    )
+    RobertaModel(config, add_pooling_layer=False).eval().save_pretrained(folder)
+    return folder

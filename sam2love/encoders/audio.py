@@ -129,7 +129,8 @@ def vggish_from_state(state: dict[str, Tensor], *, origin: str = "the state") ->
         model = VGGish(channels, embeddings)
         model.load_state_dict(state)
     except (KeyError, RuntimeError) as error:
-        raise ValueError(f"{origin}: not the weights of a VGGish ({error})") from None
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{origin}: not the weights of a VGGish ({reason})") from None
     return model
 
 
@@ -139,7 +140,8 @@ def vggish_from_state(state: dict[str, Tensor], *, origin: str = "the state") ->
 def log_mel(waveform: np.ndarray | Tensor, sample_rate_hz: int) -> Tensor:
     """VGGish's input for each second of a waveform (n,) in [-1, 1].
 
-    The last second is filled up with silence. A second has 98 windows, of which 96 are used.
+    The waveform holds a sample at least; its last second is filled up with silence. A second has
+    98 windows, of which 96 are used.
 
     Returns:
         (N, 96, 64) float32, the logarithm of mel bands of the magnitude spectrum.

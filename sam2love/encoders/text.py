@@ -1,5 +1,7 @@
 """A text transformer from transformers, such as DistilRoBERTa: a vector for each token."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -53,12 +55,36 @@ def load_text_encoder(
     folder = locate(weights)
     verify(folder, digest)
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, padding_side="right"
-        )
-        model = transformers.AutoModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        )
+        with _quiet():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, padding_side="right"
+            )
+            model, report = transformers.AutoModel.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ValueError(f"{folder}: transformers can't load it ({error})") from None
+        raise ValueError(
+            f"{folder}: transformers can't load it ({' '.join(str(error).split())})"
+        ) from None
+    # The pooler is not used; everything else that is missing would be left random.
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        raise ValueError(f"{folder}: no weights for {missing[0]} and {len(missing) - 1} more")
     return TextEncoder(model.to(device).eval(), tokenizer, max_tokens=max_tokens)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' bar and its report of an unused pooler."""
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        transformers.logging.enable_progress_bar()

@@ -66,7 +66,7 @@ def load_vision_encoder(weights: str, digest: str, *, device: str = "cpu") -> Vi
     try:
         model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
     except (OSError, RuntimeError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder}: timm can't load it ({error})") from None
+        raise ValueError(f"{folder}: timm can't load it ({' '.join(str(error).split())})") from None
     if not (getattr(model, "has_class_token", False) and hasattr(model, "patch_embed")):
         raise ValueError(f"{folder}: not a vision transformer with a [cls] token")
     return VisionEncoder(model.to(device).eval())
