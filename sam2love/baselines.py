@@ -46,7 +46,9 @@ class ObjectBaselines:
         if not fids:
             return np.full((FRAMES, 1, 1), NOTHING_LOGIT, np.float32)
         names = [f"{self._frames_keys[key]}/{fid}" for fid in fids]
-        return np.stack([self._store.read("logits", name) for name in names]).max(0).astype(float)
+        return (
+            np.stack([self._store.read("logits", name) for name in names]).max(0).astype(np.float32)
+        )
 
     def choices(self, entry: Any) -> dict[str, tuple[int, ...]]:
         """By baseline, the objects shown for a row; none if the clip has none.

@@ -53,7 +53,7 @@ def test_s_is_the_root_of_the_batchs_share():
 # ---- against a slow reading ---------------------------------------------------------------------
 
 
-@pytest.fixture()
+@pytest.fixture
 def five_rows(own_refavs_root):
     """Five rows of test_s on one clip; object 1 is hidden in three frames, 32 seen in none."""
     rows = [(KEY, f"{KEY}_car_{i}", "test_s", fid, "it") for i, fid in enumerate([1, 32, 1, 32, 1])]

@@ -1,0 +1,55 @@
+"""The command line: `sam2love --help`.
+
+Commands import what they need when they run, so that the help is there at once.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def _about() -> None:
+    """Segment what a sentence means in a video with sound, and score such masks."""
+
+
+@contextmanager
+def _faults_in_a_line() -> Iterator[None]:
+    """What is wrong with the input is told without a traceback; the exit status is 1."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def score(
+    masks: Annotated[
+        Path,
+        typer.Argument(
+            help="MASKS/<uid>/00000.png to 00009.png, 8-bit gray, value / 255 the probability "
+            "that a pixel is foreground, at any size; or a masks.zarr of ours."
+        ),
+    ],
+    root: Annotated[
+        Path, typer.Argument(help="The data set: metadata.csv and gt_mask/ in Ref-AVS's layout.")
+    ],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the scores there too, as in metrics.json.")
+    ] = None,
+) -> None:
+    """Score any system's masks of the test splits: J, F, J&F on seen, unseen and mix, S on null.
+
+    By four protocols: refavs (the benchmark's own), frame, original, davis. A split without any
+    masks is left out; masks missing in part are an error.
+    """
+    with _faults_in_a_line():
+        from sam2love.scoring import score_masks
+
+        score_masks(masks, root, json_file=json_file)

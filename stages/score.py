@@ -1,0 +1,65 @@
+"""Stage score: compare the masks with the truth, by every protocol, and the baselines beside them.
+
+    python -m stages.score DATA_ROOT INDEX PREDICTIONS SCORES
+
+Reads the index, the true masks, PREDICTIONS/masks.zarr and PREDICTIONS/objects.zarr; writes
+SCORES/expressions.csv (a row per expression) and metrics.json. Some 10 ms a row on the mini data
+set, a tenth of a second at the pictures' sizes of the real one.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import typer
+
+from sam2love import refavs
+from sam2love.baselines import ObjectBaselines
+from sam2love.evaluation import SPLITS, score_rows
+from sam2love.params import load_params
+from sam2love.predictions import StoredMasks, scorable
+from sam2love.scoreboard import scoreboard
+from sam2love.store import FeatureStore
+from sam2love.summary import row_table, summarise
+from stages import run
+
+
+def main(
+    data_root: Annotated[Path, typer.Argument(help="Folder with gt_mask/.")],
+    index_folder: Annotated[Path, typer.Argument(help="What the stage 'index' wrote.")],
+    predictions: Annotated[Path, typer.Argument(help="Folder with masks.zarr, objects.zarr.")],
+    scores_folder: Annotated[Path, typer.Argument(help="Folder to write.")],
+    metrics_file: Annotated[Path, typer.Option("--metrics", help="File to write.")] = Path(
+        "metrics.json"
+    ),
+) -> None:
+    params = load_params()
+    cv2.setNumThreads(1)  # a thread works on a clip
+    index = refavs.read_index(index_folder)
+    masks = StoredMasks(FeatureStore.open(predictions / "masks.zarr"))
+    expressions = index.expressions[index.expressions["split"].isin(SPLITS)]
+    expressions, notes = scorable(expressions, masks)
+    baselines = ObjectBaselines(
+        FeatureStore.open(predictions / "objects.zarr"),
+        frames_keys=dict(zip(index.clips["key"], index.clips["frames_key"], strict=True)),
+        seed=params.score.seed,
+    )
+    scores = score_rows(
+        expressions,
+        masks,
+        root=data_root,
+        baselines=baselines,
+        threads=params.runtime.threads,
+        progress=True,
+    )
+    rows = row_table(expressions, scores, index.families)
+    metrics = summarise(rows, scores, resamples=params.score.bootstrap, seed=params.score.seed)
+    scores_folder.mkdir(parents=True, exist_ok=True)
+    rows.to_csv(scores_folder / "expressions.csv", index=False, float_format="%.6f")
+    metrics_file.write_text(json.dumps(metrics, indent=2) + "\n")
+    print("\n".join([*notes, scoreboard(metrics, name="sam2love")]))
+
+
+if __name__ == "__main__":
+    run(main)

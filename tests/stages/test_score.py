@@ -1,0 +1,150 @@
+"""Stage score on stores made here: what it writes, prints, and leaves out."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sam2love import refavs
+from sam2love.scoring import score_masks
+from sam2love.store import ArraySpec, fill_store
+from stages import score
+
+SIDE = 16
+GATE = 0.0
+SPECS = [
+    ArraySpec("logits", (10, SIDE, SIDE), "float16", 4, "mask logits"),
+    ArraySpec("object_score", (10,), "float32", 4, "object score"),
+]
+
+
+def small_logits(masks: np.ndarray | None) -> np.ndarray:
+    """Masks (10, 48, 64) as logits of +-8 at 16 x 16; None: everything."""
+    if masks is None:
+        return np.full((10, SIDE, SIDE), 8.0)
+    return np.where(masks[:, 1::3, 2::4], 8.0, -8.0)
+
+
+def fill(path, items: dict[str, tuple[np.ndarray, float]], **attrs) -> None:
+    def encode(ids):
+        return {
+            "logits": np.stack([items[name][0] for name in ids]),
+            "object_score": np.stack([np.full(10, items[name][1]) for name in ids]),
+        }
+
+    fill_store(
+        path,
+        specs=SPECS,
+        ids=list(items),
+        provenance={},
+        encode=encode,
+        batch_size=4,
+        description="test",
+        attrs=attrs,
+    )
+
+
+@pytest.fixture
+def work(refavs_root, tmp_path, monkeypatch):
+    """An index, and masks that are right about objects; of null rows the odd ones are gated."""
+    index = refavs.build_index(refavs_root)
+    refavs.write_index(index, tmp_path / "index")
+    masks = {}
+    for entry in index.expressions.itertuples():
+        if entry.split in ("test_s", "test_u"):
+            truth = refavs.read_masks(refavs_root, entry.key, entry.fid)
+            masks[str(entry.row)] = (small_logits(truth), 5.0)
+        elif entry.split in ("val", "test_n"):
+            masks[str(entry.row)] = (small_logits(None), -1.0 if entry.row % 2 else 1.0)
+    objects = {}
+    for clip in index.clips.itertuples():
+        for fid in refavs.objects(refavs_root, clip.key):
+            truth = refavs.read_masks(refavs_root, clip.key, fid)
+            objects[f"{clip.frames_key}/{fid}"] = (small_logits(truth), 5.0)
+    fill(tmp_path / "predictions" / "masks.zarr", masks, gate_threshold=GATE)
+    fill(tmp_path / "predictions" / "objects.zarr", objects)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def params(monkeypatch):
+    """The repository's parameters, with few resamples."""
+    loaded = score.load_params(Path(__file__).parents[2] / "params.yaml")
+    few = loaded.score.model_copy(update={"bootstrap": 50})
+    monkeypatch.setattr(score, "load_params", lambda: loaded.model_copy(update={"score": few}))
+
+
+def run(root, work):
+    score.main(root, work / "index", work / "predictions", work / "scores")
+    return json.loads((work / "metrics.json").read_text())
+
+
+def test_writes_metrics_and_rows(params, work, refavs_root, capsys):
+    metrics = run(refavs_root, work)
+    printed = capsys.readouterr().out
+    assert metrics["picked"] == {"test_s": 100, "test_u": 100, "chance": 50}
+    # The masks are the objects' own, so they are as good as an oracle's and better than a guess.
+    oracle = metrics["baselines"]["oracle_point"]["refavs"]
+    assert {split: oracle[split] for split in ("test_s", "test_u", "mix")} == {
+        split: metrics["refavs"][split] for split in ("test_s", "test_u", "mix")
+    }
+    for name in ("every_object", "largest", "central", "random"):
+        baseline = metrics["baselines"][name]["refavs"]
+        assert baseline["mix"]["J&F"] < metrics["refavs"]["mix"]["J&F"] - 5
+        assert 0 < baseline["test_n"]["S"] < 1
+        assert name in printed
+    assert oracle["test_n"]["S"] == 0
+    rows = pd.read_csv(work / "scores" / "expressions.csv")
+    index = refavs.read_index(work / "index").expressions
+    expected = index.loc[index["split"].isin(["test_s", "test_u", "test_n"]), "row"]
+    assert rows["row"].tolist() == expected.tolist()
+    assert set(rows["family"]) == {"audio", "vision"}
+    assert "seen 100.0 %, unseen 100.0 % (chance 50.0 %)" in printed
+
+
+def test_the_gate_blanks_null_rows(params, work, refavs_root):
+    metrics = run(refavs_root, work)
+    rows = refavs.read_expressions(refavs_root, ["test_n"])["row"]
+    shown = (rows % 2 == 0).mean()
+    assert 0 < shown < 1
+    expected = {"S": np.sqrt(shown), "S_ungated": 1, "S_at_0.4": np.sqrt(shown)}
+    assert metrics["refavs"]["test_n"] == pytest.approx(expected, abs=1e-6)
+    assert metrics["gated"]["test_n"] == pytest.approx(100 * (1 - shown), abs=1e-5)
+
+
+def test_the_same_bytes_again_with_other_threads(params, work, refavs_root, monkeypatch):
+    run(refavs_root, work)
+    first = [(work / name).read_bytes() for name in ("metrics.json", "scores/expressions.csv")]
+    loaded = score.load_params()
+    one = loaded.runtime.model_copy(update={"threads": 1})
+    monkeypatch.setattr(score, "load_params", lambda: loaded.model_copy(update={"runtime": one}))
+    run(refavs_root, work)
+    assert first == [(work / n).read_bytes() for n in ("metrics.json", "scores/expressions.csv")]
+
+
+def test_the_command_agrees_with_the_stage(params, work, refavs_root):
+    metrics = run(refavs_root, work)
+    told = score_masks(work / "predictions" / "masks.zarr", refavs_root)
+    for part in ("refavs", "frame", "original", "davis", "picked", "gated", "families"):
+        assert told[part] == metrics[part]
+    assert told["baselines"] == {}
+
+
+def test_a_missing_row_names_the_store(params, work, refavs_root):
+    index = refavs.read_index(work / "index")
+    row = index.expressions.loc[index.expressions["split"] == "test_u", "row"].iloc[0]
+    fill(work / "predictions" / "masks.zarr", {str(row): (small_logits(None), 1.0)})
+    with pytest.raises(ValueError, match=r"rows are missing.*not in the store"):
+        run(refavs_root, work)
+
+
+def test_an_index_without_a_split_is_scored_without_it(params, work, refavs_root, capsys):
+    path = work / "index" / "expressions.csv"
+    table = pd.read_csv(path)
+    table[~table["split"].isin(["test_u"])].to_csv(path, index=False)
+    metrics = run(refavs_root, work)
+    assert set(metrics["refavs"]) == {"test_s", "test_n"}
+    assert "unseen 100" not in capsys.readouterr().out

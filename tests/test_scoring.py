@@ -1,0 +1,100 @@
+"""The command `sam2love score`: what it prints and writes, and how it fails."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from sam2love import refavs
+from sam2love.cli import app
+from sam2love.scoring import score_masks
+from tests import tiny
+
+
+@pytest.fixture
+def perfect(refavs_root, tmp_path):
+    """The truth of every test row as masks; rows of one uid mean the same object here but one."""
+    expressions = refavs.read_expressions(refavs_root, ["test_s", "test_u", "test_n"])
+    for entry in expressions.itertuples():
+        folder = tmp_path / "masks" / entry.uid
+        folder.mkdir(parents=True, exist_ok=True)
+        masks = np.zeros((10, tiny.HEIGHT, tiny.WIDTH), bool)
+        if not entry.null:
+            masks = refavs.read_masks(refavs_root, entry.key, entry.fid)
+        for t in range(10):
+            Image.fromarray(masks[t].astype(np.uint8) * 255).save(folder / f"{t:05d}.png")
+    return tmp_path / "masks"
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, ["score", *map(str, arguments)])
+
+
+def test_scores_a_folder(refavs_root, perfect, tmp_path):
+    done = command(perfect, refavs_root, "--json", tmp_path / "out.json")
+    assert done.exit_code == 0
+    metrics = json.loads((tmp_path / "out.json").read_text())
+    assert metrics["davis"]["test_u"] == {"J": 100, "F": 100, "J&F": 100}
+    assert metrics["original"]["test_u"]["F"] == 100
+    assert metrics["refavs"]["test_n"] == {"S": 0, "S_ungated": 0, "S_at_0.4": 0}
+    # One uid of test_s names two objects: a folder can't be right about both.
+    assert metrics["davis"]["test_s"]["J"] == pytest.approx(200 / 3, abs=1e-4)
+    assert metrics["picked"]["test_s"] == pytest.approx(200 / 3, abs=1e-4)
+    assert metrics["picked"]["chance"] == 50
+    assert metrics["families"]["vision"]["rows"] == 6
+    assert "right object: seen 66.7 %, unseen 100.0 % (chance 50.0 %)" in done.output
+
+
+def test_folders_that_serve_several_rows_are_told(refavs_root, perfect):
+    done = command(perfect, refavs_root)
+    assert "warning: 2 uids name several rows" in done.output
+    assert "--seenD_1_2_car_1" in done.output
+
+
+def test_a_split_without_masks_is_told(refavs_root, perfect):
+    for folder in perfect.glob("null*"):
+        folder.rename(folder.with_name(f"other {folder.name}"))
+    done = command(perfect, refavs_root)
+    assert done.exit_code == 0
+    assert "warning: test_n: no masks for any of its 3 rows, left out" in done.output
+
+
+def test_masks_of_zeros_and_ones_are_suspected(refavs_root, perfect):
+    for path in perfect.glob("*/*.png"):
+        Image.fromarray(np.asarray(Image.open(path)) // 255).save(path)
+    assert "values are read as value / 255" in command(perfect, refavs_root).output
+
+
+def test_a_fault_is_one_line(refavs_root, perfect, tmp_path):
+    missing = next(perfect.glob("--seenD*2")) / "00003.png"
+    missing.unlink()
+    done = command(perfect, refavs_root, "--json", tmp_path / "out.json")
+    assert done.exit_code == 1
+    told = "error: masks of 1 rows are missing or misshapen: --seenD_1_2_car_2/00003.png is missing"
+    assert done.output.splitlines() == [told]
+    assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize("wrong", ["masks", "root", "json"])
+def test_paths_that_are_not_there(refavs_root, perfect, tmp_path, wrong):
+    paths = {"masks": perfect, "root": refavs_root, "json": tmp_path / "out.json"}
+    paths[wrong] = tmp_path / "absent" / "entry"
+    done = command(paths["masks"], paths["root"], "--json", paths["json"])
+    assert done.exit_code == 1
+    assert done.output.startswith(f"error: {paths[wrong]}")
+    assert len(done.output.splitlines()) == 1
+
+
+def test_rows_with_faults_are_named(own_refavs_root, perfect):
+    metadata = own_refavs_root / "metadata.csv"
+    metadata.write_text(metadata.read_text().replace('"32"', '"?"'))
+    done = command(perfect, own_refavs_root)
+    assert done.exit_code == 1
+    assert "metadata.csv row 12" in done.output
+
+
+def test_media_are_not_needed(own_refavs_root, perfect):
+    (own_refavs_root / "media").rename(own_refavs_root / "elsewhere")
+    assert score_masks(perfect, own_refavs_root)["davis"]["test_u"]["J"] == 100
