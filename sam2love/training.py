@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from sam2love.features import FeatureReader
-from sam2love.metrics import region_j
+from sam2love.metrics import REGION_SHOWN, probabilities, region_j
 from sam2love.model import SAM2Love
 from sam2love.params import Loss, Train
 from sam2love.refavs import FRAMES
@@ -177,10 +177,11 @@ def validate(
         batch = rows.iloc[start : start + batch_size]
         with torch.inference_mode():
             _, decoded, masks = _forward(model, batch, read_mask, reader, frames=frames)
-        for logits, mask in zip(decoded.logits.float(), masks, strict=True):
+        for logits, mask in zip(decoded.logits.float().cpu(), masks, strict=True):
             if mask.any():
-                chance = F.interpolate(logits[None], mask.shape, mode="bilinear")[0].sigmoid()
-                scores.append(region_j(chance.cpu().numpy(), mask[None].cpu().numpy() > 0))
+                size = (mask.shape[0], mask.shape[1])
+                chance = probabilities(logits.numpy(), size=size, logits=True)
+                scores.append(region_j(chance > REGION_SHOWN, mask[None].cpu().numpy() > 0))
     return 100 * float(np.concatenate(scores).mean())
 
 
