@@ -277,7 +277,7 @@ def _read_rgb(path: Path) -> np.ndarray:
     try:
         # PIL, not cv2: it refuses truncated files, of which cv2 makes grey stripes without a word.
         with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
+            return np.array(picture.convert("RGB"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file; a clip needs {FRAMES} of them") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -391,6 +391,12 @@ def _digest(paths: list[Path], folder: Path) -> str:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
     return digest.hexdigest()
+
+
+def digest_of(table: pd.DataFrame) -> str:
+    """SHA-256 of a table's text: names the inputs of what is made from some of the columns."""
+    text = table.to_csv(index=False, lineterminator="\n")
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_index(index: Index, folder: str | Path) -> None:

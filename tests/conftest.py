@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sam2love import refavs
 from tests import tiny
 
 
@@ -30,6 +31,32 @@ def vit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random RoBERTa with its tokenizer."""
     return tiny.make_roberta(tmp_path_factory.mktemp("roberta"))
+
+
+@pytest.fixture(scope="session")
+def sam2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The mini SAM 2 with random weights: config.yaml and model.safetensors."""
+    return tiny.make_sam2(tmp_path_factory.mktemp("sam2"))
+
+
+@pytest.fixture
+def run_folder(
+    refavs_root: Path,
+    vggish_file: Path,
+    vit_folder: Path,
+    roberta_folder: Path,
+    sam2_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """The working directory of a run: params.yaml with the tiny encoders, and the tiny index."""
+    encoders = {"vggish": vggish_file, "vit": vit_folder, "roberta": roberta_folder}
+    folder = tmp_path / "run"
+    folder.mkdir()
+    tiny.write_params(folder / "params.yaml", refavs_root, **encoders, sam2=sam2_folder)
+    refavs.write_index(refavs.build_index(refavs_root), folder / "index")
+    monkeypatch.chdir(folder)
+    return folder
 
 
 @pytest.fixture

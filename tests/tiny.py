@@ -4,12 +4,14 @@ Tests take them through the fixtures of conftest.py (`refavs_root`, `vggish_file
 maker yourself when a test is to damage what it made.
 """
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import timm
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import save_file
 from timm.models import save_for_hf
@@ -17,6 +19,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaModel
 
 from sam2love.encoders.audio import VGGish
+from sam2love.sam.build import build_sam2
+from sam2love.weights import digest
+
+REPOSITORY = Path(__file__).parent.parent
+DEFAULT_PARAMS = REPOSITORY / "params.yaml"
+SAM2_CONFIG = REPOSITORY / "weights/mini/sam2/config.yaml"
 
 WIDTH, HEIGHT = 64, 48
 
@@ -159,6 +167,42 @@ def make_vit(folder: Path, *, seed: int = 0) -> Path:
     )
     save_for_hf(model, folder, safe_serialization=True)
     return folder
+
+
+def make_sam2(folder: Path, *, seed: int = 0) -> Path:
+    """The mini SAM 2's configuration beside random weights: config.yaml, model.safetensors."""
+    torch.manual_seed(seed)
+    shutil.copy(SAM2_CONFIG, folder / "config.yaml")
+    save_file(build_sam2(str(SAM2_CONFIG)).state_dict(), folder / "model.safetensors")
+    return folder
+
+
+def write_params(
+    path: Path,
+    root: Path,
+    *,
+    vggish: Path,
+    vit: Path,
+    roberta: Path,
+    sam2: Path,
+    **changes: object,
+) -> None:
+    """Write params.yaml: the default run's, on one thread, with other encoders.
+
+    Args:
+        changes: values by dotted name, such as `**{"sam2.cache_test_frames": "first"}`.
+    """
+    params = yaml.safe_load(DEFAULT_PARAMS.read_text(encoding="utf-8"))
+    params["data"]["root"] = str(root)
+    params["runtime"]["threads"] = 1
+    model = sam2 / "model.safetensors"
+    for name, weights in (("audio", vggish), ("vision", vit), ("text", roberta), ("sam2", model)):
+        params[name] |= {"weights": str(weights), "digest": digest(weights)}
+    params["sam2"]["config"] = str(sam2 / "config.yaml")
+    for name, value in changes.items():
+        section, key = name.split(".")
+        params[section][key] = value
+    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 
 def make_roberta(folder: Path, *, seed: int = 0) -> Path:

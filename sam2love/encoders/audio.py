@@ -52,6 +52,7 @@ class VGGish(nn.Module):
             before = after
         self.features = nn.Sequential(*layers)
         first, second, last = embeddings
+        self.dim = last
         self.embeddings = nn.Sequential(
             nn.Linear(channels[-1] * (FRAMES // 16) * (BANDS // 16), first),
             nn.ReLU(),
@@ -73,7 +74,7 @@ class AudioEncoder:
         self._model = model
         self._post_relu = post_relu
         self._device = next(model.parameters()).device
-        self.dim = model.embeddings[-1].out_features
+        self.dim = model.dim
         """d_A."""
 
     @torch.inference_mode()

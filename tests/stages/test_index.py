@@ -1,4 +1,4 @@
-"""Stage index: what it writes, and that a fault is one line."""
+"""What the stage writes, and that a fault is one line."""
 
 import subprocess
 import sys

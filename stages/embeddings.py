@@ -1,0 +1,85 @@
+"""Encode the frames that are used again by SAM 2's image encoder.
+
+Reads the index and the clips' frames; writes features/sam2.zarr by "<frames_key>/<frame>":
+`embedding` (C, h, w) without memory, and the finer levels `high_res_0` (C/8, 4h, 4w) and
+`high_res_1` (C/4, 2h, 2w), float16. Training needs the first frame alone; of the val and test
+clips, the frames that `sam2.cache_test_frames` names. Propagation encodes the rest.
+
+    dvc repro embeddings
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from sam2love import refavs
+from sam2love.params import load_params
+from sam2love.sam.build import build_sam2
+from sam2love.sam.encode import encode_frames, preprocess
+from sam2love.store import ArraySpec, fill_store
+from stages import run
+
+LEVELS = ("embedding", "high_res_0", "high_res_1")
+
+
+def main(root: Path, index_folder: Path, out: Path) -> None:
+    """Encode the frames to keep, each once."""
+    params = load_params()
+    torch.set_num_threads(params.runtime.threads)
+    clips = refavs.read_index(index_folder).clips
+    model = build_sam2(
+        params.sam2.config,
+        params.sam2.weights,
+        digest=params.sam2.digest,
+        device=params.runtime.device,
+    )
+
+    @torch.inference_mode()
+    def encode(ids: list[str]) -> dict[str, np.ndarray]:
+        frames = (name.rsplit("/", 1) for name in ids)
+        # One by one: clips may differ in size.
+        images = [
+            preprocess(refavs.read_frame(root, key, int(t))[None], model.image_size)
+            for key, t in frames
+        ]
+        levels = encode_frames(
+            model,
+            torch.cat(images).to(params.runtime.device),
+            before_high_res_convs=params.sam2.train_high_res_convs,
+        )
+        arrays = (level.float().cpu().numpy() for level in levels)
+        return dict(zip(LEVELS, arrays, strict=True))
+
+    ids = frames_to_keep(clips, test_frames=params.sam2.cache_test_frames)
+    shapes = {name: array.shape[1:] for name, array in encode(ids[:1]).items()}
+    fill_store(
+        out,
+        specs=[ArraySpec(name, shapes[name], "float16", 16, "channels, h, w") for name in LEVELS],
+        ids=ids,
+        provenance={
+            "stage": "embeddings",
+            "encoder": f"SAM 2, {params.sam2.config}",
+            "weights": params.sam2.digest,
+            "preprocessing": f"resized to {model.image_size} x {model.image_size}, normalised",
+            "before_high_res_convs": params.sam2.train_high_res_convs,
+            "inputs": refavs.digest_of(clips[["key", "frames_digest"]]),
+        },
+        encode=encode,
+        batch_size=8,
+        description="embeddings",
+    )
+    print(f"{out}: {len(ids)} frames, {' + '.join(str(shapes[name]) for name in LEVELS)}")
+
+
+def frames_to_keep(clips: pd.DataFrame, *, test_frames: str) -> list[str]:
+    """Names "<frames_key>/<frame>" of the frames in the store: "first" or "all" of val and test."""
+    every = clips[(clips["split"] != "train") & (test_frames == "all")]
+    pairs = {(key, 0) for key in clips["frames_key"]}
+    pairs |= {(key, t) for key in every["frames_key"] for t in range(refavs.FRAMES)}
+    return [f"{key}/{t}" for key, t in sorted(pairs)]
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,58 @@
+"""Encode every expression's tokens by a RoBERTa, each text once.
+
+Reads the index; writes features/text.zarr by text: `tokens` (P, d_T) float16, zero behind the end,
+and `length`, the number of tokens, the special ones included.
+
+    dvc repro text
+"""
+
+from pathlib import Path
+
+import torch
+
+from sam2love import refavs
+from sam2love.encoders.text import load_text_encoder
+from sam2love.params import load_params
+from sam2love.store import ArraySpec, fill_store
+from stages import run
+
+
+def main(index_folder: Path, out: Path) -> None:
+    """Encode each text of the index once."""
+    params = load_params()
+    torch.set_num_threads(params.runtime.threads)
+    texts = refavs.read_index(index_folder).expressions["exp"].drop_duplicates().tolist()
+    encoder = load_text_encoder(
+        params.text.weights,
+        params.text.digest,
+        max_tokens=params.text.max_tokens,
+        device=params.runtime.device,
+    )
+
+    def encode(batch: list[str]) -> dict:
+        tokens, length = encoder.encode(batch)
+        return {"tokens": tokens.numpy(), "length": length.numpy()}
+
+    shape = (params.text.max_tokens, encoder.dim)
+    fill_store(
+        out,
+        specs=[
+            ArraySpec("tokens", shape, "float16", 1024, "last hidden state, (tokens, d_T)"),
+            ArraySpec("length", (), "int32", 1024, "tokens that are no padding"),
+        ],
+        ids=texts,
+        provenance={
+            "stage": "text",
+            "encoder": "transformers text encoder",
+            "weights": params.text.digest,
+            "preprocessing": f"cut to {params.text.max_tokens} tokens",
+        },
+        encode=encode,
+        batch_size=64,
+        description="text",
+    )
+    print(f"{out}: {len(texts)} texts, {encoder.dim} features a token")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,35 @@
+"""Run on the tiny data set, reopened, and compared with the encoder alone."""
+
+import numpy as np
+import pytest
+
+from sam2love import refavs
+from sam2love.encoders.audio import load_audio_encoder
+from sam2love.params import load_params
+from sam2love.store import FeatureStore
+from stages import audio
+from tests import tiny
+
+
+def test_every_clip_has_its_sound(run_folder, refavs_root, vggish_file, capsys):
+    audio.main(refavs_root, run_folder / "index", run_folder / "features/audio.zarr")
+    assert "sound of 9 clips, 12 features" in capsys.readouterr().out
+    params = load_params()
+    store = FeatureStore.open(
+        run_folder / "features/audio.zarr", {"weights": params.audio.digest, "post_relu": False}
+    )
+    assert store.ids == sorted([*tiny.CLIPS, *tiny.NULL_CLIPS])
+    encoder = load_audio_encoder(vggish_file, params.audio.digest)
+    for key in store.ids:
+        expected = encoder.encode(*refavs.read_audio(refavs_root, key))
+        np.testing.assert_array_equal(store.read("audio", key), expected.numpy())
+    assert store.read("audio", "vidC_1_2").dtype == np.float32
+
+
+def test_refuses_other_weights(run_folder, refavs_root, vggish_file):
+    tiny.make_vggish(run_folder / "other.safetensors", seed=1)
+    text = (run_folder / "params.yaml").read_text()
+    (run_folder / "params.yaml").write_text(text.replace(str(vggish_file), "other.safetensors"))
+    with pytest.raises(ValueError, match=r"other\.safetensors: its SHA-256"):
+        audio.main(refavs_root, run_folder / "index", run_folder / "features/audio.zarr")
+    assert not (run_folder / "features/audio.zarr").exists()

@@ -1,0 +1,26 @@
+"""Run on the tiny data set, reopened, and compared with the encoder alone."""
+
+import numpy as np
+
+from sam2love.encoders.text import load_text_encoder
+from sam2love.params import load_params
+from sam2love.store import FeatureStore
+from stages import text
+from tests import tiny
+
+
+def test_each_text_is_encoded_once(run_folder, capsys):
+    text.main(run_folder / "index", run_folder / "features/text.zarr")
+    used = dict.fromkeys(row[4] for row in tiny.ROWS if row[0] != "TODO")
+    assert f"{len(used)} texts, 8 features" in capsys.readouterr().out
+    params = load_params()
+    store = FeatureStore.open(run_folder / "features/text.zarr", {"weights": params.text.digest})
+    assert store.ids == list(used)
+
+    encoder = load_text_encoder(params.text.weights, params.text.digest, max_tokens=25)
+    for sentence in store.ids:
+        tokens, length = encoder.encode([sentence])
+        assert store.read("length", sentence) == length[0]
+        found = store.read("tokens", sentence)
+        np.testing.assert_allclose(found, tokens[0].numpy(), atol=2e-3)
+        assert not found[int(length[0]) :].any()
