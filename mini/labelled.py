@@ -46,7 +46,8 @@ def draw(rng: np.random.Generator, scenes: int) -> Pictures:
             pixels, masks = render(scene, frame)
             if rng.uniform() < 0.5:
                 quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(75, 101))]
-                pixels = cv2.imdecode(cv2.imencode(".jpg", pixels, quality)[1], cv2.IMREAD_COLOR)
+                data = cv2.imencode(".jpg", pixels, quality)[1]
+                pixels = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
             centres = np.array([thing.path[frame] for thing in scene.things])
             rows.append((pixels, *_labels(kinds, masks, centres)))
     return Pictures(*(np.stack(column) for column in zip(*rows, strict=True)))

@@ -21,7 +21,7 @@ import timm
 import torch
 import typer
 import yaml
-from timm.models import save_for_hf
+from timm.models import VisionTransformer, save_for_hf
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import trange
@@ -62,17 +62,19 @@ def main(folder: Path = Path("weights/mini/vit"), params: Path = Path("mini/para
     )
 
 
-def build(settings: dict[str, Any]) -> nn.Module:
+def build(settings: dict[str, Any]) -> VisionTransformer:
     """The untrained encoder, with all that its config.json has to say."""
-    return timm.create_model(
+    model = timm.create_model(
         settings["architecture"],
         pretrained_cfg_overlay={"tag": "mini", "license": "mit", "crop_pct": 1.0},
         num_classes=0,
         **settings["model_args"],
     )
+    assert isinstance(model, VisionTransformer)
+    return model
 
 
-def save(model: nn.Module, folder: Path) -> None:
+def save(model: VisionTransformer, folder: Path) -> None:
     """Write config.json and model.safetensors, each at once."""
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, suffix=".partial") as partial:
@@ -81,7 +83,7 @@ def save(model: nn.Module, folder: Path) -> None:
             os.replace(file, folder / file.name)
 
 
-def train(model: nn.Module, settings: dict[str, Any]) -> None:
+def train(model: VisionTransformer, settings: dict[str, Any]) -> None:
     """Teach every patch, and [cls], through linear heads that are thrown away."""
     rng = np.random.default_rng(settings["seed"])
     width = settings["model_args"]["embed_dim"]
@@ -110,7 +112,7 @@ def train(model: nn.Module, settings: dict[str, Any]) -> None:
             bar.set_postfix({name: f"{term.item():.2f}" for name, term in terms.items()})
 
 
-def losses(model: nn.Module, heads: nn.ModuleDict, batch: Pictures) -> dict[str, Tensor]:
+def losses(model: VisionTransformer, heads: nn.ModuleDict, batch: Pictures) -> dict[str, Tensor]:
     """What each head gets wrong; what a patch shows counts by how much of it that covers."""
     features = model.forward_features(normalise(batch.pixels))  # (B, 1 + L, d)
     patches = features[:, 1:]
@@ -141,7 +143,7 @@ def normalise(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def figures(model: nn.Module, seed: int, scenes: int = 300) -> dict[str, float]:
+def figures(model: VisionTransformer, seed: int, scenes: int = 300) -> dict[str, float]:
     """Linear probes of the frozen features, fitted and tested on pictures of other seeds."""
     seen, held_out = (draw(np.random.default_rng((seed, part)), scenes) for part in (1, 2))
     features = [encode(model, pictures.pixels) for pictures in (seen, held_out)]
@@ -158,9 +160,9 @@ def figures(model: nn.Module, seed: int, scenes: int = 300) -> dict[str, float]:
     guess = classify(patches[0], clear[0].long(), patches[1], 2)
     found["covered"] = _share(guess == clear[1].long())
     place = torch.arange(GRID**2).repeat(60)
-    for name, labels in (("row", place // GRID), ("column", place % GRID)):
-        guess = classify(patches[0][: len(place)], labels, patches[1][: len(place)], GRID)
-        found[name] = _share(guess == labels)
+    for name, line in (("row", place // GRID), ("column", place % GRID)):
+        guess = classify(patches[0][: len(place)], line, patches[1][: len(place)], GRID)
+        found[name] = _share(guess == line)
     present = [torch.from_numpy(part.present) for part in (seen, held_out)]
     right = [
         classify(features[0][:, 0], present[0][:, c].long(), features[1][:, 0], 2)
@@ -172,7 +174,7 @@ def figures(model: nn.Module, seed: int, scenes: int = 300) -> dict[str, float]:
 
 
 @torch.no_grad()
-def encode(model: nn.Module, pixels: np.ndarray) -> Tensor:
+def encode(model: VisionTransformer, pixels: np.ndarray) -> Tensor:
     """(B, 1 + L, d)."""
     batches = [normalise(pixels[start : start + 64]) for start in range(0, len(pixels), 64)]
     return torch.cat([model.forward_features(batch) for batch in batches])
