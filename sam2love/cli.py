@@ -29,6 +29,27 @@ def _faults_in_a_line() -> Iterator[None]:
 
 
 @app.command()
+def check(
+    root: Annotated[
+        Path, typer.Argument(help="The data set: metadata.csv, media/, gt_mask/ as Ref-AVS's.")
+    ],
+) -> None:
+    """Check a data set: every fault with its file or row, then what of it is usable.
+
+    Every frame, sound and mask is read. The exit status is 1 if anything is fatal or nothing is
+    usable; fatal is what the pipeline would stop at.
+    """
+    with _faults_in_a_line():
+        from sam2love.doctor import examine
+
+        lines, usable = examine(root, progress=True)
+        for line in lines:
+            typer.echo(line)
+        if not usable:
+            raise typer.Exit(1)
+
+
+@app.command()
 def score(
     masks: Annotated[
         Path,
