@@ -56,9 +56,14 @@ def measure(masks: Thresholded, truth: np.ndarray) -> Statistics:
         region_j=metrics.region_j(masks.region, truth),
         f_curve=curves.sum(axis=0),
         visible=len(curves),
-        foreground=float(masks.shown.mean()),
-        foreground_at_region=float(masks.region.mean()),
+        foreground=share(masks.shown),
+        foreground_at_region=share(masks.region),
     )
+
+
+def share(masks: np.ndarray) -> float:
+    """Of all pixels (N, H, W) bool, how many are foreground."""
+    return np.count_nonzero(masks) / masks.size
 
 
 # ---- batches of rows ----------------------------------------------------------------------------
@@ -214,7 +219,7 @@ def _score_row(entry: Any, prediction: Prediction, truths: dict) -> RowScore:
         square=measure(square, _truth(entry, truths)),
         original=original,
         davis=davis,
-        ungated=float(ungated.shown.mean()),
+        ungated=share(ungated.shown),
         objects=0 if entry.null else len(truths),
         picked=picked,
         object_score=prediction.object_score,

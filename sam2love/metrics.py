@@ -32,19 +32,20 @@ def probabilities(values: np.ndarray, *, size: tuple[int, int], logits: bool) ->
     Returns:
         (N, H, W) float32 in [0, 1].
     """
-    height, width = size
-    resized = np.stack(
-        [
-            cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
-            for frame in np.asarray(values, np.float32)
-        ]
-    )
-    if not logits:
-        return resized
+    masks = np.empty((len(values), *size), np.float32)
+    for mask, frame in zip(masks, np.asarray(values, np.float32), strict=True):
+        cv2.resize(frame, size[::-1], dst=mask, interpolation=cv2.INTER_LINEAR)
+        if logits:
+            _sigmoid_in_place(mask)
+    return masks
+
+
+def _sigmoid_in_place(mask: np.ndarray) -> None:
+    np.negative(mask, out=mask)
     with np.errstate(over="ignore"):  # a logit of -1024 is a probability of 0
-        np.exp(-resized, out=resized)
-    resized += 1
-    return np.reciprocal(resized, out=resized)
+        np.exp(mask, out=mask)
+    mask += 1
+    np.reciprocal(mask, out=mask)
 
 
 def f_thresholds() -> np.ndarray:
@@ -84,11 +85,21 @@ class Thresholded:
 
 def threshold(probability: np.ndarray) -> Thresholded:
     """Compare probabilities (N, H, W) float32 in [0, 1] with every threshold in use."""
-    codes = (probability * np.float32(THRESHOLDS - 1)).astype(np.uint8)
-    # The product is rounded, so it may land one threshold off.
-    codes -= _FLOORS[codes] > probability
-    codes += _CEILINGS[codes] <= probability
+    codes = np.stack([_codes(frame) for frame in probability])
     return Thresholded(codes, probability > REGION_SHOWN, probability > SHOWN)
+
+
+def _codes(probability: np.ndarray) -> np.ndarray:
+    scaled = probability.reshape(-1) * np.float32(THRESHOLDS - 1)
+    codes = scaled.astype(np.uint8)
+    # The product is rounded: so near to a threshold, compare again. That is few pixels, as those
+    # of probability 0 are right.
+    scaled -= codes
+    doubtful = np.flatnonzero(((scaled < 1e-3) & (codes > 0)) | (scaled > 1 - 1e-3))
+    asked, guessed = probability.reshape(-1)[doubtful], codes[doubtful]
+    guessed -= _FLOORS[guessed] > asked
+    codes[doubtful] = guessed + (_CEILINGS[guessed] <= asked)
+    return codes.reshape(probability.shape)
 
 
 def region_j(foreground: np.ndarray, truth: np.ndarray) -> np.ndarray:
