@@ -74,3 +74,39 @@ def score(
         from sam2love.scoring import score_masks
 
         score_masks(masks, root, json_file=json_file)
+
+
+@app.command()
+def report(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Where the pipeline ran: the folder with params.yaml, index/, predictions/, "
+            "scores/, model/ and metrics.json."
+        ),
+    ] = Path("."),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; RUN/report if not given.")
+    ] = None,
+) -> None:
+    """Write index.html, a page about a run: scores, families, curves and film strips.
+
+    The page holds its pictures and needs no network. Example: sam2love report . --out /tmp/page
+    """
+    with _faults_in_a_line():
+        from sam2love.params import load_params
+        from sam2love.report.page import write_report
+
+        params = load_params(run / "params.yaml")
+        folder = out or run / "report"
+        write_report(
+            folder,
+            root=run / params.data.root,
+            index_folder=run / "index",
+            predictions=run / "predictions",
+            scores=run / "scores",
+            model=run / "model",
+            metrics=run / "metrics.json",
+            settings=params.model_dump(include={"fusion", "train"}),
+        )
+        typer.echo(folder / "index.html")

@@ -1,0 +1,193 @@
+"""Puts the page together: one HTML file that holds its pictures, curves and styles.
+
+What is shown is prepared here and in the modules beside; the template decides how it looks, and
+escapes whatever comes from the data set.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from tqdm import tqdm
+
+from sam2love import refavs
+from sam2love.predictions import StoredMasks
+from sam2love.report import results
+from sam2love.report.charts import Chart, line_chart
+from sam2love.report.selection import choose
+from sam2love.report.strips import Strip, film_strip
+from sam2love.store import FeatureStore
+
+Settings = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row as it is shown: its film strip and what was scored; None where that doesn't apply."""
+
+    row: int
+    key: str
+    expression: str
+    split: str
+    family: str
+    null: bool
+    j: float | None
+    f: float | None
+    s: float | None
+    picked: bool | None
+    object_score: float | None
+    gate: float | None
+    gated: bool
+    strip: Strip
+
+
+def write_report(
+    out: Path,
+    *,
+    root: Path,
+    index_folder: Path,
+    predictions: Path,
+    scores: Path,
+    model: Path,
+    metrics: Path,
+    settings: Settings,
+) -> int:
+    """Write out/index.html about a run.
+
+    Args:
+        root: the data set, of which the frames, masks and sounds of the rows shown are read.
+        predictions: folder with masks.zarr.
+        scores: folder with expressions.csv.
+        model: folder with loss.csv and validation.csv; without them there are no curves.
+        metrics: metrics.json.
+        settings: the parameters that are shown, by section.
+
+    Returns:
+        The number of film strips.
+
+    Raises:
+        FileNotFoundError, ValueError: something is missing, or comes from another run; the message
+            names the stage to run again.
+    """
+    index = refavs.read_index(index_folder)
+    figures = results.read_metrics(metrics)
+    rows = results.read_rows(scores / "expressions.csv", index)
+    groups = _groups(rows, root, FeatureStore.open(predictions / "masks.zarr"))
+    html = render(
+        about=about(index),
+        tiles=results.tiles(figures),
+        splits=results.splits_shown(figures),
+        has_null=results.NULL_SPLIT in figures["refavs"],
+        systems=results.systems(figures),
+        protocols=results.protocols(figures),
+        families=results.families(rows),
+        charts=training_charts(model, settings),
+        groups=groups,
+        settings={name: flatten(section) for name, section in settings.items()},
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "index.html").write_text(html, encoding="utf-8", newline="\n")
+    return sum(len(group["cases"]) for group in groups)
+
+
+def render(**content: Any) -> str:
+    """The page; everything that is not written in the template is escaped."""
+    environment = Environment(
+        loader=PackageLoader("sam2love.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(**content)
+
+
+def about(index: refavs.Index) -> str:
+    """What the run was trained and tested on, in a sentence."""
+    clips = index.clips["split"].value_counts()
+    expressions = index.expressions["split"].value_counts()
+    names = {"train": "training", "val": "validation", **results.SPLIT_NAMES}
+    parts = [
+        f"{clips.get(split, 0):,} clips with {expressions[split]:,} expressions ({name})"
+        for split, name in names.items()
+        if split in expressions
+    ]
+    return "; ".join(parts) + "."
+
+
+def training_charts(model: Path, settings: Settings) -> list[Chart]:
+    """The loss, its terms, and J on val over the steps."""
+    losses, validation = _read_curve(model / "loss.csv"), _read_curve(model / "validation.csv")
+    change = settings.get("train", {}).get("first_frame_steps", 0)
+    markers = {"all frames from here": change} if 0 < change < len(losses) else {}
+    terms = [str(name) for name in losses if name not in ("step", "loss")]
+
+    def curves(table: pd.DataFrame, names: list[str]) -> dict:
+        return {name: (table["step"], table[name]) for name in names if name in table}
+
+    charts = [
+        line_chart("Loss", curves(losses, ["loss"]), markers=markers),
+        line_chart("Its terms, unweighted", curves(losses, terms), markers=markers),
+        line_chart("J on val, first frame, percent", curves(validation, ["J"]), markers=markers),
+    ]
+    return [chart for chart in charts if chart is not None]
+
+
+def _read_curve(path: Path) -> pd.DataFrame:
+    if not path.is_file() or not path.read_text().strip():
+        return pd.DataFrame()
+    return pd.read_csv(path)
+
+
+def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """A section of parameters with dotted keys, values as in params.yaml."""
+    flat: dict[str, str] = {}
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple):
+            flat[prefix + name] = ", ".join(map(str, value))
+        else:
+            flat[prefix + name] = str(value).lower() if isinstance(value, bool) else str(value)
+    return flat
+
+
+def _groups(rows: pd.DataFrame, root: Path, store: FeatureStore) -> list[dict[str, Any]]:
+    """The groups of rows that are shown, each with its cases."""
+    masks = StoredMasks(store)
+    gate = store.attrs.get("gate_threshold")
+    groups = choose(rows)
+    shown = rows[rows["row"].isin([row for group in groups for row in group.rows])]
+    bar = tqdm(shown.itertuples(), "film strips", len(shown), unit="row")
+    cases = {entry.row: _case(entry, root, masks, gate) for entry in bar}
+    return [{**vars(group), "cases": [cases[row] for row in group.rows]} for group in groups]
+
+
+def _case(entry: Any, root: Path, masks: StoredMasks, gate: float | None) -> Case:
+    fault = masks.fault(entry)
+    if fault:
+        raise ValueError(f"{fault}; run the stages 'propagate' and 'score' again")
+    prediction = masks(entry)
+    return Case(
+        row=entry.row,
+        key=entry.key,
+        expression=entry.exp,
+        split=results.SPLIT_NAMES[entry.split],
+        family=entry.family,
+        null=entry.null,
+        j=_number(entry.refavs_J),
+        f=_number(entry.refavs_F),
+        s=_number(entry.S),
+        picked=None if pd.isna(entry.picked) else bool(entry.picked),
+        object_score=prediction.object_score,
+        gate=gate,
+        gated=prediction.gated,
+        strip=film_strip(root, entry, prediction),
+    )
+
+
+def _number(value: float) -> float | None:
+    return None if pd.isna(value) else float(value)

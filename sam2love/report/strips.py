@@ -1,0 +1,128 @@
+"""A film strip: what an expression was said of, what was meant, what was segmented, what was heard.
+
+Pictures are embedded once; masks are SVG paths over them. Units of paths: half a CSS pixel, so that
+coordinates are whole numbers. Shapes: N = 10 frames of H x W pixels, h x w in the strip.
+"""
+
+import base64
+import io
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from sam2love import refavs
+from sam2love.metrics import SHOWN
+from sam2love.predictions import Prediction
+
+MOST_WIDTH, MOST_HEIGHT = 108, 128
+"""CSS pixels of one picture."""
+STORED_PIXELS = 160
+"""The longer side of an embedded picture: sharp on a screen of finer pixels."""
+JPEG_QUALITY = 82
+UNITS = 2
+WAVEFORM_HEIGHT = 44
+BARS = 360
+QUIETEST_PEAK = 0.05
+"""Sound with a lower peak is not blown up to full height: silence stays a flat line."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """What the template needs to draw one; sizes in CSS pixels."""
+
+    width: int
+    height: int
+    frames: str
+    """The N pictures abreast, a JPEG as a data URI."""
+    truth: str
+    prediction: str
+    """SVG paths around the foreground of all frames; empty if there is none."""
+    truth_frames: int
+    prediction_frames: int
+    """Frames with any foreground."""
+    waveform: str
+    peak_db: float | None
+    """The sound's highest peak relative to full scale; None for digital silence."""
+
+
+def film_strip(root: Path, entry: Any, prediction: Prediction) -> Strip:
+    """The strip of a row of the expression table (as `itertuples` gives it).
+
+    The prediction is drawn as it is before the gate; whether it is shown is for the page to say.
+
+    Raises:
+        FileNotFoundError, ValueError: a file of the clip is missing or damaged.
+    """
+    frames = refavs.read_frames(root, entry.key)
+    size = frames.shape[1:3]
+    true = refavs.read_masks(root, entry.key, entry.fid)
+    truth = np.zeros(frames.shape[:3], bool) if true is None else true
+    shown = prediction.probabilities(size, gate=False) > SHOWN
+    height, width = strip_size(*size)
+    samples, sample_rate_hz = refavs.read_audio(root, entry.key)
+    peak = float(np.abs(samples).max())
+    return Strip(
+        width=width,
+        height=height,
+        frames=_jpeg(frames),
+        truth=outline(truth, height=height, width=width),
+        prediction=outline(shown, height=height, width=width),
+        truth_frames=int(truth.any((1, 2)).sum()),
+        prediction_frames=int(shown.any((1, 2)).sum()),
+        waveform=waveform(samples, sample_rate_hz, width=len(frames) * width),
+        peak_db=20 * float(np.log10(peak)) if peak else None,
+    )
+
+
+def strip_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width at which a picture of this shape is shown, in CSS pixels."""
+    scale = min(MOST_WIDTH / width, MOST_HEIGHT / height)
+    return max(1, round(scale * height)), max(1, round(scale * width))
+
+
+def _jpeg(frames: np.ndarray) -> str:
+    """Frames (N, H, W, 3) uint8, abreast, as the data URI of one JPEG."""
+    height, width = frames.shape[1:3]
+    scale = min(1, STORED_PIXELS / max(height, width))
+    size = max(1, round(scale * width)), max(1, round(scale * height))
+    small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
+    written = io.BytesIO()
+    Image.fromarray(np.concatenate(small, axis=1)).save(written, "JPEG", quality=JPEG_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode()
+
+
+def outline(masks: np.ndarray, *, height: int, width: int) -> str:
+    """The contours of masks (N, H, W) bool, frames h x w abreast, as one SVG path."""
+    parts = []
+    for t, mask in enumerate(masks):
+        small = cv2.resize(
+            mask.astype(np.float32),
+            (UNITS * width, UNITS * height),
+            interpolation=cv2.INTER_AREA,
+        )
+        contours, _ = cv2.findContours(
+            (small > 0.5).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
+        )
+        for contour in contours:
+            points = cv2.approxPolyDP(contour, 0.75, True)[:, 0] + (t * UNITS * width, 0)
+            parts.append("M" + "L".join(f"{x} {y}" for x, y in points.tolist()) + "z")
+    return "".join(parts)
+
+
+def waveform(samples: np.ndarray, sample_rate_hz: int, *, width: int) -> str:
+    """A bar for each stretch of ten seconds of sound, as high as its peak, as one SVG path."""
+    edges = np.linspace(0, refavs.CLIP_SECONDS * sample_rate_hz, BARS + 1).astype(int)
+    peaks = [np.abs(samples[a:b]).max(initial=0) for a, b in pairwise(edges)]
+    full = max(max(peaks), QUIETEST_PEAK)
+    middle = UNITS * WAVEFORM_HEIGHT // 2
+    parts = []
+    for bar, peak in enumerate(peaks):
+        half = max(1, round(float(peak) / full * (middle - 2)))
+        x = (bar + 0.5) * UNITS * width / BARS
+        parts.append(f"M{x:g} {middle - half}v{2 * half}")
+    return "".join(parts)
