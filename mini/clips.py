@@ -64,4 +64,6 @@ def _sample_kinds(rng: np.random.Generator) -> list[Kind]:
 def _through_jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
     """The picture as a JPEG shows it."""
     _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return decoded[..., ::-1]

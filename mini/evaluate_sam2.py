@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from mini.cards import write_card
 from mini.clips import FRAMES, Batch, sample_batch
+from mini.pretrain_sam2 import CODE
 from mini.tracking import points_inside
 from sam2love.sam.build import build_sam2
 from sam2love.sam.decode import click
@@ -30,7 +31,6 @@ from sam2love.sam.propagate import propagate
 
 SEED = 20_000_003  # of no other stage
 CLIPS_AT_ONCE = 10
-CODE = ["mini/pictures.py", "mini/clips.py", "mini/tracking.py", "mini/pretrain_sam2.py"]
 SAW = """
 SAM 2.1 in small, from the sam2 package's own modules: 1.5 million parameters, 128 x 128 pictures.
 Prompts are points (with the package's padding point and without), boxes and masks.

@@ -4,8 +4,8 @@
 
 Reads section `sam2` of mini/params.yaml and weights/mini/sam2/config.yaml; writes
 weights/mini/sam2/model.safetensors, about 45 minutes on one core. It sees pictures alone: no
-sentence, no sound. A run that was stopped goes on where its last checkpoint left it; the batches
-of a step follow from the seed and the step's number, so the result is the same.
+sentence, no sound. A run that was stopped goes on where its last checkpoint left it, to the same
+weights, since a step's batch follows from the seed and the step's number.
 
 Shapes: N frames, B objects of a batch, S pixels a side.
 """
@@ -22,11 +22,16 @@ from safetensors.torch import save_file
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim import Optimizer
 from tqdm import tqdm
 
+from mini.cards import code_digest
 from mini.clips import sample_batch
 from mini.tracking import PROMPTS, Tracked, track
 from sam2love.sam.build import build_sam2
+
+CODE = ["mini/pictures.py", "mini/clips.py", "mini/tracking.py", "mini/pretrain_sam2.py"]
+"""What the weights follow from, besides the settings and the model's configuration."""
 
 
 def main(
@@ -43,18 +48,21 @@ def main(
     optimiser = torch.optim.AdamW(
         sam2.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
     )
-    done = _resume(checkpoint, sam2, optimiser, settings)
+    run = {"settings": settings, "code": code_digest(CODE)}
+    done = _resume(checkpoint, sam2, optimiser, run)
     steps = sum(phase["steps"] for phase in settings["phases"])
     with tqdm(total=steps, initial=done, desc="pre-training SAM 2", unit="step") as bar:
         for step in range(done, steps):
-            rate = settings["learning_rate"] * _schedule(step, steps, settings["warmup_steps"])
+            rate = _rate(step, settings)
             terms = train_step(sam2, optimiser, rate=rate, step=step, settings=settings)
             bar.update()
             if step % 25 == 0:
                 bar.set_postfix(terms)
-            if (step + 1) % settings["save_every"] == 0 or step + 1 == steps:
+            if (step + 1) % settings["save_every"] == 0:
                 _save(folder / "model.safetensors", sam2)
-                _keep(checkpoint, sam2, optimiser, settings, step + 1)
+                _keep(checkpoint, sam2, optimiser, run, step + 1)
+    _save(folder / "model.safetensors", sam2)
+    checkpoint.unlink(missing_ok=True)
 
 
 def prepare(sam2: SAM2Base) -> None:
@@ -79,7 +87,7 @@ def prepare(sam2: SAM2Base) -> None:
 
 def train_step(
     sam2: SAM2Base,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Optimizer,
     *,
     rate: float,
     step: int,
@@ -134,11 +142,12 @@ def _phase(step: int, phases: list[dict[str, Any]]) -> dict[str, Any]:
     raise AssertionError("a step past the last phase")
 
 
-def _schedule(step: int, steps: int, warmup: int) -> float:
-    """Linear warm-up, then half a cosine down to zero."""
+def _rate(step: int, settings: dict[str, Any]) -> float:
+    """The learning rate: linear warm-up, then half a cosine that reaches zero at `decay_steps`."""
+    peak, warmup, end = (settings[key] for key in ("learning_rate", "warmup_steps", "decay_steps"))
     if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + float(np.cos(np.pi * (step - warmup) / (steps - warmup))))
+        return peak * ((step + 1) / warmup)
+    return peak * (0.5 * (1 + float(np.cos(np.pi * (step - warmup) / (end - warmup)))))
 
 
 def _save(path: Path, sam2: SAM2Base) -> None:
@@ -147,19 +156,20 @@ def _save(path: Path, sam2: SAM2Base) -> None:
     os.replace(partial, path)
 
 
-def _keep(path: Path, sam2: SAM2Base, optimiser: Any, settings: dict, done: int) -> None:
+def _keep(path: Path, sam2: SAM2Base, optimiser: Optimizer, run: dict, done: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {"sam2": sam2.state_dict(), "optimiser": optimiser.state_dict()}
-    torch.save(state | {"settings": settings, "done": done}, path.with_suffix(".partial"))
+    torch.save(state | {"run": run, "done": done}, path.with_suffix(".partial"))
     os.replace(path.with_suffix(".partial"), path)
 
 
-def _resume(path: Path, sam2: SAM2Base, optimiser: Any, settings: dict) -> int:
+def _resume(path: Path, sam2: SAM2Base, optimiser: Optimizer, run: dict) -> int:
     """Load the checkpoint if it is of this very run; the steps it has done."""
     if not path.is_file():
         return 0
     kept = torch.load(path, weights_only=True)
-    if kept["settings"] != settings:
+    if kept["run"] != run:
+        typer.echo(f"{path} is of other settings or code: starting anew")
         return 0
     sam2.load_state_dict(kept["sam2"])
     optimiser.load_state_dict(kept["optimiser"])
