@@ -15,6 +15,7 @@ from typing import Any
 import typer
 import yaml
 from ruamel.yaml import YAML
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from sam2love.weights import digest
 
 CARDS = Path("weights/mini/cards")
@@ -28,18 +29,22 @@ WEIGHTS = {
 
 
 def main(params: Path = Path("params.yaml")) -> None:
-    """Write the digests of the mini weights into a parameter file, comments kept."""
+    """Write the digests of the mini weights into a parameter file, comments kept.
+
+    Raises:
+        FileNotFoundError: weights that the file names are not there.
+    """
     editor = YAML()
     editor.preserve_quotes = True
     editor.width = 1000
     editor.indent(mapping=2, sequence=4, offset=2)
     values = editor.load(params.read_text(encoding="utf-8"))
-    for section, weights in WEIGHTS.items():
-        if Path(values[section]["weights"]) == weights and weights.exists():
-            values[section]["digest"] = type(values[section]["digest"])(digest(weights))
+    ours = [name for name in WEIGHTS if Path(values[name]["weights"]) == WEIGHTS[name]]
+    for section in ours:
+        values[section]["digest"] = DoubleQuotedScalarString(digest(WEIGHTS[section]))
     with params.open("w", encoding="utf-8") as file:
         editor.dump(values, file)
-    typer.echo(f"{params}: digests of {', '.join(WEIGHTS)} are those of the weights")
+    typer.echo(f"{params}: digests of {', '.join(ours)} are those of the mini weights")
 
 
 def code_digest(paths: Iterable[str | Path]) -> str:
