@@ -157,6 +157,13 @@ def test_families_are_text(own_refavs_root, tmp_path):
     assert not [attrs for attrs in page.all("b") if attrs.get("onclick")]
 
 
+def test_a_family_may_have_any_name(refavs_root, made_run):
+    scores = made_run / "scores" / "expressions.csv"
+    scores.write_text(scores.read_text(encoding="utf-8").replace(",vision,", ",NA,"))
+    page = Page(report(refavs_root, made_run)[1])
+    assert page.texts.count("NA") == 1 + STRIPS - 3  # in the table and on strips that aren't null
+
+
 def test_a_closed_gate_shows_nothing_but_what_it_hides(refavs_root, made_run):
     html = report(refavs_root, made_run)[1]
     gated, shown = 0, 0

@@ -86,7 +86,14 @@ def read_rows(path: Path, index: Index) -> pd.DataFrame:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; run the stage 'score'")
-    scores = pd.read_csv(path, dtype={"family": str}, encoding="utf-8")
+    numbers = [column for column in ROW_COLUMNS if column != "family"]
+    scores = pd.read_csv(
+        path,
+        dtype={"family": str},
+        keep_default_na=False,  # a family may be called "null"
+        na_values={column: [""] for column in numbers},
+        encoding="utf-8",
+    )
     missing = [column for column in ROW_COLUMNS if column not in scores]
     if missing:
         raise ValueError(f"{path}: column {missing[0]!r} is missing; run the stage 'score' again")
@@ -96,7 +103,6 @@ def read_rows(path: Path, index: Index) -> pd.DataFrame:
             f"{path}: row {min(foreign)} is not in the index; run the stage 'score' again"
         )
     rows = index.expressions.merge(scores[ROW_COLUMNS], on="row", validate="one_to_one")
-    rows["family"] = rows["family"].fillna("")
     rows["J&F"] = (rows["refavs_J"] + rows["refavs_F"]) / 2
     return rows[rows["split"].isin(SPLIT_NAMES)].reset_index(drop=True)
 
