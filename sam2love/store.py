@@ -15,13 +15,14 @@ import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
@@ -81,7 +82,7 @@ def fill_store(
     _check_declaration(specs, ids)
     work = out.parent / ".staging" / out.name
     work.mkdir(parents=True, exist_ok=True)
-    with FileLock(work.with_name(f"{out.name}.lock")):
+    with _locked(work.with_name(f"{out.name}.lock")):
         staging = work / _digest_of_work(specs, ids, provenance, batch_size)
         group = _create_or_reopen(staging, specs, ids, provenance)
         finished = {int(marker.name) for marker in (staging / "finished").iterdir()}
@@ -101,6 +102,21 @@ def fill_store(
             out.rename(staging / "replaced.zarr")
         (staging / "store.zarr").rename(out)
         shutil.rmtree(work)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Alone, even if a killed run's process still writes."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        print(f"{path}: another process is at work; waiting for it", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _check_declaration(specs: list[ArraySpec], ids: list[str]) -> None:

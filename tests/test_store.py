@@ -153,14 +153,18 @@ class Lengths:
         return self.store.read("length", self.store.ids[i])
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_workers_of_a_dataloader_read_it(filled, start):
+def test_workers_of_a_dataloader_read_it(filled):
     from torch.utils.data import DataLoader  # here, so that the killed runs start quickly
 
     store = FeatureStore.open(filled)
     store.read("length", IDS[0])  # mapped before the workers start
-    loader = DataLoader(Lengths(store), num_workers=2, multiprocessing_context=start)
+    loader = DataLoader(Lengths(store), num_workers=2, multiprocessing_context="fork")
     assert [int(batch) for batch in loader] == list(range(10))
+
+
+def test_it_may_be_sent_to_another_process(filled):
+    store = FeatureStore.open(filled)
+    store.read("length", IDS[0])
     again = pickle.loads(pickle.dumps(store))
     assert again.read("length", IDS[4]) == 4
 
@@ -265,6 +269,20 @@ def test_killed_at_any_moment_it_ends_the_same(filled, tmp_path):
         assert not out.exists() or FeatureStore.open(out).verify() == []
     subprocess.run(command, env=environment, check=True, capture_output=True)
     assert contents(out) == contents(filled)
+
+
+def test_waits_for_another_process(filled, tmp_path, capfd):
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW_FILL.replace("0.03", "0.6"))
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    command = [sys.executable, str(script), str(tmp_path / "vision.zarr")]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob(".staging/vision.zarr/*/finished")):
+        time.sleep(0.01)
+    fill(tmp_path / "vision.zarr")
+    assert process.wait() == 0
+    assert "another process is at work" in capfd.readouterr().err
+    assert contents(tmp_path / "vision.zarr") == contents(filled)
 
 
 # ---- what must not be written -------------------------------------------------------------------

@@ -1,0 +1,54 @@
+"""What a stage's command shows of a fault, and that a stage's bytes are the same again."""
+
+import importlib
+import sys
+
+import pytest
+
+import stages
+from sam2love import store
+
+
+def run(main, monkeypatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["stage", *arguments])
+    stages.run(main)
+
+
+def test_our_faults_are_a_line(monkeypatch):
+    def main() -> None:
+        raise ValueError("file: what; remedy")
+
+    main.__code__ = main.__code__.replace(co_filename="/x/stages/any.py")
+    with pytest.raises(SystemExit, match=r"^error: file: what; remedy$"):
+        run(main, monkeypatch)
+
+
+def test_so_is_what_the_system_says(monkeypatch):
+    def main() -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(SystemExit, match="No space left on device"):
+        run(main, monkeypatch)
+
+
+def test_a_mistake_keeps_its_traceback(monkeypatch):
+    def main() -> None:
+        int("no number")
+
+    main.__code__ = main.__code__.replace(co_filename="/x/other/any.py")
+    with pytest.raises(ValueError, match="invalid literal"):
+        run(main, monkeypatch)
+
+
+@pytest.mark.parametrize("stage", ["audio", "vision", "text", "embeddings"])
+def test_features_are_the_same_bytes_again(stage, run_folder, refavs_root):
+    root = [] if stage == "text" else [refavs_root]
+    main = importlib.import_module(f"stages.{stage}").main
+    contents = []
+    for run_number in (1, 2):
+        out = run_folder / f"features_{run_number}" / "any.zarr"
+        main(*root, run_folder / "index", out)
+        assert store.FeatureStore.open(out).verify() == []
+        files = sorted(path for path in out.rglob("*") if path.is_file())
+        contents.append({str(path.relative_to(out)): path.read_bytes() for path in files})
+    assert contents[0] == contents[1]
