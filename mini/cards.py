@@ -16,6 +16,7 @@ import typer
 import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
 from sam2love.weights import digest
 
 CARDS = Path("weights/mini/cards")
