@@ -4,7 +4,7 @@
 
 Reads the index, the true masks, PREDICTIONS/masks.zarr and PREDICTIONS/objects.zarr; writes
 SCORES/expressions.csv (a row per expression) and metrics.json. Some 10 ms a row on the mini data
-set, a tenth of a second at the pictures' sizes of the real one.
+set, 0.2 s where pictures are 1280 x 720.
 """
 
 import json
