@@ -3,7 +3,7 @@
     python -m mini.pretrain_sam2
 
 Reads section `sam2` of mini/params.yaml and weights/mini/sam2/config.yaml; writes
-weights/mini/sam2/model.safetensors, about 45 minutes on one core. It sees pictures alone: no
+weights/mini/sam2/model.safetensors, 30 to 45 minutes on one core. It sees pictures alone: no
 sentence, no sound. A run that was stopped goes on where its last checkpoint left it, to the same
 weights, since a step's batch follows from the seed and the step's number.
 
