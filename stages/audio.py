@@ -1,7 +1,7 @@
 """Encode the sound of every clip by VGGish, a vector a second.
 
 Reads the index and the clips' audio.wav; writes features/audio.zarr: `audio` (10, d_A) float32 by
-clip key. Some 20 clips a second on one core with the published weights.
+clip key.
 
     dvc repro audio
 """
