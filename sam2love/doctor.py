@@ -37,7 +37,8 @@ def _summary(table: pd.DataFrame, index: refavs.Index) -> list[str]:
             f"{part['null'].sum()} null, {part['key'].nunique()} clips, {len(texts)} texts{new}"
         )
     unfinished = (table["split"] == refavs.UNUSABLE_SPLIT).sum()
-    fids = rows.groupby(["key", "exp"])["fid"].nunique()
+    plain = rows["exp"].str.lower().str.strip(" .")
+    fids = rows.groupby([rows["key"], plain])["fid"].nunique()
     own = index.clips["frames_key"].nunique()
     return [
         *lines,
