@@ -26,9 +26,10 @@ from tqdm import trange
 from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForMaskedLM, RobertaModel
 
 from mini.cards import write_card
-from mini.expressions import FAMILIES, MEANINGS, sample_sentence, sentences
+from mini.expressions import sample_sentence, sentences
 from mini.loose import FUNCTION_WORDS, loose_sentence
-from mini.probes import classify
+from mini.pictures import COLOURS, SHAPES
+from mini.probes import area_under_curve, probe
 
 FILES = ["mini/pretrain_roberta.py", "mini/loose.py", "mini/pictures.py", "mini/probes.py"]
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # RoBERTa's own order of ids
@@ -54,9 +55,10 @@ def main(
         "that no text is unknown to it. Pre-trained by masked words on the sentences of the mini "
         "language and on loose ones made of its words. It saw no picture and no sound, and not "
         "which scene a sentence is true of. Figures, on sentences of another seed: `masked`: "
-        "masked tokens guessed right (many can't be known); `kept`: tokens that are read off "
-        "their own last state; `family`: families of meaning told by a linear map of the mean "
-        "state; `longest`: tokens of the longest sentence of the mini language.",
+        "masked tokens guessed right (many can't be known); `kept`: words that are read off "
+        "their own last state; `named_auc`: whether a loose sentence names a shape or colour, "
+        "told by a linear map of its mean state; `longest`: tokens of the longest sentence of the "
+        "mini language.",
         command="python -m mini.pretrain_roberta",
         weights=folder,
         files=FILES,
@@ -151,23 +153,23 @@ def save(model: RobertaForMaskedLM, tokenizer: PreTrainedTokenizerFast, folder: 
 def figures(
     model: RobertaForMaskedLM, tokenizer: PreTrainedTokenizerFast, seed: int
 ) -> dict[str, float]:
-    """How well tokens, masked or not, and families of meaning can be told."""
+    """How well tokens, masked or not, and what a sentence names can be told."""
     rng = np.random.default_rng((seed, 1))
     torch.manual_seed(seed)
     ids, mask = _tokens(tokenizer, [_sentence(rng) for _ in range(1000)])
     hidden, asked = _hide(ids, mask, tokenizer, kept=0.0)
     guess = model(input_ids=hidden, attention_mask=mask).logits.argmax(dim=-1)
-    named = model(input_ids=ids, attention_mask=mask).logits.argmax(dim=-1)
-    texts = [(wording, m.family) for m in MEANINGS for wording in m.wordings]
-    families = torch.tensor([FAMILIES.index(family) for _, family in texts])
-    states, longest = encode_means(model.roberta, tokenizer, [text for text, _ in texts])
-    fold = torch.arange(len(texts)) % 2 == 0
-    with torch.enable_grad():
-        told = classify(states[fold], families[fold], states[~fold], len(FAMILIES))
+    read = model(input_ids=ids, attention_mask=mask).logits.argmax(dim=-1)
+    texts = [loose_sentence(rng) for _ in range(2000)]
+    states, _ = encode_means(model.roberta, tokenizer, texts)
+    named = torch.tensor([[word in text for word in (*SHAPES, *COLOURS)] for text in texts])
+    told = probe(states[::2], named[::2].float(), states[1::2])
+    curves = [area_under_curve(told[:, c], named[1::2, c]) for c in range(named.shape[1])]
+    _, longest = encode_means(model.roberta, tokenizer, sentences())
     return {
         "masked": _share(guess[asked] == ids[asked]),
-        "kept": _share((named == ids)[mask.bool()]),
-        "family": _share(told == families[~fold]),
+        "kept": _share((read == ids)[ids >= len(SPECIAL)]),
+        "named_auc": round(float(np.mean(curves)), 4),
         "longest": longest,
     }
 
