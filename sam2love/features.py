@@ -77,8 +77,9 @@ class FeatureReader:
 
     @property
     def dims(self) -> dict[str, int]:
-        """The widths d_A, d_V, d_T of the three encoders."""
+        """The widths d_A, d_V, d_T of the three encoders, and the patches of a frame."""
         return {
+            "patches": self._vision.read("patches", self._vision.ids[0]).shape[1],
             "audio_dim": self._audio.read("audio", self._audio.ids[0]).shape[-1],
             "visual_dim": self._vision.read("cls", self._vision.ids[0]).shape[-1],
             "text_dim": self._text.read("tokens", self._text.ids[0]).shape[-1],

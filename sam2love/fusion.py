@@ -67,6 +67,9 @@ class FusionTransformer(nn.Module):
         audio_dim, visual_dim, text_dim: d_A, d_V, d_T of the frozen encoders.
         modalities: those that are heard, read and seen; the others' tokens are left out.
         propagation, history, order, positions, strategy: see `sam2love.params.Fusion`.
+        patch_positions: (HW, C), SAM 2's own positional encoding of where the patches lie; with
+            positions 'learned' they carry a projection of it, so that [seg] can say where in the
+            terms in which SAM 2 is prompted.
 
     Source: SAM2-LOVE section 3.2, Eq. 1 to 4; Tables 2 to 5 for the variants.
     """
@@ -88,6 +91,7 @@ class FusionTransformer(nn.Module):
         history: Literal["previous", "inclusive", "none"] = "previous",
         order: Literal["forward", "backward"] = "forward",
         positions: Literal["none", "learned"] = "none",
+        patch_positions: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.strategy, self.modalities = strategy, tuple(modalities)
@@ -106,6 +110,9 @@ class FusionTransformer(nn.Module):
         for name in self.position_names:
             count = TEXT_TOKENS if name == "word" else SECONDS
             setattr(self, f"{name}_positions", nn.Parameter(torch.empty(count, dim)))
+        if self.position_names and patch_positions is not None:
+            self.register_buffer("patch_positions", patch_positions)
+            self.patch_position_projection = nn.Linear(patch_positions.shape[1], dim)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -139,6 +146,8 @@ class FusionTransformer(nn.Module):
             [seg], (B, S, D), after the last frame; with strategy 'mean', the mean output (B, 1, D).
         """
         visual_tokens = self._place(self.visual_projection(visual_features), "frame", axis=1)
+        if hasattr(self, "patch_positions"):
+            visual_tokens = visual_tokens + self.patch_position_projection(self.patch_positions)
         cls_tokens = self._place(self.visual_projection(cls_features), "frame", axis=1)
         context, context_mask = self._context(audio_features, text_features, text_mask)
         if self.strategy == "mean":

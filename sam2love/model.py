@@ -12,7 +12,7 @@ from sam2love.features import Features
 from sam2love.fusion import FusionTransformer, Projection
 from sam2love.params import Params
 from sam2love.sam.build import SAM2Base, build_sam2
-from sam2love.sam.decode import Decoded, cell_positions, decode
+from sam2love.sam.decode import Decoded, decode, grid_positions
 
 
 class SAM2Love(nn.Module):
@@ -46,12 +46,17 @@ class SAM2Love(nn.Module):
             conv.requires_grad_(train_high_res_convs)
 
     @classmethod
-    def build(cls, params: Params, *, audio_dim: int, visual_dim: int, text_dim: int) -> "SAM2Love":
-        """Build from the parameters of a run, SAM 2 with its pre-trained weights."""
-        fusion = FusionTransformer(
-            audio_dim=audio_dim, visual_dim=visual_dim, text_dim=text_dim, **dict(params.fusion)
-        )
+    def build(cls, params: Params, *, patches: int, **dims: int) -> "SAM2Love":
+        """Build from the parameters of a run, SAM 2 with its pre-trained weights.
+
+        Args:
+            patches: HW, patches of a frame.
+            dims: audio_dim, visual_dim and text_dim of the encoders.
+        """
         sam2 = build_sam2(params.sam2.config, params.sam2.weights, digest=params.sam2.digest)
+        fusion = FusionTransformer(
+            **dims, **dict(params.fusion), patch_positions=grid_positions(sam2, cells=patches)
+        )
         model = cls(
             fusion,
             sam2,
@@ -78,7 +83,7 @@ class SAM2Love(nn.Module):
         SAM 2 reads a prompt by its likeness to the positional encoding of the cells, so this asks
         where the token points, without any weights of its own.
         """
-        positions = cell_positions(self.sam2)
+        positions = grid_positions(self.sam2, cells=self.sam2.sam_image_embedding_size**2)
         return prompts[:, 0] @ positions.T / positions.shape[1] ** 0.5
 
     def trained_state(self) -> dict[str, Tensor]:

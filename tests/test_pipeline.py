@@ -42,7 +42,11 @@ def declared(stage: str) -> set[str]:
         path = ROOT / dep
         files = path.rglob("*.py") if path.is_dir() else [path]
         modules |= {str(file.relative_to(ROOT)) for file in files}
-    return {name for name in modules if name.startswith("sam2love/") and name.endswith(".py")}
+    return {
+        name
+        for name in modules
+        if name.startswith("sam2love/") and name.endswith(".py") and "__init__" not in name
+    }
 
 
 def test_every_stage_has_a_script_and_a_test_of_its_name():

@@ -3,6 +3,7 @@
 Shapes: B rows, C prompt and embedding channels, h x w cells of the embedding.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -70,6 +71,10 @@ def click(sam2: SAM2Base, points: Tensor) -> Tensor:
     return sam2.sam_prompt_encoder._embed_points(points[:, None], labels, pad=False)
 
 
-def cell_positions(sam2: SAM2Base) -> Tensor:
-    """SAM 2's own positional encoding of the embedding's cells, (h * w, C), row by row."""
-    return sam2.sam_prompt_encoder.get_dense_pe()[0].flatten(1).T
+def grid_positions(sam2: SAM2Base, *, cells: int) -> Tensor:
+    """SAM 2's own positional encoding of a square grid over the picture, row by row: (cells, C).
+
+    It is the encoding in which points are prompted.
+    """
+    side = math.isqrt(cells)
+    return sam2.sam_prompt_encoder.pe_layer((side, side)).flatten(1).T.detach()
