@@ -117,7 +117,7 @@ def _sample_motion(rng: np.random.Generator, start: np.ndarray) -> Motion:
     room = [
         name
         for name, way in DIRECTIONS.items()
-        if 0.05 < (start + 0.35 * np.array(way)).min()
+        if 0.05 < (start + 0.35 * np.array(way)).min()  # noqa: SIM300
         and (start + 0.35 * np.array(way)).max() < 0.95
     ]
     return str(rng.choice(room))  # type: ignore[return-value]

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from sam2love.store import fill_store
-from sam2love.weights import digest
 
 from sam2love import refavs
 from sam2love.features import FeatureReader
 from sam2love.params import load_params
 from sam2love.sam.build import build_sam2
 from sam2love.segmentation import click_inside, frame_encoder, prediction_specs, segment_clips
+from sam2love.store import fill_store
+from sam2love.weights import digest
 from stages import run
 
 
@@ -41,7 +41,7 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
 
     def encode(ids: list[str]) -> dict:
         masks = [refavs.read_mask(root, *objects[name], 0) for name in ids]
-        prompts = click_inside(sam2, masks)
+        prompts = click_inside(sam2, masks)  # type: ignore[arg-type]  # visible: none is None
         return segment_clips(sam2, [name.rsplit("/", 1)[0] for name in ids], prompts, reader)
 
     fill_store(

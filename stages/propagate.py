@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sam2love.weights import digest
 
 from sam2love import refavs
 from sam2love.features import FeatureReader
@@ -18,6 +17,7 @@ from sam2love.model import SAM2Love
 from sam2love.params import load_params
 from sam2love.segmentation import frame_encoder, gate_threshold, prediction_specs, segment_clips
 from sam2love.store import FeatureStore, fill_store
+from sam2love.weights import digest
 from stages import run
 
 

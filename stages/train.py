@@ -34,7 +34,7 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
     def read_mask(key: str, fid: int) -> torch.Tensor:
         mask = refavs.read_mask(root, key, fid, 0)
         if mask is None:  # a null row's
-            mask = np.zeros(sizes.loc[key], dtype=bool)
+            mask = np.zeros(tuple(sizes.loc[key]), dtype=bool)
         return torch.from_numpy(mask).float()
 
     reader = FeatureReader(features, index)
