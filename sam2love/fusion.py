@@ -5,7 +5,7 @@ S [seg] tokens, D the shared dimension, L the tokens of a sequence.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,16 @@ class Block(nn.Module):
 
     def _split(self, tokens: Tensor) -> Tensor:
         return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, L, D / heads)
+
+
+class Fused(NamedTuple):
+    """What the fusion makes of B expressions."""
+
+    seg_tokens: Tensor
+    """[seg], (B, S, D), after the last frame; with strategy 'mean', the mean output (B, 1, D)."""
+    agreement: Tensor | None
+    """How much [seg] agrees with each patch of frame 0 as it enters the last block, when it visits
+    that frame: (B, HW) logits. None where [seg] sees no patches."""
 
 
 class FusionTransformer(nn.Module):
@@ -132,7 +142,7 @@ class FusionTransformer(nn.Module):
         cls_features: Tensor,
         text_features: Tensor,
         text_mask: Tensor,
-    ) -> Tensor:
+    ) -> Fused:
         """Fuse the modalities of B expressions.
 
         Args:
@@ -141,9 +151,6 @@ class FusionTransformer(nn.Module):
             cls_features: [cls], (B, n, d_V).
             text_features: F_T, (B, P, d_T).
             text_mask: (B, P) bool, False on padding.
-
-        Returns:
-            [seg], (B, S, D), after the last frame; with strategy 'mean', the mean output (B, 1, D).
         """
         visual_tokens = self._place(self.visual_projection(visual_features), "frame", axis=1)
         if hasattr(self, "patch_positions"):
@@ -151,24 +158,36 @@ class FusionTransformer(nn.Module):
         cls_tokens = self._place(self.visual_projection(cls_features), "frame", axis=1)
         context, context_mask = self._context(audio_features, text_features, text_mask)
         if self.strategy == "mean":
-            return self._mean_of_all(context, context_mask, visual_tokens)
+            return Fused(self._mean_of_all(context, context_mask, visual_tokens), None)
 
-        start = self.seg.expand(len(text_mask), -1, -1)
-        seg_tokens, outputs = start, []
+        seg_tokens = start = self.seg.expand(len(text_mask), -1, -1)
+        outputs, agreement = [], None
         frames = list(range(visual_features.shape[1]))
         if self.order == "backward":
             frames.reverse()
         for visit, frame in enumerate(frames):
-            visual = [visual_tokens[:, frame], cls_tokens[:, self._remembered(frames, visit)]]
-            if "vision" not in self.modalities:
-                visual = []
-            sequence = torch.cat([seg_tokens, context, *visual], dim=1)  # Eq. 3
+            parts = [seg_tokens, context]
+            if "vision" in self.modalities:
+                history = cls_tokens[:, self._remembered(frames, visit)]
+                parts += [visual_tokens[:, frame], history]
+            sequence = torch.cat(parts, dim=1)  # Eq. 3
             mask = self._mask(seg_tokens.shape[1], context_mask, sequence.shape[1])
-            seg_tokens = self._transform(sequence, mask, queries=seg_tokens.shape[1])
+            for block in self.blocks[:-1]:
+                sequence = block(sequence, mask)
+            if frame == 0 and "vision" in self.modalities:
+                first = seg_tokens.shape[1] + context.shape[1]
+                patches = sequence[:, first : first + visual_tokens.shape[2]]
+                agreement = self._agreement(sequence[:, 0], patches)
+            # Only [seg] is read of the last block's outputs, so only that is computed.
+            seg_tokens = self.norm(self.blocks[-1](sequence, mask, queries=seg_tokens.shape[1]))
             outputs.append(seg_tokens)
             if not self.propagation:
                 seg_tokens = start
-        return seg_tokens if self.propagation else torch.stack(outputs).mean(0)
+        return Fused(seg_tokens if self.propagation else torch.stack(outputs).mean(0), agreement)
+
+    def _agreement(self, seg: Tensor, patches: Tensor) -> Tensor:
+        """Scaled likeness of [seg] (B, D) and each patch (B, HW, D): (B, HW)."""
+        return (self.norm(patches) @ self.norm(seg)[..., None])[..., 0] / seg.shape[-1] ** 0.5
 
     def _remembered(self, frames: list[int], visit: int) -> list[int]:
         """The frames whose [cls] stand in [his] at this visit. Source: SAM2-LOVE Eq. 4."""
@@ -206,16 +225,12 @@ class FusionTransformer(nn.Module):
     def _mask(self, before: int, context_mask: Tensor, length: int) -> Tensor:
         return F.pad(context_mask, (before, length - before - context_mask.shape[1]), value=True)
 
-    def _transform(self, tokens: Tensor, mask: Tensor, *, queries: int | None = None) -> Tensor:
-        """The transformer's first `queries` outputs; its last block computes no others."""
-        for block in self.blocks[:-1]:
-            tokens = block(tokens, mask)
-        return self.norm(self.blocks[-1](tokens, mask, queries=queries))
-
     def _mean_of_all(self, context: Tensor, context_mask: Tensor, visual_tokens: Tensor) -> Tensor:
         """Table 5: one pass over sound, text and the patches of all frames, then their mean."""
         visual = [visual_tokens.flatten(1, 2)] if "vision" in self.modalities else []
         sequence = torch.cat([context, *visual], dim=1)
         mask = self._mask(0, context_mask, sequence.shape[1])
-        outputs = self._transform(sequence, mask) * mask[..., None]
+        for block in self.blocks:
+            sequence = block(sequence, mask)
+        outputs = self.norm(sequence) * mask[..., None]
         return outputs.sum(1, keepdim=True) / mask.sum(1)[:, None, None]

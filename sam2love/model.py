@@ -66,22 +66,25 @@ class SAM2Love(nn.Module):
         )
         return model.to(params.runtime.device)
 
-    def prompt(self, features: Features) -> Tensor:
-        """The token (B, 1, C) that stands for what the sentence means: [seg] after all frames."""
-        seg_tokens = self.fusion(
+    def prompt(self, features: Features) -> tuple[Tensor, Tensor | None]:
+        """The token (B, 1, C) that stands for what the sentence means: [seg] after all frames.
+
+        Beside it how much [seg] agrees with each patch of frame 0, as `fusion.Fused` has it.
+        """
+        seg_tokens, agreement = self.fusion(
             features.audio, features.patches, features.cls, features.text, features.text_mask
         )
-        return self.prompt_projection(seg_tokens[:, :1])
+        return self.prompt_projection(seg_tokens[:, :1]), agreement
 
     def segment(self, embeddings: tuple[Tensor, Tensor, Tensor], prompts: Tensor) -> Decoded:
         """Segment the first frame from cached embeddings, as `encode_frames` returns them."""
         return decode(self.sam2, embeddings, prompts)
 
     def locate(self, prompts: Tensor) -> Tensor:
-        """How well each cell's position agrees with the prompt, (B, h * w) logits.
+        """Where prompts (B, 1, C) point: (B, h * w) logits of the embedding's cells.
 
-        SAM 2 reads a prompt by its likeness to the positional encoding of the cells, so this asks
-        where the token points, without any weights of its own.
+        SAM 2 reads a prompt by its likeness to the cells' positional encoding, so this asks the
+        same, without any weights of its own.
         """
         positions = grid_positions(self.sam2, cells=self.sam2.sam_image_embedding_size**2)
         return prompts[:, 0] @ positions.T / positions.shape[1] ** 0.5

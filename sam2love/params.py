@@ -103,18 +103,20 @@ class Fusion(Section):
 class Loss(Section):
     bce: Weight
     dice: Weight
-    grounding: Weight
-    """Ours: cross-entropy of the prompt against SAM 2's own positional encoding; 0 is the paper."""
+    agreement: Weight
+    """Ours: [seg] should agree with the patches of the object; 0 is the paper."""
+    pointing: Weight
+    """Ours: the prompt should point to the object in SAM 2's own encoding; 0 is the paper."""
     object_score: Weight
     """Ours: supervises SAM 2's object score, so that null can be told; 0 is the paper."""
 
 
 class Train(Section):
     seed: Annotated[int, Field(ge=0)]
-    first_frame_steps: Annotated[int, Field(ge=0)]
-    """Ours: steps at the start in which the fusion sees frame 0 alone; 0 is the paper."""
+    grounding_steps: Annotated[int, Field(ge=0)]
+    """Ours: steps at the start on frame 0 alone, for `agreement` and `pointing`; 0 is the paper."""
     steps: Annotated[int, Field(ge=0)]
-    """Steps in which the fusion sees every frame, as in the paper."""
+    """Steps with every frame and the whole loss, as in the paper."""
     batch_size: Count
     accumulation: Count
     learning_rate: Annotated[float, Field(gt=0)]

@@ -3,6 +3,7 @@
 Shapes: B rows, h x w cells of SAM 2's embedding, 4h x 4w mask logits, H x W label pixels.
 """
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -43,60 +44,82 @@ def mask_loss(logits: Tensor, masks: list[Tensor]) -> tuple[Tensor, Tensor]:
     return torch.cat(bce).mean(), torch.cat(dice).mean()
 
 
-def grounding_loss(cells: Tensor, masks: list[Tensor], *, grid: tuple[int, int]) -> Tensor:
-    """Cross-entropy of where the prompt points against where the object lies.
+def grounding_loss(cells: Tensor, masks: list[Tensor]) -> Tensor:
+    """Cross-entropy of where a token looks against where the object lies.
 
-    The true distribution over the h x w cells is the mask's area in each. Rows with an empty
-    mask have nowhere to point and are left out.
+    The true distribution over the cells of a square grid is the mask's area in each. Rows with an
+    empty mask have nowhere to look and are left out.
 
     Args:
-        cells: (B, h * w) logits, as `SAM2Love.locate` gives them.
+        cells: (B, cells) logits, row by row of the grid.
 
-    Source: ours; it leads out of the plateau on which every object is segmented.
+    Source: ours; it leads out of the plateau on which every object is segmented (docs/log.md).
     """
-    area = torch.cat([F.adaptive_avg_pool2d(mask[None], grid) for mask in masks]).flatten(1)
+    side = math.isqrt(cells.shape[1])
+    area = torch.cat([F.adaptive_avg_pool2d(mask[None], side) for mask in masks]).flatten(1)
     total = area.sum(1)
     losses = -(area * cells.log_softmax(1)).sum(1) / total.clamp(min=1e-6)
     return losses[total > 0].sum() / max(1, int((total > 0).sum()))
 
 
 def losses(
-    model: SAM2Love, rows: pd.DataFrame, read_mask: ReadMask, reader: FeatureReader, *, frames: int
+    model: SAM2Love,
+    rows: pd.DataFrame,
+    read_mask: ReadMask,
+    reader: FeatureReader,
+    *,
+    frames: int,
+    grounding_only: bool = False,
 ) -> dict[str, Tensor]:
-    """The unweighted terms of the loss, with the fusion seeing the first `frames` frames."""
-    prompts, decoded, masks = _forward(model, rows, read_mask, reader, frames=frames)
-    bce, dice = mask_loss(decoded.logits.float(), masks)
-    side = model.sam2.sam_image_embedding_size
-    present = torch.stack([mask.any() for mask in masks]).float()
-    return {
-        "bce": bce,
-        "dice": dice,
-        "grounding": grounding_loss(model.locate(prompts), masks, grid=(side, side)),
-        "object_score": F.binary_cross_entropy_with_logits(
-            decoded.object_score[:, 0].float(), present
-        ),
-    }
+    """The unweighted terms of the loss.
 
-
-def _forward(
-    model: SAM2Love, rows: pd.DataFrame, read_mask: ReadMask, reader: FeatureReader, *, frames: int
-) -> tuple[Tensor, Decoded, list[Tensor]]:
-    """Prompts, what SAM 2 makes of them on frame 0, and the true masks there."""
+    Args:
+        frames: how many frames the fusion sees, from the first on.
+        grounding_only: leave out the terms for which SAM 2 has to decode a mask.
+    """
     device = model.sam2.device
-    masks = [read_mask(*row).to(device) for row in zip(rows["key"], rows["fid"], strict=True)]
-    features = reader.features(rows).first_frames(frames).to(device)
+    masks = _read_masks(rows, read_mask, device)
+    prompts, agreement = _prompt(model, rows, reader, frames=frames)
+    terms = {"pointing": grounding_loss(model.locate(prompts.float()), masks)}
+    if agreement is not None:
+        terms["agreement"] = grounding_loss(agreement.float(), masks)
+    if not grounding_only:
+        decoded = _segment_first(model, rows, prompts, reader)
+        terms["bce"], terms["dice"] = mask_loss(decoded.logits.float(), masks)
+        present = torch.stack([mask.any() for mask in masks]).float()
+        terms["object_score"] = F.binary_cross_entropy_with_logits(
+            decoded.object_score[:, 0].float(), present
+        )
+    return terms
+
+
+def _read_masks(rows: pd.DataFrame, read_mask: ReadMask, device: torch.device) -> list[Tensor]:
+    return [read_mask(*row).to(device) for row in zip(rows["key"], rows["fid"], strict=True)]
+
+
+def _prompt(
+    model: SAM2Love, rows: pd.DataFrame, reader: FeatureReader, *, frames: int
+) -> tuple[Tensor, Tensor | None]:
+    device = model.sam2.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        return model.prompt(reader.features(rows).first_frames(frames).to(device))
+
+
+def _segment_first(
+    model: SAM2Love, rows: pd.DataFrame, prompts: Tensor, reader: FeatureReader
+) -> Decoded:
+    """What SAM 2 makes of the prompts on frame 0."""
+    device = model.sam2.device
     first = reader.embeddings(rows["key"].tolist(), frames=[0])
     embedding, high_res_0, high_res_1 = (level[:, 0].to(device) for level in first)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        prompts = model.prompt(features)
-        decoded = model.segment((embedding, high_res_0, high_res_1), prompts)
-    return prompts.float(), decoded, masks
+        return model.segment((embedding, high_res_0, high_res_1), prompts)
 
 
 def weigh(terms: dict[str, Tensor], weights: Loss) -> Tensor:
-    """The loss that is minimised; terms of weight 0 are not even added."""
-    used = {name: weight for name, weight in weights if weight > 0}
-    return torch.stack([weight * terms[name] for name, weight in used.items()]).sum()
+    """The loss that is minimised: the terms there are, weighted; those of weight 0 left out."""
+    weighted = [weight * terms[name] for name, weight in weights if weight and name in terms]
+    return torch.stack(weighted).sum()
 
 
 def draw_rows(count: int, *, batch_size: int, step: int, seed: int) -> np.ndarray:
@@ -134,12 +157,13 @@ def fit(
         train_rows, val_rows: of the expression table.
         read_mask: reads the labels, at their own size.
     """
-    steps = train.first_frame_steps + train.steps
+    steps = train.grounding_steps + train.steps
     validate_at = {round(steps * (part + 1) / VALIDATIONS) - 1 for part in range(VALIDATIONS)}
-    optimiser, schedule = _optimiser(model, train, steps=steps)
+    optimiser, schedule = _optimiser(model, train)
     for step in tqdm(range(steps), desc="train", unit="step"):
-        frames = 1 if step < train.first_frame_steps else FRAMES
-        record: dict[str, float] = {"step": step}
+        grounding = step < train.grounding_steps
+        frames = 1 if grounding else FRAMES
+        record: dict[str, float] = {"step": step, "frames": frames}
         for part in range(train.accumulation):
             drawn = draw_rows(
                 len(train_rows),
@@ -147,7 +171,8 @@ def fit(
                 step=step * train.accumulation + part,
                 seed=train.seed,
             )
-            terms = losses(model, train_rows.iloc[drawn], read_mask, reader, frames=frames)
+            rows = train_rows.iloc[drawn]
+            terms = losses(model, rows, read_mask, reader, frames=frames, grounding_only=grounding)
             loss = weigh(terms, train.loss)
             (loss / train.accumulation).backward()
             for name, term in {"loss": loss, **terms}.items():
@@ -175,8 +200,10 @@ def validate(
     scores = []
     for start in range(0, len(rows), batch_size):
         batch = rows.iloc[start : start + batch_size]
+        masks = _read_masks(batch, read_mask, model.sam2.device)
         with torch.inference_mode():
-            _, decoded, masks = _forward(model, batch, read_mask, reader, frames=frames)
+            prompts, _ = _prompt(model, batch, reader, frames=frames)
+            decoded = _segment_first(model, batch, prompts, reader)
         for logits, mask in zip(decoded.logits.float().cpu(), masks, strict=True):
             if mask.any():
                 size = (mask.shape[0], mask.shape[1])
@@ -186,16 +213,19 @@ def validate(
 
 
 def _optimiser(
-    model: SAM2Love, train: Train, *, steps: int
+    model: SAM2Love, train: Train
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """AdamW, and a schedule that warms up and decays in each of the two parts of a training."""
     optimiser = torch.optim.AdamW(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=train.learning_rate,
         betas=train.betas,
         weight_decay=train.weight_decay,
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
-        lambda step: learning_rate_at(step, steps=steps, warmup_steps=train.warmup_steps),
-    )
-    return optimiser, schedule
+
+    def share(step: int) -> float:
+        before = train.grounding_steps
+        step, steps = (step, before) if step < before else (step - before, train.steps)
+        return learning_rate_at(step, steps=steps, warmup_steps=train.warmup_steps)
+
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, share)

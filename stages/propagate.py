@@ -38,7 +38,7 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
     @torch.inference_mode()
     def encode(ids: list[str]) -> dict:
         batch = rows.loc[ids]
-        prompts = model.prompt(reader.features(batch).to(params.runtime.device))
+        prompts, _ = model.prompt(reader.features(batch).to(params.runtime.device))
         return segment_clips(model.sam2, batch["key"].tolist(), prompts, reader)
 
     def choose_gate(store: FeatureStore) -> dict:

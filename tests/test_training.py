@@ -43,9 +43,9 @@ def test_grounding_is_the_cross_entropy_of_area_shares():
     cells = torch.randn(2, 4)
     chance = F.log_softmax(cells[0], 0)
     expected = -(2 / 3 * chance[1] + 1 / 3 * chance[3])
-    with_null = grounding_loss(cells, [mask, torch.zeros(8, 8)], grid=(2, 2))
+    with_null = grounding_loss(cells, [mask, torch.zeros(8, 8)])
     assert with_null.item() == pytest.approx(expected.item())
-    only_null = grounding_loss(cells, [torch.zeros(8, 8)] * 2, grid=(2, 2))
+    only_null = grounding_loss(cells, [torch.zeros(8, 8)] * 2)
     assert only_null.item() == 0
 
 
