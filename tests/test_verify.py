@@ -29,6 +29,9 @@ def test_what_is_further_off_or_missing_is_named(made, fault):
 
 
 def test_only_what_is_there_can_be_changed():
-    assert merge({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}}) == {"a": {"b": 4, "c": 2}, "d": 3}
+    assert merge({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}}) == {
+        "a": {"b": 4, "c": 2},
+        "d": 3,
+    }
     with pytest.raises(ValueError, match="'e'"):
         merge({"a": {"b": 1}}, {"a": {"e": 4}})

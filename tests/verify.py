@@ -45,7 +45,7 @@ def run_small(folder: Path) -> str:
     }.items():
         file = folder / name
         file.write_text(yaml.safe_dump(merge(yaml.safe_load(file.read_text()), changes)))
-    (folder / "dvc.lock").unlink()
+    (folder / "dvc.lock").unlink(missing_ok=True)
     # `dvc` and `python` are this environment's; the code is the clone's, where the stages run.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(
