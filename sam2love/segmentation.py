@@ -62,7 +62,8 @@ def gate_threshold(scores: np.ndarray, *, loss: float) -> float | None:
     """
     if not len(scores):
         return None
-    return float(np.sort(scores)[int(loss * len(scores))])
+    lost = min(int(loss * len(scores)), len(scores) - 1)  # a share of 1 has a threshold too
+    return float(np.sort(scores)[lost])
 
 
 def frame_encoder(sam2: SAM2Base, root: Path, *, before_high_res_convs: bool) -> Encode:

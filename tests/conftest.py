@@ -1,11 +1,13 @@
 """Fixtures that every test may ask for; tests/tiny.py makes what they hand out."""
 
+import contextlib
 import shutil
 from pathlib import Path
 
 import pytest
 
 from sam2love import refavs
+from stages import audio, embeddings, text, vision
 from tests import tiny
 
 
@@ -56,6 +58,33 @@ def run_folder(
     tiny.write_params(folder / "params.yaml", refavs_root, **encoders, sam2=sam2_folder)
     refavs.write_index(refavs.build_index(refavs_root), folder / "index")
     monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def feature_folder(
+    refavs_root: Path,
+    vggish_file: Path,
+    vit_folder: Path,
+    roberta_folder: Path,
+    sam2_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The four stores that a run folder's encoders make, every frame of val and test cached.
+
+    Shared by all tests: read it, never change it.
+    """
+    folder = tmp_path_factory.mktemp("features")
+    encoders = {"vggish": vggish_file, "vit": vit_folder, "roberta": roberta_folder}
+    cached = {"sam2.cache_test_frames": "all", "sam2.train_high_res_convs": False}
+    tiny.write_params(folder / "params.yaml", refavs_root, **encoders, sam2=sam2_folder, **cached)
+    refavs.write_index(refavs.build_index(refavs_root), folder / "index")
+    with contextlib.chdir(folder):
+        text.main(folder / "index", folder / "text.zarr")
+        for stage in (audio, vision):
+            name = stage.__name__.rpartition(".")[2]
+            stage.main(refavs_root, folder / "index", folder / f"{name}.zarr")
+        embeddings.main(refavs_root, folder / "index", folder / "sam2.zarr")
     return folder
 
 

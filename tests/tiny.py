@@ -205,6 +205,18 @@ def write_params(
     path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 
+def change_params(path: Path, changes: dict[str, object]) -> None:
+    """Change a file of parameters: values by dotted name, of any depth."""
+    params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for name, value in changes.items():
+        *sections, key = name.split(".")
+        inside = params
+        for section in sections:
+            inside = inside[section]
+        inside[key] = value
+    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
 def make_roberta(folder: Path, *, seed: int = 0) -> Path:
     """A RoBERTa of 8 features with a byte-level tokenizer of its own."""
     torch.manual_seed(seed)

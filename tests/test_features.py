@@ -1,0 +1,163 @@
+"""Batches of features against the stores read by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from sam2love import refavs
+from sam2love.features import LEVELS, FeatureReader
+from sam2love.store import ArraySpec, FeatureStore, fill_store
+
+AUDIO, CLS, TEXT, PATCHES = 6, 5, 7, 4
+LENGTHS = {"a cat": 4, "the object that sounds last": 9}
+CLIPS = pd.DataFrame(
+    [("a", "a"), ("b", "b"), ("null_m-a", "a")],
+    columns=["key", "frames_key"],
+)
+EXPRESSIONS = pd.DataFrame(
+    [
+        ("b", "the object that sounds last"),
+        ("null_m-a", "a cat"),
+        ("a", "a cat"),
+    ],
+    columns=["key", "exp"],
+)
+INDEX = refavs.Index(clips=CLIPS, expressions=EXPRESSIONS, families=pd.DataFrame())
+
+
+def fill(path: Path, ids: list[str], shapes: dict[str, tuple[int, ...]], lengths=None) -> None:
+    rng = np.random.default_rng(len(path.name))
+    specs = [ArraySpec(name, shape, "float16", 4, "made up") for name, shape in shapes.items()]
+    items = {name: rng.normal(size=(len(ids), *shape)) for name, shape in shapes.items()}
+    if lengths:
+        specs.append(ArraySpec("length", (), "int32", 4, "tokens"))
+        items["length"] = np.array([lengths[name] for name in ids])
+
+    def encode(batch: list[str]) -> dict[str, np.ndarray]:
+        rows = [ids.index(name) for name in batch]
+        return {name: array[rows] for name, array in items.items()}
+
+    fill_store(
+        path,
+        specs=specs,
+        ids=ids,
+        provenance={"stage": path.stem},
+        encode=encode,
+        batch_size=4,
+        description="tiny",
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Stores of made-up numbers; of SAM 2's frames b lacks all but the first."""
+    folder = tmp_path_factory.mktemp("features")
+    fill(folder / "audio.zarr", ["a", "b", "null_m-a"], {"audio": (10, AUDIO)})
+    frames = {"patches": (10, PATCHES, CLS), "cls": (10, CLS)}
+    fill(folder / "vision.zarr", ["a", "b"], frames)
+    fill(folder / "text.zarr", list(LENGTHS), {"tokens": (12, TEXT)}, LENGTHS)
+    levels = dict(zip(LEVELS, [(8, 2, 2), (1, 8, 8), (2, 4, 4)], strict=True))
+    fill(folder / "sam2.zarr", [*(f"a/{t}" for t in range(10)), "b/0"], levels)
+    return folder
+
+
+def stored(folder: Path, store: str, name: str, item: str) -> torch.Tensor:
+    return torch.from_numpy(FeatureStore.open(folder / store).read(name, item)).float()
+
+
+def test_rows_join_their_clip_their_pictures_and_their_text(folder):
+    features = FeatureReader(folder, INDEX).features(EXPRESSIONS)
+    frames_keys = ["b", "a", "a"]
+    for row, (key, text) in enumerate(EXPRESSIONS.itertuples(index=False)):
+        sound = stored(folder, "audio.zarr", "audio", key)
+        torch.testing.assert_close(features.audio[row], sound, rtol=0, atol=0)
+        for name, batch in (("patches", features.patches), ("cls", features.cls)):
+            expected = stored(folder, "vision.zarr", name, frames_keys[row])
+            torch.testing.assert_close(batch[row], expected, rtol=0, atol=0)
+        tokens = stored(folder, "text.zarr", "tokens", text)[:9]
+        torch.testing.assert_close(features.text[row], tokens, rtol=0, atol=0)
+    # The null clip shows a's pictures to another sound.
+    assert not torch.equal(features.audio[1], features.audio[2])
+
+
+def test_text_is_cut_to_the_longest_of_the_batch_and_its_padding_masked(folder):
+    features = FeatureReader(folder, INDEX).features(EXPRESSIONS)
+    assert features.text.shape == (3, 9, TEXT)
+    assert features.text_mask.dtype == torch.bool
+    assert features.text_mask.sum(1).tolist() == [9, 4, 4]
+    assert features.text_mask[:, :4].all()
+    alone = FeatureReader(folder, INDEX).features(EXPRESSIONS[1:])
+    assert alone.text.shape == (2, 4, TEXT)
+    assert alone.text_mask.all()
+
+
+def test_first_frames_keep_the_sound_whole(folder):
+    whole = FeatureReader(folder, INDEX).features(EXPRESSIONS)
+    first = whole.first_frames(3)
+    assert first.patches.shape == (3, 3, PATCHES, CLS)
+    assert torch.equal(first.cls, whole.cls[:, :3])
+    assert torch.equal(first.audio, whole.audio)
+    assert torch.equal(first.text_mask, whole.text_mask)
+
+
+def test_moving_keeps_masks_and_makes_floats_single(folder):
+    features = FeatureReader(folder, INDEX).features(EXPRESSIONS)
+    features.audio = features.audio.half()
+    moved = features.to("cpu")
+    assert moved.audio.dtype == torch.float32
+    assert moved.text_mask.dtype == torch.bool
+
+
+def test_dims(folder):
+    expected = {"patches": PATCHES, "audio_dim": AUDIO, "visual_dim": CLS, "text_dim": TEXT}
+    assert FeatureReader(folder, INDEX).dims == expected
+
+
+def test_embeddings_in_the_order_asked_for(folder):
+    levels = FeatureReader(folder, INDEX).embeddings(["null_m-a", "a"], frames=[4, 0])
+    for name, level in zip(LEVELS, levels, strict=True):
+        assert level.dtype == torch.float32
+        assert level.shape[:2] == (2, 2)
+        for clip in range(2):  # the same pictures
+            for place, frame in enumerate([4, 0]):
+                expected = stored(folder, "sam2.zarr", name, f"a/{frame}")
+                torch.testing.assert_close(level[clip, place], expected, rtol=0, atol=0)
+
+
+def test_a_frame_that_is_not_stored_names_the_stage(folder):
+    reader = FeatureReader(folder, INDEX)
+    assert reader.embeddings(["b"], frames=[0])[0].shape == (1, 1, 8, 2, 2)
+    with pytest.raises(ValueError, match=r"no frame 1 of b; run the stage 'embeddings'"):
+        reader.embeddings(["b"])
+
+
+def test_what_is_missing_is_encoded_and_nothing_else(folder):
+    asked = []
+
+    def encode(key: str, frames: list[int]) -> tuple[torch.Tensor, ...]:
+        asked.append((key, frames))
+        numbers = torch.tensor(frames, dtype=torch.float32).view(-1, 1, 1, 1)
+        return tuple(numbers.expand(-1, *shape) for shape in [(8, 2, 2), (1, 8, 8), (2, 4, 4)])
+
+    reader = FeatureReader(folder, INDEX, encode=encode)
+    levels = reader.embeddings(["a", "b"], frames=[3, 0, 9])
+    assert asked == [("b", [3, 9])]
+    for name, level in zip(LEVELS, levels, strict=True):
+        assert (level[1, 0] == 3).all()
+        assert (level[1, 2] == 9).all()
+        assert torch.equal(level[1, 1], stored(folder, "sam2.zarr", name, "b/0"))
+        assert torch.equal(level[0, 0], stored(folder, "sam2.zarr", name, "a/3"))
+
+
+def test_an_expression_without_features_names_the_stage(folder):
+    unknown = EXPRESSIONS.assign(exp="never encoded")
+    with pytest.raises(ValueError, match=r"text\.zarr: no item 'never encoded'; run the stage"):
+        FeatureReader(folder, INDEX).features(unknown)
+
+
+def test_no_store_at_all(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"audio\.zarr: no such store; `dvc repro`"):
+        _ = FeatureReader(tmp_path, INDEX)._audio

@@ -1,0 +1,101 @@
+"""Every fault of a parameter file is told by key, with what is allowed."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sam2love.params import Params, load_params
+from tests import tiny
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A copy of the default run's parameters, to be damaged."""
+    copy = tmp_path / "params.yaml"
+    copy.write_bytes(tiny.DEFAULT_PARAMS.read_bytes())
+    return copy
+
+
+def test_the_default_run_is_valid():
+    values = yaml.safe_load(tiny.DEFAULT_PARAMS.read_text(encoding="utf-8"))
+    params = load_params(tiny.DEFAULT_PARAMS)
+    assert params.model_dump(mode="json") == values  # nothing is filled in or converted
+
+
+def test_every_key_must_be_there():
+    values = yaml.safe_load(tiny.DEFAULT_PARAMS.read_text(encoding="utf-8"))
+    assert set(values) == set(Params.model_fields)
+    assert all(field.is_required() for field in Params.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("audio.digest", "0" * 63, "match pattern"),
+        ("data.null_rows", "yes", "valid boolean"),
+        ("fusion.dim", 0, "greater than or equal to 1"),
+        ("fusion.dim", 64.0, "valid integer"),
+        ("fusion.history", "next", "'previous', 'inclusive' or 'none'"),
+        ("fusion.mlp_ratio", 0.0, "greater than 0"),
+        ("fusion.modalities", ["audio", "smell"], "'audio', 'text' or 'vision'"),
+        ("fusion.modalities", [], "at least one of audio, text, vision, each once"),
+        ("fusion.modalities", ["audio", "audio"], "at least one of audio, text, vision, each once"),
+        ("propagate.gate_loss", 1.5, "less than or equal to 1"),
+        ("runtime.device", "tpu", "'cpu' or 'cuda'"),
+        ("sam2.cache_test_frames", "none", "'first' or 'all'"),
+        ("train.learning_rate", -0.1, "greater than 0"),
+        ("train.learning_rate", "fast", "valid number"),
+        ("train.loss.bce", -1.0, "greater than or equal to 0"),
+        ("train.seed", None, "valid integer"),
+    ],
+)
+def test_a_value_that_is_not_allowed(path, key, value, allowed):
+    tiny.change_params(path, {key: value})
+    with pytest.raises(ValueError, match=r"params\.yaml") as error:
+        load_params(path)
+    section = key.rpartition(".")[0] if "each once" in allowed else key
+    message = str(error.value)
+    assert message.startswith(f"{path}: {section}")
+    assert allowed in message
+    assert "\n" not in message
+
+
+def test_heads_must_divide_dim(path):
+    tiny.change_params(path, {"fusion.dim": 60, "fusion.heads": 7})
+    with pytest.raises(ValueError, match=r"fusion: .*dim 60 must be a multiple of heads 7"):
+        load_params(path)
+
+
+def test_an_unknown_key(path):
+    tiny.change_params(path, {"fusion.dropout": 0.1})
+    with pytest.raises(ValueError, match=r"fusion\.dropout: Extra inputs are not permitted"):
+        load_params(path)
+
+
+def test_a_missing_key_and_a_missing_section(path):
+    values = yaml.safe_load(path.read_text())
+    del values["train"]["seed"], values["score"]
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ValueError, match="Field required") as error:
+        load_params(path)
+    lines = str(error.value).splitlines()  # a fault a line
+    assert [line.split(": ")[1] for line in lines] == ["train.seed", "score"]
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "fusion"])
+def test_a_file_without_sections(path, text):
+    path.write_text(text)
+    with pytest.raises(ValueError, match="expected sections such as 'data:'"):
+        load_params(path)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(ValueError, match="no such file; run from the repository's root"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_values_do_not_change_once_read(path):
+    params = load_params(path)
+    with pytest.raises(ValueError, match="frozen"):
+        params.train.seed = 2

@@ -1,0 +1,146 @@
+"""Points inside masks, the gate by hand, and rows that share clips."""
+
+import numpy as np
+import pytest
+import torch
+
+from sam2love.sam.build import build_sam2
+from sam2love.sam.decode import click
+from sam2love.sam.encode import encode_frames
+from sam2love.segmentation import (
+    click_inside,
+    deepest_point,
+    frame_encoder,
+    gate_threshold,
+    prediction_specs,
+    segment_clips,
+)
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def sam2():
+    """The mini SAM 2 with random weights, and scores that call every object present."""
+    torch.manual_seed(0)
+    model = build_sam2(str(tiny.SAM2_CONFIG))
+    torch.nn.init.constant_(model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 3.0)
+    return model
+
+
+class Clips:
+    """Stands for FeatureReader: embeddings of made-up clips, and what was asked for."""
+
+    def __init__(self, sam2, names: str) -> None:
+        torch.manual_seed(1)
+        pictures = {name: torch.randn(10, 3, 128, 128) for name in names}
+        self._clips = {name: encode_frames(sam2, clip) for name, clip in pictures.items()}
+        self.asked: list[list[str]] = []
+
+    def embeddings(self, keys):
+        self.asked.append(list(keys))
+        clips = [self._clips[key] for key in keys]
+        return tuple(torch.stack(level) for level in zip(*clips, strict=True))
+
+
+def box(height: int, width: int, rows: slice, columns: slice) -> np.ndarray:
+    mask = np.zeros((height, width), bool)
+    mask[rows, columns] = True
+    return mask
+
+
+def test_deepest_point_is_the_middle_of_a_box():
+    x, y = deepest_point(box(40, 80, slice(10, 21), slice(50, 61)))
+    assert (x * 80, y * 40) == (55.5, 15.5)
+
+
+def test_the_border_of_the_picture_is_an_edge_too():
+    x, y = deepest_point(box(40, 40, slice(0, 11), slice(0, 11)))
+    assert (x * 40, y * 40) == (5.5, 5.5)
+    x, y = deepest_point(np.ones((41, 21), bool))
+    assert x * 21 == 10.5
+    assert 10 <= y * 41 <= 31
+
+
+def test_deepest_point_is_inside_where_the_centre_is_not():
+    mask = box(60, 60, slice(5, 55), slice(5, 55))
+    mask[10:50, 15:60] = False  # a C, thickest on its left
+    x, y = deepest_point(mask)
+    assert mask[int(y * 60), int(x * 60)]
+    assert 5 <= x * 60 < 15
+
+
+def test_a_single_pixel_is_its_own_deepest_point():
+    mask = box(9, 7, slice(8, 9), slice(6, 7))
+    x, y = deepest_point(mask)
+    assert (x * 7, y * 9) == (6.5, 8.5)
+
+
+def test_no_point_lies_in_nothing():
+    with pytest.raises(ValueError, match="empty mask"):
+        deepest_point(np.zeros((4, 4), bool))
+
+
+def test_click_inside_is_a_click_in_pixels_of_the_square_input(sam2):
+    masks = [
+        box(48, 64, slice(10, 21), slice(40, 51)),
+        box(128, 32, slice(100, 121), slice(0, 21)),  # of another size
+    ]
+    points = torch.tensor([[45.5 * 2, 15.5 * 128 / 48], [10.5 * 4, 110.5]])
+    torch.testing.assert_close(click_inside(sam2, masks), click(sam2, points))
+
+
+def test_gate_by_hand():
+    scores = np.array([3.0, -1.0, 2.0, 0.5, 1.0], np.float32)
+    assert gate_threshold(scores, loss=0.0) == -1.0
+    assert gate_threshold(scores, loss=0.19) == -1.0
+    assert gate_threshold(scores, loss=0.2) == 0.5
+    assert gate_threshold(scores, loss=0.5) == 1.0
+    assert gate_threshold(scores, loss=1.0) == 3.0
+    assert gate_threshold(scores[:0], loss=0.5) is None
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.05, 0.29, 0.5, 0.99, 1.0])
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_gate_loses_at_most_its_share(rows, loss):
+    scores = np.random.default_rng(rows).integers(-5, 5, rows).astype(np.float32)  # with ties
+    threshold = gate_threshold(scores, loss=loss)
+    assert (scores < threshold).mean() <= loss
+    higher = scores[scores > threshold]
+    if len(higher):  # the next score as a threshold would lose more
+        assert (scores < higher.min()).mean() > loss
+
+
+def test_rows_of_a_clip_share_its_embeddings(sam2):
+    clips = Clips(sam2, "abc")
+    keys = ["c", "a", "c", "b", "a"]
+    prompts = torch.randn(5, 1, 64)
+    together = segment_clips(sam2, keys, prompts, clips)
+    assert clips.asked == [["c", "a", "b"]]
+    for spec in prediction_specs(sam2):
+        assert together[spec.name].shape == (5, *spec.item_shape)
+        assert together[spec.name].dtype == spec.dtype
+    logits = together["logits"].astype(np.float32)
+    assert np.abs(logits[0] - logits[2]).max() > 0.01  # the prompt counts
+    for row, key in enumerate(keys):
+        alone = segment_clips(sam2, [key], prompts[[row]], clips)
+        np.testing.assert_allclose(logits[row], alone["logits"][0], atol=2e-3, rtol=2e-3)
+        score = together["object_score"][row]
+        np.testing.assert_allclose(score, alone["object_score"][0], atol=1e-4)
+
+
+def test_the_clip_counts(sam2):
+    prompts = torch.randn(1, 1, 64).expand(2, -1, -1)
+    logits = segment_clips(sam2, ["a", "b"], prompts, Clips(sam2, "ab"))["logits"]
+    assert np.abs(logits[0] - logits[1]).max() > 0.01
+
+
+@pytest.mark.parametrize("before_convs", [False, True])
+def test_frame_encoder_gives_the_frames_asked_for(sam2, refavs_root, before_convs):
+    encode = frame_encoder(sam2, refavs_root, before_high_res_convs=before_convs)
+    chosen = encode("vidC_1_2", [7, 2])
+    for number, frame in enumerate([7, 2]):
+        alone = encode("vidC_1_2", [frame])
+        for level, expected in zip(chosen, alone, strict=True):
+            torch.testing.assert_close(level[number], expected[0], atol=1e-4, rtol=1e-4)
+    assert chosen[1].shape[1] == (64 if before_convs else 8)
+    assert not torch.allclose(chosen[0][0], chosen[0][1])
