@@ -1,0 +1,90 @@
+"""Run on the tiny data set, reopened, and compared with clicks made by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sam2love import refavs, segmentation
+from sam2love.features import FeatureReader
+from sam2love.params import load_params
+from sam2love.sam.build import build_sam2
+from sam2love.sam.decode import click, decode
+from sam2love.store import FeatureStore
+from stages import baselines
+
+OBJECTS = {
+    # "<frames_key>/<fid>": the clip in which it is annotated
+    "--seenD_1_2/1": "--seenD_1_2",
+    "--seenD_1_2/32": "--seenD_1_2",
+    "null_m-vidC_1_2/2": "vidC_1_2",
+    "null_m-vidC_1_2/3": "vidC_1_2",
+    "null_m-Ünseen E_30_40/1": "Ünseen E_30_40",
+    "null_m-Ünseen E_30_40/2": "Ünseen E_30_40",
+}
+
+
+@pytest.fixture
+def run(run_folder, refavs_root, feature_folder):
+    def run(root: Path = refavs_root) -> FeatureStore:
+        out = run_folder / "predictions/objects.zarr"
+        baselines.main(root, run_folder / "index", feature_folder, out)
+        return FeatureStore.open(out)
+
+    return run
+
+
+def blacken(root: Path, key: str, fid: int, frame: int) -> None:
+    path = refavs.mask_path(root, key, fid, frame)
+    Image.fromarray(np.zeros(Image.open(path).size[::-1], np.uint8)).save(path)
+
+
+def test_every_object_of_val_and_test(run, run_folder, capsys):
+    store = run()
+    assert store.ids == sorted(OBJECTS)
+    assert "masks of 6 objects" in capsys.readouterr().out
+    logits, scores = store.read_all("logits"), store.read_all("object_score")
+    assert logits.shape == (6, 10, 32, 32)
+    assert logits.dtype == np.float16
+    assert np.isfinite(logits).all()
+    assert scores.shape == (6, 10)
+    assert np.isfinite(scores).all()
+    assert store.provenance["sam2"] == load_params().sam2.digest
+
+
+def test_an_object_that_frame_0_does_not_show_is_left_out(run, own_refavs_root):
+    blacken(own_refavs_root, "vidC_1_2", 3, 0)
+    blacken(own_refavs_root, "--seenD_1_2", 1, 5)  # gone on a later frame only
+    assert run(own_refavs_root).ids == sorted(OBJECTS.keys() - {"null_m-vidC_1_2/3"})
+
+
+def test_clicks_lie_inside_the_masks(run, refavs_root, feature_folder, run_folder, monkeypatch):
+    clicks = []
+
+    def watched(sam2, points):
+        clicks.append(points.clone())
+        return click(sam2, points)
+
+    monkeypatch.setattr(segmentation, "click", watched)
+    store = run()
+    points = torch.cat(clicks)
+    assert len(points) == len(OBJECTS)
+
+    params = load_params()
+    sam2 = build_sam2(params.sam2.config, params.sam2.weights)
+    reader = FeatureReader(feature_folder, refavs.read_index(run_folder / "index"))
+    for point, name in zip(points, store.ids, strict=True):
+        key, fid = OBJECTS[name], int(name.rsplit("/", 1)[1])
+        mask = refavs.read_mask(refavs_root, key, fid, 0)
+        size = torch.tensor(mask.shape[::-1])
+        x, y = (point / sam2.image_size * size).int().tolist()
+        assert mask[y, x], name
+        # Frame 0 of what is stored is what SAM 2 says of this click on the pictures of this clip.
+        levels = tuple(level[:, 0] for level in reader.embeddings([key], frames=[0]))
+        with torch.inference_mode():
+            decoded = decode(sam2, levels, click(sam2, point[None]))
+        np.testing.assert_allclose(store.read("logits", name)[0], decoded.logits[0, 0], atol=2e-3)
+        found = store.read("object_score", name)[0]
+        assert found == pytest.approx(decoded.object_score.item(), abs=1e-4)

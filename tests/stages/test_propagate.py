@@ -1,0 +1,153 @@
+"""Run on the tiny data set with a made-up model, and reopened."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from sam2love import refavs, segmentation
+from sam2love.features import FeatureReader
+from sam2love.model import SAM2Love
+from sam2love.params import load_params
+from sam2love.store import FeatureStore
+from sam2love.weights import digest
+from stages import embeddings, propagate
+from tests import tiny
+
+SMALL = {"fusion.dim": 16, "fusion.heads": 2, "fusion.layers": 1}
+
+
+@pytest.fixture
+def run(run_folder, refavs_root, feature_folder):
+    """Runs the stage with changed parameters and a model made of those in the run folder."""
+    tiny.change_params(run_folder / "params.yaml", SMALL)
+    make_model(run_folder, feature_folder)
+
+    def run(changes: dict | None = None, *, features: Path = feature_folder) -> FeatureStore:
+        tiny.change_params(run_folder / "params.yaml", changes or {})
+        out = run_folder / "predictions/masks.zarr"
+        propagate.main(refavs_root, run_folder / "index", features, run_folder / "model", out)
+        return FeatureStore.open(out)
+
+    return run
+
+
+def make_model(run_folder: Path, features: Path) -> None:
+    torch.manual_seed(0)
+    reader = FeatureReader(features, refavs.read_index(run_folder / "index"))
+    model = SAM2Love.build(load_params(), **reader.dims)
+    # Scores of random weights lie about 0, where rounding would decide what is there.
+    torch.nn.init.constant_(
+        model.sam2.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.requires_grad_(False), 3.0
+    )
+    (run_folder / "model").mkdir()
+    model.save(run_folder / "model/model.safetensors")
+
+
+def expressions(run_folder: Path) -> pd.DataFrame:
+    return refavs.read_index(run_folder / "index").expressions
+
+
+def test_every_row_but_those_of_train(run, run_folder, capsys):
+    store = run()
+    rows = expressions(run_folder)
+    rows = rows[rows["split"] != "train"]
+    assert set(rows["split"]) == {"val", "test_s", "test_u", "test_n"}
+    assert store.ids == rows["row"].astype(str).tolist()
+    assert f"masks of {len(rows)} rows on 10 frames" in capsys.readouterr().out
+    logits, scores = store.read_all("logits"), store.read_all("object_score")
+    assert logits.shape == (len(rows), 10, 32, 32)
+    assert logits.dtype == np.float16
+    assert scores.shape == (len(rows), 10)
+    assert scores.dtype == np.float32
+    assert np.isfinite(logits).all()
+    assert np.isfinite(scores).all()
+    weights = run_folder / "model/model.safetensors"
+    assert store.provenance["model"] == digest(weights)
+    assert store.provenance["index"] == digest(run_folder / "index")
+    # A sentence says the same of a clip however often it stands there, and another another.
+    twins = rows[rows.duplicated(["key", "exp"], keep=False)]["row"].astype(str).tolist()
+    assert len(twins) == 2
+    assert np.array_equal(store.read("logits", twins[0]), store.read("logits", twins[1]))
+    other = rows[(rows["key"] == "Ünseen E_30_40") & ~rows["row"].astype(str).isin(twins)]
+    assert not np.array_equal(
+        store.read("logits", twins[0]), store.read("logits", str(other["row"].iloc[0]))
+    )
+
+
+def test_batches_do_not_show(run):
+    together = run({"propagate.rows_per_batch": 64})
+    logits, scores = together.read_all("logits"), together.read_all("object_score")
+    apart = run({"propagate.rows_per_batch": 3})
+    np.testing.assert_allclose(apart.read_all("object_score"), scores, atol=1e-4)
+    assert_close_masks(apart.read_all("logits"), logits, atol=2e-3)
+
+
+def assert_close_masks(found: np.ndarray, expected: np.ndarray, *, atol: float) -> None:
+    np.testing.assert_allclose(found.astype(np.float32), expected.astype(np.float32), atol=atol)
+
+
+@pytest.mark.parametrize("loss", [0.05, 0.5, 1.0])
+def test_gate_loses_at_most_its_share_of_val(run, run_folder, loss):
+    store = run({"propagate.gate_loss": loss})
+    rows = expressions(run_folder)
+    shown = rows[(rows["split"] == "val") & ~rows["null"]]["row"].astype(str)
+    scores = np.array([store.read("object_score", row)[0] for row in shown])
+    assert len(scores) == 2
+    threshold = store.attrs["gate_threshold"]
+    assert threshold in scores
+    assert (scores < threshold).mean() <= loss
+    assert (scores < threshold).sum() == (0 if loss < 0.5 else 1)
+
+
+def test_no_gate(run):
+    assert run({"propagate.gate_loss": 0.0}).attrs["gate_threshold"] is None
+
+
+@pytest.mark.parametrize("before_convs", [False, True])
+def test_frames_that_are_not_cached_are_encoded(
+    run, run_folder, refavs_root, feature_folder, before_convs, monkeypatch
+):
+    changes = {"sam2.train_high_res_convs": before_convs}
+    stores = {}
+    for kept in ("all", "first"):
+        features = run_folder / f"features_{kept}"
+        features.mkdir()
+        for name in ("audio", "vision", "text"):
+            (features / f"{name}.zarr").symlink_to(feature_folder / f"{name}.zarr")
+        changes["sam2.cache_test_frames"] = kept
+        tiny.change_params(run_folder / "params.yaml", changes)
+        embeddings.main(refavs_root, run_folder / "index", features / "sam2.zarr")
+        stores[kept] = features
+    read = []
+    read_frame = refavs.read_frame
+
+    def watched(root, key, t):
+        read.append((key, t))
+        return read_frame(root, key, t)
+
+    monkeypatch.setattr(segmentation.refavs, "read_frame", watched)
+    cached = run(changes, features=stores["all"])
+    assert not read
+    logits, scores = cached.read_all("logits"), cached.read_all("object_score")
+    encoded = run(changes, features=stores["first"])
+    clips = refavs.read_index(run_folder / "index").clips
+    keys = set(clips.loc[clips["split"] != "train", "frames_key"])
+    assert set(read) == {(key, t) for key in keys for t in range(1, 10)}
+    # The store holds halves: 11 bits of each number.
+    assert np.abs(logits.astype(np.float32)).max() > 0.1
+    assert_close_masks(encoded.read_all("logits")[:, :1], logits[:, :1], atol=1e-3)
+    assert_close_masks(encoded.read_all("logits"), logits, atol=2e-2)
+    np.testing.assert_allclose(encoded.read_all("object_score"), scores, atol=2e-2)
+
+
+def test_weights_of_other_parameters_are_told_in_a_line(run, run_folder):
+    with pytest.raises(ValueError, match="does not fit the parameters") as error:
+        run({"fusion.layers": 2})
+    message = str(error.value)
+    assert message.startswith(str(run_folder / "model/model.safetensors"))
+    assert message.endswith("run the stage 'train' again")
+    assert "\n" not in message
+    assert not (run_folder / "predictions/masks.zarr").exists()
