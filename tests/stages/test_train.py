@@ -1,0 +1,165 @@
+"""A few steps on the tiny data set, reopened, and compared with what training started from."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sam2love import refavs
+from sam2love.features import FeatureReader
+from sam2love.model import SAM2Love
+from stages import train
+from tests import tiny
+
+STEPS = {"train.grounding_steps": 1, "train.steps": 2, "train.warmup_steps": 1}
+SMALL = STEPS | {
+    "data.null_rows": True,
+    "fusion.dim": 16,
+    "fusion.heads": 2,
+    "fusion.layers": 1,
+    "sam2.train_prompt_encoder": True,
+    "sam2.train_mask_decoder": True,
+    "sam2.train_high_res_convs": False,
+    "train.accumulation": 1,
+    "train.batch_size": 8,
+    "train.loss.bce": 1.0,
+    "train.loss.dice": 1.0,
+    "train.loss.object_score": 1.0,
+}
+OURS = ("fusion.", "prompt_projection.")
+NO_MASK = "sam2.sam_prompt_encoder.no_mask_embed.weight"
+DECODER = "sam2.sam_mask_decoder."
+CONVS = (f"{DECODER}conv_s0.", f"{DECODER}conv_s1.")
+
+
+@pytest.fixture
+def run(run_folder, refavs_root, feature_folder):
+    """Runs the stage with changed parameters, and returns the folder it wrote."""
+    tiny.change_params(run_folder / "params.yaml", SMALL)
+
+    def run(changes: dict | None = None, *, out: str = "model", features=feature_folder) -> Path:
+        tiny.change_params(run_folder / "params.yaml", changes or {})
+        train.main(refavs_root, run_folder / "index", features, run_folder / out)
+        return run_folder / out
+
+    return run
+
+
+@pytest.fixture
+def models(monkeypatch) -> list[tuple[SAM2Love, dict]]:
+    """Every model that is built, and its weights before training."""
+    built = []
+    build = SAM2Love.build
+
+    def watched(*args, **settings):
+        model = build(*args, **settings)
+        start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        built.append((model, start))
+        return model
+
+    monkeypatch.setattr(SAM2Love, "build", watched)
+    return built
+
+
+@pytest.fixture
+def seen(monkeypatch) -> list[pd.DataFrame]:
+    """The rows whose features are read, batch by batch."""
+    batches = []
+    features = FeatureReader.features
+
+    def watched(self, expressions):
+        batches.append(expressions)
+        return features(self, expressions)
+
+    monkeypatch.setattr(FeatureReader, "features", watched)
+    return batches
+
+
+def changed(model: SAM2Love, start: dict[str, torch.Tensor]) -> set[str]:
+    end = model.state_dict()
+    assert end.keys() == start.keys()
+    assert all(torch.isfinite(tensor).all() for tensor in end.values())
+    return {name for name, tensor in end.items() if not torch.equal(tensor, start[name])}
+
+
+def test_what_it_writes(run, models, capsys):
+    out = run()
+    assert {path.name for path in out.iterdir()} == {
+        "model.safetensors",
+        "loss.csv",
+        "validation.csv",
+    }
+    loss = pd.read_csv(out / "loss.csv")
+    assert loss["step"].tolist() == [0, 1, 2]
+    assert np.isfinite(loss["loss"]).all()
+    assert np.isfinite(loss[["bce", "dice"]].iloc[1:]).all(axis=None)
+    validation = pd.read_csv(out / "validation.csv")
+    assert validation.columns.tolist() == ["step", "J"]
+    assert validation["step"].iloc[-1] == 2
+    assert validation["J"].between(0, 100).all()
+    assert "3 steps on 8 rows" in capsys.readouterr().out
+    model = models[0][0]
+    saved = load_file(out / "model.safetensors")
+    assert saved.keys() == model.trained_state().keys()
+    for name, tensor in model.state_dict().items():
+        assert name not in saved or torch.equal(saved[name], tensor), name
+
+
+def test_weights_change_only_where_they_are_trained(run, models, sam2_folder):
+    run()
+    model, start = models[0]
+    for name, tensor in load_file(sam2_folder / "model.safetensors").items():
+        assert torch.equal(start[f"sam2.{name}"], tensor), f"{name} did not start from SAM 2's"
+    moved = changed(model, start)
+    for part in (*OURS, DECODER, NO_MASK):
+        assert any(name.startswith(part) for name in moved), f"{part} did not learn"
+    allowed = (*OURS, DECODER, NO_MASK)
+    assert not [name for name in moved if not name.startswith(allowed)]
+    assert not [name for name in moved if name.startswith(CONVS)]
+    assert not {"fusion.aud", "fusion.vis"} & moved  # fixed, as in the paper
+    assert "fusion.seg" in moved
+
+
+def test_frozen_heads_stay(run, models):
+    run({"sam2.train_prompt_encoder": False, "sam2.train_mask_decoder": False})
+    moved = changed(*models[0])
+    assert moved
+    assert all(name.startswith(OURS) for name in moved)
+
+
+def test_the_same_parameters_give_the_same_bytes(run):
+    first, again, other = run(out="first"), run(out="again"), run({"train.seed": 7}, out="other")
+    for path in first.iterdir():
+        assert path.read_bytes() == (again / path.name).read_bytes(), path.name
+    for name in ("model.safetensors", "loss.csv"):
+        assert (first / name).read_bytes() != (other / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("null_rows", [False, True])
+def test_null_rows_are_seen_only_if_wanted(run, run_folder, seen, capsys, null_rows):
+    run({"data.null_rows": null_rows})
+    rows = pd.concat(seen)
+    assert set(rows["split"]) == {"train", "val"}  # never one of test
+    index = refavs.read_index(run_folder / "index").expressions
+    wanted = index[(index["split"] == "train") & (null_rows | ~index["null"])]
+    assert len(wanted) == (8 if null_rows else 7)
+    # Three steps of eight rows are three epochs, or nearly.
+    assert set(rows.loc[rows["split"] == "train", "row"]) == set(wanted["row"])
+    assert f"on {len(wanted)} rows" in capsys.readouterr().out
+
+
+def test_batches_as_accumulation_says(run, seen):
+    out = run({"train.accumulation": 2, "train.batch_size": 3})
+    assert len(pd.read_csv(out / "loss.csv")) == 3
+    batches = [batch for batch in seen if set(batch["split"]) == {"train"}]
+    assert [len(batch) for batch in batches] == [3] * 6
+    drawn = pd.concat(batches)["row"].tolist()
+    assert len(set(drawn[:8])) == 8  # an epoch shows every row once
+
+
+def test_missing_features_name_what_makes_them(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"vision\.zarr: no such store; `dvc repro`"):
+        run(features=tmp_path)
