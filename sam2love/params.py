@@ -133,10 +133,22 @@ class Train(Section):
             values = values | {"betas": tuple(values["betas"])}
         return values
 
+    @model_validator(mode="after")
+    def _grounded(self) -> "Train":
+        if self.grounding_steps and not (self.loss.agreement or self.loss.pointing):
+            raise ValueError(
+                "grounding_steps learn by loss.agreement and loss.pointing; both are 0, so "
+                "grounding_steps must be 0 too"
+            )
+        return self
+
 
 class Propagate(Section):
     rows_per_batch: Count
-    """Expressions propagated at once, those of one clip always together."""
+    """Expressions propagated at once."""
+    tracker: Literal["trained", "pretrained"]
+    """SAM 2's heads on the frames after the prompted one: the trained ones, as in the paper, or
+    (ours) the pre-trained ones, which have not forgotten how to track."""
     gate_loss: Share
     """A row shows nothing if its object score is below a threshold, the highest that loses this
     share of val's positive rows; 0 is no gate, as in the paper."""
@@ -173,7 +185,10 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; run from the repository's root")
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected sections such as 'data:' and 'fusion:'")
     try:

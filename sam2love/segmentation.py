@@ -32,11 +32,19 @@ def prediction_specs(sam2: SAM2Base) -> list[ArraySpec]:
 
 @torch.inference_mode()
 def segment_clips(
-    sam2: SAM2Base, keys: Sequence[str], prompts: Tensor, reader: FeatureReader
+    sam2: SAM2Base,
+    keys: Sequence[str],
+    prompts: Tensor,
+    reader: FeatureReader,
+    *,
+    tracker: SAM2Base | None = None,
 ) -> dict[str, np.ndarray]:
     """Propagate B prompts (B, 1, C), each through the clip that stands beside it in `keys`.
 
     Rows of one clip share its embeddings.
+
+    Args:
+        tracker: see `propagate`.
 
     Returns:
         Arrays as `prediction_specs` declares them: "logits" (B, N, 4h, 4w), "object_score" (B, N).
@@ -46,7 +54,8 @@ def segment_clips(
     embedding, high_res_0, high_res_1 = (
         level.to(prompts.device) for level in reader.embeddings(clips)
     )
-    logits, scores = propagate(sam2, (embedding, high_res_0, high_res_1), prompts, clip_of_row)
+    levels = (embedding, high_res_0, high_res_1)
+    logits, scores = propagate(sam2, levels, prompts, clip_of_row, tracker=tracker)
     return {"logits": logits.half().cpu().numpy(), "object_score": scores.float().cpu().numpy()}
 
 

@@ -15,6 +15,7 @@ from sam2love import refavs
 from sam2love.features import FeatureReader
 from sam2love.model import SAM2Love
 from sam2love.params import load_params
+from sam2love.sam.build import build_sam2
 from sam2love.segmentation import frame_encoder, gate_threshold, prediction_specs, segment_clips
 from sam2love.store import FeatureStore, fill_store
 from sam2love.weights import digest
@@ -30,6 +31,14 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
     rows = rows.set_index(rows["row"].astype(str), drop=False)
     model = SAM2Love.build(params, **FeatureReader(features, index).dims).eval()
     model.load(weights / "model.safetensors")
+    tracker = None
+    if params.propagate.tracker == "pretrained":
+        tracker = build_sam2(
+            params.sam2.config,
+            params.sam2.weights,
+            digest=params.sam2.digest,
+            device=params.runtime.device,
+        )
     encode_frames = frame_encoder(
         model.sam2, root, before_high_res_convs=params.sam2.train_high_res_convs
     )
@@ -39,7 +48,7 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
     def encode(ids: list[str]) -> dict:
         batch = rows.loc[ids]
         prompts, _ = model.prompt(reader.features(batch).to(params.runtime.device))
-        return segment_clips(model.sam2, batch["key"].tolist(), prompts, reader)
+        return segment_clips(model.sam2, batch["key"].tolist(), prompts, reader, tracker=tracker)
 
     def choose_gate(store: FeatureStore) -> dict:
         shown = rows.index[(rows["split"] == "val") & ~rows["null"]]
@@ -55,6 +64,7 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
             "stage": "propagate",
             "model": digest(weights / "model.safetensors"),
             "sam2": params.sam2.digest,
+            "tracker": params.propagate.tracker,
             "index": digest(index_folder),
         },
         encode=encode,

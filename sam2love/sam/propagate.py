@@ -16,6 +16,8 @@ def propagate(
     embeddings: tuple[Tensor, Tensor, Tensor],
     prompts: Tensor,
     clip_of_row: Tensor,
+    *,
+    tracker: SAM2Base | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Segment frame 0 from a prompt and carry the mask forward through SAM 2's memory.
 
@@ -27,6 +29,8 @@ def propagate(
         embeddings: of whole clips, (K, N, C, h, w), (K, N, C/8, 4h, 4w), (K, N, C/4, 2h, 2w).
         prompts: (B, 1, C) for frame 0.
         clip_of_row: (B,) int64, the clip that each row looks at.
+        tracker: what segments the other frames; the same model by default. One that was not
+            trained on prompts remembers better how to track.
 
     Returns:
         Mask logits (B, N, 4h, 4w) and object scores (B, N).
@@ -38,12 +42,13 @@ def propagate(
     logits, scores = [], []
     for frame in range(frames):
         embedding, high_res_0, high_res_1 = (level[clip_of_row, frame] for level in embeddings)
-        levels = _levels(sam2, convolved(sam2, (embedding, high_res_0, high_res_1)))
+        model = sam2 if frame == 0 or tracker is None else tracker
+        levels = _levels(model, convolved(model, (embedding, high_res_0, high_res_1)))
         if frame == 0:
-            output = _prompted(sam2, levels, prompts)
+            output = _prompted(model, levels, prompts)
             outputs["cond_frame_outputs"][0] = output
         else:
-            output = sam2.track_step(
+            output = model.track_step(
                 frame_idx=frame,
                 is_init_cond_frame=False,
                 point_inputs=None,
