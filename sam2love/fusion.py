@@ -84,6 +84,10 @@ class FusionTransformer(nn.Module):
     Source: SAM2-LOVE section 3.2, Eq. 1 to 4; Tables 2 to 5 for the variants.
     """
 
+    aud: Tensor
+    vis: Tensor
+    patch_positions: Tensor
+
     def __init__(
         self,
         *,

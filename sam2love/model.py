@@ -4,6 +4,7 @@ Shapes: B expressions, N frames, C the width of SAM 2's prompts, h x w cells of 
 """
 
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ class SAM2Love(nn.Module):
             conv.requires_grad_(train_high_res_convs)
 
     @classmethod
-    def build(cls, params: Params, *, patches: int, **dims: int) -> "SAM2Love":
+    def build(cls, params: Params, *, patches: int, **dims: Any) -> "SAM2Love":
         """Build from the parameters of a run, SAM 2 with its pre-trained weights.
 
         Args:

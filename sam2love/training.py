@@ -196,8 +196,11 @@ def validate(
     frames: int,
     batch_size: int = 64,
 ) -> float:
-    """Mean J on the first frame, in percent, over the rows whose object is in sight there."""
-    scores = []
+    """Mean J on the first frame, in percent, over the rows whose object is in sight there.
+
+    NaN if there are no such rows.
+    """
+    scores = [np.empty(0)]
     for start in range(0, len(rows), batch_size):
         batch = rows.iloc[start : start + batch_size]
         masks = _read_masks(batch, read_mask, model.sam2.device)
@@ -209,7 +212,8 @@ def validate(
                 size = (mask.shape[0], mask.shape[1])
                 chance = probabilities(logits.numpy(), size=size, logits=True)
                 scores.append(region_j(chance > REGION_SHOWN, mask[None].cpu().numpy() > 0))
-    return 100 * float(np.concatenate(scores).mean())
+    found = np.concatenate(scores)
+    return 100 * float(found.mean()) if found.size else math.nan
 
 
 def _optimiser(
