@@ -94,7 +94,7 @@ def test_shows_scores_families_curves_and_strips(refavs_root, made_run):
     for system in (metrics, *metrics["baselines"].values()):
         assert f"{system['refavs']['mix']['J&F']:.1f}" in page.texts
     assert f"{metrics['refavs']['test_n']['S_ungated']:.3f}" in page.texts
-    assert {"vision", "all", "Loss", "J on val, first frame, percent", "loss.grounding"} <= set(
+    assert {"vision", "all", "Loss", "J on val, first frame, percent", "loss.agreement"} <= set(
         page.texts
     )
     assert strips == STRIPS

@@ -121,9 +121,9 @@ def about(index: refavs.Index) -> str:
 def training_charts(model: Path, settings: Settings) -> list[Chart]:
     """The loss, its terms, and J on val over the steps."""
     losses, validation = _read_curve(model / "loss.csv"), _read_curve(model / "validation.csv")
-    change = settings.get("train", {}).get("first_frame_steps", 0)
+    change = settings.get("train", {}).get("grounding_steps", 0)
     markers = {"all frames from here": change} if 0 < change < len(losses) else {}
-    terms = [str(name) for name in losses if name not in ("step", "loss")]
+    terms = [str(name) for name in losses if name not in ("step", "frames", "loss")]
 
     def curves(table: pd.DataFrame, names: list[str]) -> dict:
         return {name: (table["step"], table[name]) for name in names if name in table}
