@@ -23,6 +23,15 @@ def test_the_default_run_is_valid():
     assert params.model_dump(mode="json") == values  # nothing is filled in or converted
 
 
+def test_the_papers_profile_is_valid_and_the_papers():
+    params = load_params(tiny.REPOSITORY / "profiles/paper.yaml")
+    weighted = {name: weight for name, weight in params.train.loss if weight}
+    assert weighted == {"bce": 1.0, "dice": 1.0}  # Eq. 5; what is ours stays out
+    assert params.train.grounding_steps == 0
+    assert (params.propagate.tracker, params.propagate.gate_loss) == ("trained", 0)
+    assert (params.fusion.order, params.fusion.positions) == ("forward", "none")
+
+
 def test_every_key_must_be_there():
     values = yaml.safe_load(tiny.DEFAULT_PARAMS.read_text(encoding="utf-8"))
     assert set(values) == set(Params.model_fields)
