@@ -1,0 +1,1 @@
+"""What a run of ours costs beside the plain way to do the same."""

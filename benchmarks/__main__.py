@@ -1,0 +1,59 @@
+"""Run every benchmark on the CPU and write benchmarks/results.json: `make bench`, two minutes.
+
+Only an otherwise idle machine gives figures to believe: look at the spread.
+"""
+
+import json
+import platform
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import fusion, propagation, store
+from benchmarks.timing import Leaf
+from sam2love.params import load_params
+
+RESULTS = Path("benchmarks/results.json")
+
+
+def main() -> None:
+    params = load_params()
+    torch.set_num_threads(params.runtime.threads)
+    results: dict[str, Any] = {
+        "commit": commit(),
+        "processor": processor(),
+        "threads": params.runtime.threads,
+    }
+    measurements: dict[str, Callable[[], dict[str, Leaf]]] = {
+        "store": store.measure,
+        "propagation": propagation.measure,
+        "fusion": lambda: fusion.measure(params.fusion),
+    }
+    for name, measure in measurements.items():
+        print(f"{name} ...", flush=True)
+        results[name] = measure()
+        for figure, leaf in results[name].items():
+            least, most = leaf["spread"]
+            print(f"  {name}.{figure}: {leaf['ratio']} ({least} to {most})", flush=True)
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    print(RESULTS)
+
+
+def commit() -> str:
+    """The commit that is measured, '-dirty' behind it if tracked files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+if __name__ == "__main__":
+    main()

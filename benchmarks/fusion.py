@@ -1,0 +1,110 @@
+"""A training step of the fusion against torch's own encoder in a plain loop over the frames.
+
+The plain loop computes every output of every layer; ours leaves out those that nobody reads. The
+same weights, float32, not compiled, and the same outputs.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.timing import Leaf, short, side_by_side, speedup
+from sam2love.fusion import FusionTransformer
+from sam2love.params import Fusion
+
+FRAMES, WORDS, PATCHES = 10, 12, 64
+DIMS = {"audio_dim": 128, "visual_dim": 96, "text_dim": 64}
+"""Of the mini encoders."""
+
+
+def measure(size: Fusion, *, rows: int = 64, rounds: int = 7) -> dict[str, Leaf]:
+    """Forward and backward at a size, without what of the parameters is ours alone."""
+    torch.manual_seed(0)
+    sizes = {name: getattr(size, name) for name in ("dim", "layers", "heads", "mlp_ratio")}
+    fusion = FusionTransformer(**sizes, **DIMS)
+    encoder = plain_encoder(fusion)
+    inputs = made_up(rows)
+    ways = {
+        "ours": lambda: fusion(**inputs).seg_tokens,
+        "plain": lambda: plain_loop(fusion, encoder, inputs),
+    }
+    torch.testing.assert_close(ways["ours"](), ways["plain"](), atol=1e-3, rtol=1e-3)
+
+    def step(way: str) -> None:
+        ways[way]().square().mean().backward()
+        for module in (fusion, encoder):
+            module.zero_grad(set_to_none=True)
+
+    seconds = side_by_side({way: lambda way=way: step(way) for way in ways}, rounds=rounds)
+    bound = short(flops_bound(size, tokens=3 + FRAMES + WORDS + PATCHES + FRAMES // 2))
+    leaf = speedup(seconds, "ours", "plain", **sizes, rows=rows, bound_by_flops=bound)
+    return {"speedup_over_plain_encoder": leaf}
+
+
+def flops_bound(size: Fusion, *, tokens: int) -> float:
+    """The speedup if only multiplications took time: in the last layer keys and values stay.
+
+    Counts those of a token in the layers, in units of dim squared.
+    """
+    whole = 4 + 2 * size.mlp_ratio + 2 * tokens / size.dim
+    return size.layers * whole / ((size.layers - 1) * whole + 2)
+
+
+def plain_encoder(fusion: FusionTransformer) -> nn.TransformerEncoder:
+    """torch's pre-norm encoder with the weights of ours."""
+    blocks: list[Any] = list(fusion.blocks)
+    first = blocks[0]
+    layer = nn.TransformerEncoderLayer(
+        first.query.in_features,
+        first.heads,
+        first.mlp[0].out_features,
+        dropout=0.0,
+        activation="gelu",
+        batch_first=True,
+        norm_first=True,
+    )
+    encoder = nn.TransformerEncoder(
+        layer, len(blocks), norm=fusion.norm, enable_nested_tensor=False
+    )
+    layers: list[Any] = list(encoder.layers)
+    for theirs, ours in zip(layers, blocks, strict=True):
+        attention, query, key_value = theirs.self_attn, ours.query, ours.key_value
+        attention.in_proj_weight = nn.Parameter(torch.cat([query.weight, key_value.weight]))
+        attention.in_proj_bias = nn.Parameter(torch.cat([query.bias, key_value.bias]))
+        attention.out_proj = ours.out
+        theirs.norm1, theirs.norm2 = ours.norm_attention, ours.norm_mlp
+        theirs.linear1, theirs.linear2 = ours.mlp[0], ours.mlp[2]
+    return encoder
+
+
+def plain_loop(
+    fusion: FusionTransformer, encoder: nn.TransformerEncoder, inputs: dict[str, Tensor]
+) -> Tensor:
+    """Eq. 3 and 4 written down one frame after another: [seg], (B, S, D)."""
+    rows = len(inputs["text_mask"])
+    audio = fusion.audio_projection(inputs["audio_features"])
+    text = fusion.text_projection(inputs["text_features"])
+    visual = fusion.visual_projection(inputs["visual_features"])
+    cls = fusion.visual_projection(inputs["cls_features"])
+    aud, vis = (token.expand(rows, 1, -1) for token in (fusion.aud, fusion.vis))
+    seg = fusion.seg.expand(rows, -1, -1)
+    for i in range(visual.shape[1]):
+        parts = [seg, audio, aud, text, vis, visual[:, i], cls[:, :i]]
+        padding = [torch.zeros(part.shape[:2], dtype=torch.bool) for part in parts]
+        padding[3] = ~inputs["text_mask"]
+        output = encoder(torch.cat(parts, 1), src_key_padding_mask=torch.cat(padding, 1))
+        seg = output[:, : seg.shape[1]]
+    return seg
+
+
+def made_up(rows: int) -> dict[str, Tensor]:
+    """Features of some expressions, of several lengths."""
+    lengths = torch.arange(rows) % (WORDS - 3) + 4
+    return {
+        "audio_features": torch.randn(rows, FRAMES, DIMS["audio_dim"]),
+        "visual_features": torch.randn(rows, FRAMES, PATCHES, DIMS["visual_dim"]),
+        "cls_features": torch.randn(rows, FRAMES, DIMS["visual_dim"]),
+        "text_features": torch.randn(rows, WORDS, DIMS["text_dim"]),
+        "text_mask": torch.arange(WORDS)[None] < lengths[:, None],
+    }

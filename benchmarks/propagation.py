@@ -1,0 +1,101 @@
+"""Several prompts on one clip: our one batch against the sam2 package's own video predictor.
+
+The mini SAM 2, a click a prompt on the first frame. Every way reads the JPEGs and encodes them, as
+often as its user pays for that: once in ours and in one state with many objects, once a prompt with
+a state a prompt. The predictor is as it comes, with a padding point beside each click and bfloat16
+memories, so a few pixels may differ: `mask_iou` is the overlap of both sides' masks.
+"""
+
+import contextlib
+import io
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+from sam2.sam2_video_predictor import SAM2VideoPredictor
+from sam2.utils.misc import load_video_frames
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.timing import Leaf, short, side_by_side, speedup
+from sam2love.sam.build import SAM2Base, build_sam2
+from sam2love.sam.decode import click
+from sam2love.sam.encode import encode_frames
+from sam2love.sam.propagate import propagate
+
+CONFIG = "weights/mini/sam2/config.yaml"
+WEIGHTS = "weights/mini/sam2/model.safetensors"
+
+
+def measure(*, prompts: int = 6, frames: int = 10, rounds: int = 7) -> dict[str, Leaf]:
+    """Masks of every prompt in every frame, at the pictures' size."""
+    sam2 = build_sam2(CONFIG, WEIGHTS)
+    predictor = _predictor(sam2)
+    with TemporaryDirectory() as clip, contextlib.redirect_stderr(io.StringIO()):  # bars
+        points = _make_clip(Path(clip), frames, prompts, side=sam2.image_size)
+        ways = {
+            "batch": lambda: one_batch(sam2, clip, points),
+            "state_per_prompt": lambda: torch.cat(
+                [one_state(predictor, clip, point[None]) for point in points]
+            ),
+            "state_of_all": lambda: one_state(predictor, clip, points),
+        }
+        shown = {name: way() > 0 for name, way in ways.items()}
+        seconds = side_by_side(ways, rounds=rounds)
+
+    def against(other: str) -> Leaf:
+        ours, theirs = shown["batch"], shown[other]
+        iou = short(((ours & theirs).sum() / (ours | theirs).sum()).item())
+        figures = {"prompts": prompts, "frames": frames, "mask_iou": iou}
+        includes = "reading and encoding the frames"
+        return speedup(seconds, "batch", other, **figures, includes=includes)
+
+    return {
+        "speedup_over_official_predictor": against("state_per_prompt"),
+        "speedup_over_official_multi_object": against("state_of_all"),
+    }
+
+
+def one_batch(sam2: SAM2Base, clip: str, points: Tensor) -> Tensor:
+    """Ours: mask logits (prompts, frames, H, W)."""
+    side = sam2.image_size
+    images, *size = load_video_frames(clip, side, False, compute_device=torch.device("cpu"))
+    embedding, high_res_0, high_res_1 = encode_frames(sam2, images)
+    clips = (embedding[None], high_res_0[None], high_res_1[None])
+    logits, _ = propagate(
+        sam2, clips, click(sam2, points), torch.zeros(len(points), dtype=torch.int64)
+    )
+    return F.interpolate(logits, size=size, mode="bilinear")
+
+
+def one_state(predictor: SAM2VideoPredictor, clip: str, points: Tensor) -> Tensor:
+    """The package's: one inference state with an object a point, the same shape."""
+    state = predictor.init_state(clip)
+    for number, point in enumerate(points):
+        predictor.add_new_points_or_box(state, 0, number, points=point[None], labels=[1])
+    return torch.stack([masks[:, 0] for *_, masks in predictor.propagate_in_video(state)], dim=1)
+
+
+def _predictor(sam2: SAM2Base) -> SAM2VideoPredictor:
+    config = OmegaConf.load(CONFIG).model
+    config._target_ = "sam2.sam2_video_predictor.SAM2VideoPredictor"
+    predictor = instantiate(config).eval()
+    predictor.load_state_dict(sam2.state_dict())
+    return predictor
+
+
+def _make_clip(folder: Path, frames: int, objects: int, *, side: int) -> Tensor:
+    """Write JPEGs of coloured boxes that move; returns (objects, 2), x and y of their centres."""
+    rng = np.random.default_rng(0)
+    colours = rng.integers(0, 255, (objects, 3))
+    starts = np.array([(x, y) for y in (20, 70) for x in (15, 55, 95)])[:objects]
+    for frame in range(frames):
+        picture = np.full((side, side, 3), 128, np.uint8)
+        for colour, (x, y) in zip(colours, starts, strict=True):
+            picture[y + frame : y + frame + 22, x : x + 18] = colour
+        Image.fromarray(picture).save(folder / f"{frame}.jpg", quality=95)
+    return torch.from_numpy(starts).float() + torch.tensor([9.0, 11.0])
