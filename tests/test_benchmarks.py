@@ -1,0 +1,60 @@
+"""The benchmarks run, at toy size, and give figures of the promised shape; nothing is timed."""
+
+import math
+
+import pytest
+
+from benchmarks import __main__, fusion, propagation, store, timing
+from sam2love.params import load_params
+from tests import tiny
+
+
+@pytest.fixture
+def toy_fusion():
+    size = load_params(tiny.DEFAULT_PARAMS).fusion
+    return size.model_copy(update={"dim": 8, "layers": 2, "heads": 2})
+
+
+def test_each_figure_is_a_finite_positive_ratio(toy_fusion, monkeypatch):
+    monkeypatch.chdir(tiny.REPOSITORY)
+    measured = [
+        ("store", store.measure(clips=3, item=(2, 4, 8), reads=5, rounds=2)),
+        ("propagation", propagation.measure(prompts=2, frames=3, rounds=1)),
+        ("fusion", fusion.measure(toy_fusion, rows=2, rounds=2)),
+    ]
+    leaves = {f"{part}.{name}": leaf for part, found in measured for name, leaf in found.items()}
+    assert set(leaves) == {
+        "store.read_over_memmap",
+        "store.bytes_over_raw",
+        "propagation.speedup_over_official_predictor",
+        "propagation.speedup_over_official_multi_object",
+        "fusion.speedup_over_plain_encoder",
+    }
+    for leaf in leaves.values():
+        least, most = leaf["spread"]
+        assert 0 < least <= leaf["ratio"] <= most < math.inf
+    for name in ("predictor", "multi_object"):
+        assert leaves[f"propagation.speedup_over_official_{name}"]["mask_iou"] > 0.9
+
+
+def test_speedup_is_throughput_over_throughput():
+    leaf = timing.speedup({"ours": [1.0, 2.0, 4.0], "plain": [2.0, 6.0, 4.0]}, "ours", "plain")
+    assert (leaf["ratio"], leaf["spread"], leaf["rounds"]) == (2.0, [1.0, 3.0], 3)
+
+
+def test_ways_take_turns():
+    turns = []
+    ways = {name: lambda name=name: turns.append(name) for name in "ab"}
+    seconds = timing.side_by_side(ways, rounds=2)
+    assert turns == list("ababab")  # the first round warms up
+    assert [len(kept) for kept in seconds.values()] == [2, 2]
+
+
+def test_the_bound_of_the_papers_fusion(toy_fusion):
+    paper = toy_fusion.model_copy(update={"dim": 1024, "layers": 6, "heads": 16})
+    assert fusion.flops_bound(paper, tokens=0) == pytest.approx(1.16, abs=0.005)
+
+
+def test_where_it_was_measured():
+    assert len(__main__.commit().removesuffix("-dirty")) == 40
+    assert __main__.processor()
