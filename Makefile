@@ -7,7 +7,7 @@ export SAM2_BUILD_CUDA := 0
 .PHONY: repro test check verify bench mini-backbones
 
 repro: .venv/ready  ## rebuild the whole pipeline, from data to report
-	$(DVC) repro $(REPRO_FLAGS)
+	$(DVC) repro
 
 test: .venv/ready
 	$(BIN)/pytest
