@@ -26,7 +26,9 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
     params = load_params()
     torch.set_num_threads(params.runtime.threads)
     index = refavs.read_index(index_folder)
-    clips = index.clips[index.clips["split"] != "train"]
+    shown = index.clips.loc[index.clips["split"] != "train", "frames_key"]
+    # A null clip's objects may be annotated in a train clip with the same pictures alone.
+    clips = index.clips[index.clips["frames_key"].isin(shown)]
     objects = visible_objects(root, clips)
     sam2 = build_sam2(
         params.sam2.config,
