@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sam2love import refavs
+from sam2love.survey import build_index
 from tests import tiny
 
 KEY = "vidA_0_10000"
@@ -82,11 +83,11 @@ def test_faulty_row_is_named(own_refavs_root, row, message):
     tiny.write_metadata(own_refavs_root, [*good, row])
     assert message in faults_of(own_refavs_root)
     with pytest.raises(ValueError, match="faults; mend or remove"):
-        refavs.build_index(own_refavs_root)
+        build_index(own_refavs_root)
 
 
 def test_index_of_the_odd_but_sound_data_set(refavs_root):
-    index = refavs.build_index(refavs_root)
+    index = build_index(refavs_root)
     clips = index.clips.set_index("key")
     assert list(clips.index) == sorted([*tiny.CLIPS, *tiny.NULL_CLIPS])
     assert "vidT_1_2" not in clips.index
@@ -112,11 +113,11 @@ def test_index_notes_duplicate_uids_and_short_sound(own_refavs_root):
     notes = [str(fault) for fault in faults if not fault.fatal]
     assert "metadata.csv rows 12, 13: the same uid '--seenD_1_2_car_1'; scores go by row" in notes
     assert f"{path}: only 3.0 s long" in notes
-    refavs.build_index(own_refavs_root)  # neither is fatal
+    build_index(own_refavs_root)  # neither is fatal
 
 
 def test_index_round_trip_keeps_types_and_bytes(refavs_root, tmp_path):
-    index = refavs.build_index(refavs_root)
+    index = build_index(refavs_root)
     refavs.write_index(index, tmp_path / "a")
     again = refavs.read_index(tmp_path / "a")
     for name, table in vars(index).items():
@@ -124,7 +125,7 @@ def test_index_round_trip_keeps_types_and_bytes(refavs_root, tmp_path):
     assert again.expressions["null"].dtype == bool
     assert again.expressions["row"].dtype.kind == "i"
     assert again.clips["width"].dtype.kind == "i"
-    refavs.write_index(refavs.build_index(refavs_root), tmp_path / "b")
+    refavs.write_index(build_index(refavs_root), tmp_path / "b")
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
@@ -153,10 +154,10 @@ def test_index_missing(tmp_path):
 
 
 def test_digests_follow_the_files(own_refavs_root):
-    before = refavs.build_index(own_refavs_root).clips.set_index("key")
+    before = build_index(own_refavs_root).clips.set_index("key")
     Image.new("L", (tiny.WIDTH, tiny.HEIGHT), 9).save(refavs.mask_path(own_refavs_root, KEY, 1, 3))
     Image.new("RGB", (tiny.WIDTH, tiny.HEIGHT)).save(refavs.frame_path(own_refavs_root, KEY, 9))
-    after = refavs.build_index(own_refavs_root).clips.set_index("key")
+    after = build_index(own_refavs_root).clips.set_index("key")
     changed = before.compare(after)
     assert list(changed.index) == [KEY]
     assert set(changed.columns.get_level_values(0)) == {

@@ -10,13 +10,14 @@ from typer.testing import CliRunner
 from sam2love import refavs
 from sam2love.cli import app
 from sam2love.scoring import score_masks
+from sam2love.selections import read_expressions
 from tests import tiny
 
 
 @pytest.fixture
 def perfect(refavs_root, tmp_path):
     """The truth of every test row as masks; rows of one uid mean the same object here but one."""
-    expressions = refavs.read_expressions(refavs_root, ["test_s", "test_u", "test_n"])
+    expressions = read_expressions(refavs_root, ["test_s", "test_u", "test_n"])
     for entry in expressions.itertuples():
         folder = tmp_path / "masks" / entry.uid
         folder.mkdir(parents=True, exist_ok=True)
