@@ -68,7 +68,9 @@ def read_expressions(
         if row in unusable:
             raise ValueError(f"{root}: {unusable[row]}")
     rows = table.loc[~table["row"].isin(unusable), EXPRESSION_COLUMNS].astype({"fid": int})
-    kept = rows["split"].isin(splits) & (SELECTIONS[only](rows) if only else True)
-    if not kept.any():
-        raise ValueError(f"{root}: metadata.csv has no rows of {', '.join(splits)} to select")
-    return rows[kept].reset_index(drop=True)
+    chosen = rows[rows["split"].isin(splits)]
+    if only is not None:
+        chosen = chosen[SELECTIONS[only](rows)[chosen.index]]
+        if chosen.empty:
+            raise ValueError(f"{root}: selection {only!r} keeps no row of {', '.join(splits)}")
+    return chosen.reset_index(drop=True)

@@ -109,7 +109,8 @@ def checked(found: Survey) -> refavs.Index:
     fatal = [fault for fault in found.faults if fault.fatal]
     if fatal:
         listed = "\n".join(listing(fatal))
-        raise ValueError(f"{len(fatal)} fatal faults in the data set; mend or remove:\n{listed}")
+        told = f"fatal faults in the data set: {len(fatal)}; mend or remove what they name"
+        raise ValueError(f"{told}\n{listed}")
     if found.index.expressions.empty:
         raise ValueError(f"no usable row in metadata.csv: all are marked {UNUSABLE_SPLIT}")
     return found.index

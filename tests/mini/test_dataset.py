@@ -37,7 +37,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def index(root: Path) -> refavs.Index:
-    return build_index(root, progress=False)
+    return build_index(root)
 
 
 def _told(split: str) -> list[story.Story]:
