@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 
 from sam2love import selections
+from sam2love.faults import Fault, listing, rows_named
 from sam2love.refavs import SPLITS
-from sam2love.survey import Fault, Survey, listing, rows_named, survey
+from sam2love.survey import Survey, survey
 
 
 def examine(

@@ -11,7 +11,7 @@ import pandas as pd
 
 from sam2love import refavs
 from sam2love.refavs import EXPRESSION_COLUMNS
-from sam2love.survey import PLACEHOLDER, unusable_rows
+from sam2love.rows import PLACEHOLDER, unusable_rows
 
 
 def plain(texts: pd.Series) -> pd.Series:

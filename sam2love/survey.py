@@ -1,12 +1,6 @@
-"""What of a data set can be used, and everything that is wrong or odd about it.
-
-A fault is fatal if it keeps its row or clip from being used: the stage `index` stops at it. Others
-are notes: the row or clip is used as it is. Nothing is mended.
-"""
+"""What of a data set can be used, and everything that is wrong or odd about its files and rows."""
 
 import os
-import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,46 +13,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from sam2love import refavs
-from sam2love.refavs import CLIP_COLUMNS, CLIP_SECONDS, EXPRESSION_COLUMNS, SPLITS, UNUSABLE_SPLIT
+from sam2love.faults import Fault, listing
+from sam2love.refavs import CLIP_COLUMNS, CLIP_SECONDS, EXPRESSION_COLUMNS, UNUSABLE_SPLIT
+from sam2love.rows import row_notes, unusable_rows
 
-LISTED = 5
-MAX_WORDS = 25
-"""As many tokens as the benchmark's own loader keeps; a word is one or more."""
 FULL_BAND_HZ = 16000
 """What VGGish hears; a lower sample rate leaves the upper part of its spectrum empty."""
-PLACEHOLDER = re.compile(r"no\.?|\[error\].*", re.IGNORECASE | re.DOTALL)
-"""What the benchmark's annotation tool left where there should be an expression."""
-MAX_NAME_BYTES = 255
-LAST_LATIN = 0x24F
-NEEDED_FOR = {
-    "train": "training",
-    "val": "validation and gate",
-    "test_s": "scores on seen objects",
-    "test_u": "scores on unseen objects",
-    "test_n": "scores on null",
-}
 
 Columns = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What is wrong or odd about a file or row.
-
-    where: the file, or row of metadata.csv (0-based, the header not counted).
-    what: what was found, what was expected, what to do.
-    kind: in plural; faults of a kind are listed together.
-    fatal: whether it keeps what it names from being used.
-    """
-
-    where: str
-    what: str
-    kind: str
-    fatal: bool = True
-
-    def __str__(self) -> str:
-        text = f"{self.where}: {self.what}"
-        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True)
@@ -74,21 +36,6 @@ class Survey:
     table: pd.DataFrame
     index: refavs.Index
     faults: list[Fault]
-
-
-def listing(faults: Iterable[Fault], *, every: bool = False) -> list[str]:
-    """A line for each fault, fatal ones first; of many of a kind the first few and a count."""
-    kinds: dict[tuple[str, str], list[str]] = {}
-    for fault in sorted(faults, key=lambda fault: not fault.fatal):
-        label = "fatal" if fault.fatal else "note"
-        kinds.setdefault((label, fault.kind), []).append(f"{label}: {fault}")
-    lines = []
-    for (label, kind), alike in kinds.items():
-        shown = alike if every else alike[:LISTED]
-        lines += shown
-        if len(shown) < len(alike):
-            lines.append(f"{label}: {len(alike)} {kind} in all; sam2love check --all lists them")
-    return lines
 
 
 def build_index(root: str | Path) -> refavs.Index:
@@ -127,21 +74,19 @@ def survey(root: str | Path, *, progress: bool = False) -> Survey:
     families = refavs.read_families(root)
     unusable = unusable_rows(table)
     usable = table[~table["row"].isin(unusable)]
-    faults = [*unusable.values(), *_row_notes(usable)]
+    faults = [*unusable.values(), *row_notes(usable)]
     expressions = usable[EXPRESSION_COLUMNS].astype({"fid": int}).reset_index(drop=True)
-    missing = refavs.missing_folders(root)
-    if missing:
+    if missing := refavs.missing_folders(root):
         what = f"no {' and no '.join(missing)} in it; no clip was checked, metadata.csv only"
         faults.append(Fault(str(root), what, "folders"))
-    clips: list[Columns] = []
-    for clip, clip_faults in [] if missing else _examine_clips(root, expressions, progress):
+        nothing = pd.DataFrame(columns=CLIP_COLUMNS)
+        return Survey(table, refavs.Index(nothing, expressions, families), faults)
+    clips = []
+    for clip, clip_faults in _examine_clips(root, expressions, progress):
         faults += clip_faults
         if not any(fault.fatal for fault in clip_faults):
             clips.append(clip)
-    index = _assemble(clips, expressions, families)
-    if missing:
-        index = refavs.Index(clips=index.clips, expressions=expressions, families=families)
-    return Survey(table=table, index=index, faults=faults)
+    return Survey(table, _assemble(clips, expressions, families), faults)
 
 
 def _assemble(
@@ -155,92 +100,6 @@ def _assemble(
     table = pd.DataFrame(clips, columns=CLIP_COLUMNS)
     kept = expressions[expressions["key"].isin(table["key"])].reset_index(drop=True)
     return refavs.Index(clips=table, expressions=kept, families=families)
-
-
-# ---- rows ---------------------------------------------------------------------------------------
-
-
-def unusable_rows(table: pd.DataFrame) -> dict[int, Fault]:
-    """Why rows of what `refavs.read_metadata` returns can't be used, by row."""
-    splits = table[table["split"].isin(SPLITS)].groupby("key")["split"].agg(set)
-    return {
-        entry.row: Fault(_row(entry), *reason)
-        for entry in table.itertuples()
-        if (reason := _unusable(entry, splits.get(entry.key, set())))
-    }
-
-
-def _row_notes(rows: pd.DataFrame) -> Iterator[Fault]:
-    """What is odd about usable rows."""
-    for entry in rows.itertuples():
-        if PLACEHOLDER.fullmatch(entry.exp.strip()):
-            what = f"{entry.exp!r} is no expression but what the annotation tool left"
-            yield Fault(_row(entry), what, "placeholders", fatal=False)
-        elif what := _oddity(entry.exp):
-            yield Fault(_row(entry), what, "odd expressions", fatal=False)
-    for uid, same in rows.groupby("uid", sort=False)["row"]:
-        if len(same) > 1:
-            what = f"the same uid {uid!r}; scores go by row"
-            yield Fault(rows_named(same), what, "uids of several rows", fatal=False)
-    for split in SPLITS:
-        if not (rows["split"] == split).any():
-            what = f"no usable rows of split {split!r}; without them no {NEEDED_FOR[split]}"
-            yield Fault("metadata.csv", what, "splits", fatal=False)
-
-
-def rows_named(rows: Iterable[int]) -> str:
-    """Rows of metadata.csv, the first few of many."""
-    numbers = list(map(str, rows))
-    more = f" and {len(numbers) - LISTED} more" if len(numbers) > LISTED else ""
-    return f"metadata.csv row{'s' * (len(numbers) > 1)} {', '.join(numbers[:LISTED])}{more}"
-
-
-def _row(entry: Any) -> str:
-    return f"metadata.csv row {entry.row} (uid {entry.uid!r})"
-
-
-def _unusable(entry: Any, splits: set[str]) -> tuple[str, str, bool] | None:
-    """What keeps a row from being used, its kind, and whether that is fatal.
-
-    Args:
-        splits: in which the row's clip stands.
-    """
-    uid, split, fid = entry.uid, entry.split, entry.fid
-    if split == UNUSABLE_SPLIT:
-        return (
-            f"marked {UNUSABLE_SPLIT} by the benchmark, left out",
-            f"{UNUSABLE_SPLIT} rows",
-            False,
-        )
-    if split not in SPLITS:
-        what = f"unknown split {split!r}, expected one of {', '.join(SPLITS)}"
-    elif uid.count("_") < 2:
-        what = "the uid does not end in _<object>_<number>"
-    elif entry.key in ("", ".", "..") or any(letter in uid for letter in "/\\\0"):
-        what = "the uid names no folder inside the data set"
-    elif len(os.fsencode(uid)) > MAX_NAME_BYTES:
-        what = f"the uid is too long for a folder, at most {MAX_NAME_BYTES} bytes"
-    elif not (fid.isascii() and fid.isdigit() and len(fid) <= 6):
-        what = f"fid {fid!r} is no number of an object"
-    elif not entry.exp.strip():
-        what = "the expression is empty"
-    elif len(splits) > 1:
-        what = f"clip {entry.key} stands in several splits: {', '.join(sorted(splits))}"
-    else:
-        return None
-    return what, "faulty rows", True
-
-
-def _oddity(text: str) -> str | None:
-    if (words := len(text.split())) > MAX_WORDS:
-        return f"the expression has {words} words; text.max_tokens cuts it off"
-    if not text.strip().isprintable():
-        return "the expression has line breaks or other control characters"
-    if re.search(r"<[^<>]+>|&\w+;", text):
-        return "the expression has markup, which is read as text"
-    if any(unicodedata.category(c)[0] in "LS" and ord(c) > LAST_LATIN for c in text):
-        return "the expression has letters or signs that are not Latin"
-    return None
 
 
 # ---- clips --------------------------------------------------------------------------------------

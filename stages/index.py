@@ -11,7 +11,8 @@ cores. What follows depends on the index alone, by its digests.
 from pathlib import Path
 
 from sam2love import refavs
-from sam2love.survey import checked, listing, survey
+from sam2love.faults import listing
+from sam2love.survey import checked, survey
 from stages import run
 
 
