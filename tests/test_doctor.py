@@ -403,6 +403,7 @@ def test_what_stops_at_once(root, monkeypatch, name):
     assert lines == [error] or name == "nothing usable"
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # as refavs does
 @pytest.mark.parametrize("name", FATAL)
 def test_what_is_fatal(root, monkeypatch, name):
     spoil, told = FATAL[name]
