@@ -33,16 +33,20 @@ def check(
     root: Annotated[
         Path, typer.Argument(help="The data set: metadata.csv, media/, gt_mask/ as Ref-AVS's.")
     ],
+    every: Annotated[
+        bool, typer.Option("--all", help="List every fault, not the first few of a kind.")
+    ] = False,
 ) -> None:
     """Check a data set: every fault with its file or row, then what of it is usable.
 
-    Every frame, sound and mask is read. The exit status is 1 if anything is fatal or nothing is
-    usable; fatal is what the pipeline would stop at.
+    Every frame, sound and mask is read. Rows of metadata.csv count from 0 below the header. The
+    exit status is 1 if anything is fatal or nothing is usable; fatal is what the pipeline would
+    stop at, notes it would not.
     """
     with _faults_in_a_line():
         from sam2love.doctor import examine
 
-        lines, usable = examine(root, progress=True)
+        lines, usable = examine(root, every=every, progress=True)
         for line in lines:
             typer.echo(line)
         if not usable:
@@ -64,6 +68,13 @@ def score(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the scores there too, as in metrics.json.")
     ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="Score a selection of rows: cleaned (no repeated, ambiguous or placeholder "
+            "expressions) or unseen-expressions (texts that train lacks)."
+        ),
+    ] = None,
 ) -> None:
     """Score any system's masks of the test splits: J, F, J&F on seen, unseen and mix, S on null.
 
@@ -73,7 +84,7 @@ def score(
     with _faults_in_a_line():
         from sam2love.scoring import score_masks
 
-        score_masks(masks, root, json_file=json_file)
+        score_masks(masks, root, json_file=json_file, only=only)
 
 
 @app.command()

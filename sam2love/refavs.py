@@ -12,9 +12,8 @@ or missing: both mean 'nothing'.
 """
 
 import hashlib
-import os
-from collections.abc import Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
+import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +22,11 @@ import numpy as np
 import pandas as pd
 import soundfile
 from PIL import Image
-from tqdm import tqdm
 
 FRAMES = 10
 CLIP_SECONDS = 10
+MAX_PIXELS = 4096 * 4096
+"""Of a frame or mask; a larger one is refused before it is decoded."""
 SPLITS = ("train", "val", "test_s", "test_u", "test_n")
 UNUSABLE_SPLIT = "TODO"
 """The benchmark's own mark for rows that were never finished; they are left out."""
@@ -37,6 +37,9 @@ CLIP_COLUMNS = [
 ]  # fmt: skip
 EXPRESSION_COLUMNS = ["row", "uid", "key", "split", "fid", "exp", "null"]
 FAMILY_COLUMNS = ["uid", "family"]
+
+# MAX_PIXELS is stricter, and is told as an error.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True)
@@ -53,18 +56,6 @@ class Index:
     clips: pd.DataFrame
     expressions: pd.DataFrame
     families: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What is odd about a file or row; a fatal fault keeps what it names from being used."""
-
-    where: str
-    what: str
-    fatal: bool = True
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
 
 
 def clip_key(uid: str) -> str:
@@ -103,48 +94,28 @@ def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{path}: not a CSV table in UTF-8 ({str(error).strip()})") from None
+        text = io.StringIO(_decode(path), newline="")
+        table = pd.read_csv(text, dtype=str, keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"{path}: not a CSV table ({str(error).strip()})") from None
     missing = [column for column in columns if column not in table.columns]
     if missing:
-        found = ", ".join(map(str, table.columns))
+        found = ", ".join(map(repr, table.columns))
         raise ValueError(f"{path}: column {missing[0]!r} is missing, found: {found}")
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ValueError(f"{path}: its rows have more fields than the header names")
     return table[columns].fillna("")
 
 
-def _row_faults(table: pd.DataFrame) -> dict[int, Fault]:
-    """The first fatal fault of each metadata row that has one."""
-    splits = table[table["split"].isin(SPLITS)].groupby("key")["split"].agg(set)
-    faults = {}
-    columns = (table[name] for name in ("row", "uid", "key", "split", "fid", "exp"))
-    for row, uid, key, split, fid, exp in zip(*columns, strict=True):
-        if split not in (*SPLITS, UNUSABLE_SPLIT):
-            what = f"unknown split {split!r}, expected one of {', '.join(SPLITS)}"
-        elif uid.count("_") < 2:
-            what = "the uid does not end in _<object>_<number>"
-        elif key in ("", ".", "..") or any(letter in uid for letter in "/\\\0"):
-            what = "the uid names no folder inside the data set"
-        elif not (fid.isascii() and fid.isdigit() and len(fid) <= 6):
-            what = f"fid {fid!r} is no number of an object"
-        elif not exp.strip():
-            what = "the expression is empty"
-        elif len(splits.get(key, ())) > 1:
-            what = f"clip {key} stands in several splits: {', '.join(sorted(splits[key]))}"
-        else:
-            continue
-        faults[row] = Fault(f"metadata.csv row {row} (uid {uid!r})", what)
-    return faults
-
-
-def _row_notes(table: pd.DataFrame) -> list[Fault]:
-    """Rows that are odd but usable."""
-    notes = []
-    for uid, rows in table.groupby("uid", sort=False)["row"]:
-        if len(rows) > 1:
-            where = f"metadata.csv rows {', '.join(map(str, rows))}"
-            notes.append(Fault(where, f"the same uid {uid!r}; scores go by row", fatal=False))
-    return notes
+def _decode(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
+        raise ValueError(
+            f"{path}: line {line} is not UTF-8 (byte 0x{byte:02x}); save the file as UTF-8"
+        ) from None
 
 
 def read_families(root: str | Path) -> pd.DataFrame:
@@ -153,22 +124,6 @@ def read_families(root: str | Path) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame(columns=FAMILY_COLUMNS)
     return _read_csv(path, FAMILY_COLUMNS)
-
-
-def read_expressions(root: str | Path, splits: Collection[str]) -> pd.DataFrame:
-    """The index's expressions of some splits, from metadata.csv alone: no clip is opened.
-
-    Raises:
-        FileNotFoundError, ValueError: metadata.csv can't be read, or a row of those splits has a
-            fault; the first is named.
-    """
-    table = read_metadata(root)
-    faults = _row_faults(table)
-    table = table[table["split"].isin(splits)]
-    for row in table["row"]:
-        if row in faults:
-            raise ValueError(f"{root}: {faults[row]}")
-    return table[EXPRESSION_COLUMNS].astype({"fid": int}).reset_index(drop=True)
 
 
 # ---- files of a clip ----------------------------------------------------------------------------
@@ -184,6 +139,11 @@ def audio_path(root: str | Path, key: str) -> Path:
 
 def mask_path(root: str | Path, key: str, fid: int, t: int) -> Path:
     return Path(root) / "gt_mask" / key / f"fid_{fid}" / f"{t:05d}.png"
+
+
+def missing_folders(root: str | Path) -> list[str]:
+    """Those of media/ and gt_mask/ that are not there."""
+    return [f"{name}/" for name in ("media", "gt_mask") if not (Path(root) / name).is_dir()]
 
 
 def objects(root: str | Path, key: str) -> list[int]:
@@ -218,6 +178,16 @@ def read_audio(root: str | Path, key: str) -> tuple[np.ndarray, int]:
     Raises:
         FileNotFoundError, ValueError: the file is missing, not sound, empty, or not finite.
     """
+    samples, sample_rate_hz = read_channels(root, key)
+    return samples.mean(axis=1), sample_rate_hz
+
+
+def read_channels(root: str | Path, key: str) -> tuple[np.ndarray, int]:
+    """The clip's sound as it is: (n, channels) float32, and its sample rate in Hz.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, not sound, empty, or not finite.
+    """
     path = audio_path(root, key)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; every clip needs its sound")
@@ -229,7 +199,7 @@ def read_audio(root: str | Path, key: str) -> tuple[np.ndarray, int]:
         raise ValueError(f"{path}: no samples; expected {CLIP_SECONDS} s of sound")
     if not np.isfinite(samples).all():
         raise ValueError(f"{path}: samples that are no numbers (NaN or infinite)")
-    return samples.mean(axis=1), sample_rate_hz
+    return samples, sample_rate_hz
 
 
 def read_mask(root: str | Path, key: str, fid: int, t: int) -> np.ndarray | None:
@@ -270,17 +240,20 @@ def read_mask_pictures(root: str | Path, key: str, fid: int) -> np.ndarray | Non
 
 def _read_mask_picture(root: str | Path, key: str, fid: int, t: int) -> np.ndarray | None:
     path = mask_path(root, key, fid, t)
-    return None if is_null(key) and not path.parent.is_dir() else _read_rgb(path)
+    return None if is_null(key) and not path.is_file() else _read_rgb(path)
 
 
 def _read_rgb(path: Path) -> np.ndarray:
     try:
         # PIL, not cv2: it refuses truncated files, of which cv2 makes grey stripes without a word.
-        with Image.open(path) as picture:
+        with Image.open(path, formats=("JPEG", "PNG")) as picture:
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise ValueError(f"{width}x{height} pixels, at most {MAX_PIXELS} are accepted")
             return np.array(picture.convert("RGB"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file; a clip needs {FRAMES} of them") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # damaged files make PIL's decoders raise what they like
         reason = str(error).replace(str(path), "the file")
         raise ValueError(f"{path}: not a readable picture ({reason})") from None
 
@@ -296,92 +269,22 @@ def _stack(pictures: list, first: Path) -> np.ndarray:
     return np.stack(pictures)
 
 
-# ---- the index ----------------------------------------------------------------------------------
+def frames_digest(root: str | Path, key: str) -> str:
+    """SHA-256 over the names and contents of a clip's frames."""
+    paths = [frame_path(root, key, t) for t in range(FRAMES)]
+    return _digest(paths, paths[0].parent.parent)
 
 
-def build_index(root: str | Path, *, progress: bool = False) -> Index:
-    """Read, check and hash the whole data set.
-
-    Raises:
-        FileNotFoundError, ValueError: metadata.csv can't be read, or anything in the data set has a
-            fatal fault; the message lists the first ten.
-    """
-    index, faults = survey(root, progress=progress)
-    fatal = [fault for fault in faults if fault.fatal]
-    if fatal:
-        more = f"\n... and {len(fatal) - 10} more" if len(fatal) > 10 else ""
-        listed = "\n".join(map(str, fatal[:10]))
-        raise ValueError(f"{root}: {len(fatal)} faults; mend or remove these:\n{listed}{more}")
-    return index
+def audio_digest(root: str | Path, key: str) -> str:
+    """SHA-256 over the name and content of a clip's sound."""
+    path = audio_path(root, key)
+    return _digest([path], path.parent)
 
 
-def survey(root: str | Path, *, progress: bool = False) -> tuple[Index, list[Fault]]:
-    """What of a data set is usable, and everything that is wrong or odd about it.
-
-    Raises:
-        FileNotFoundError, ValueError: metadata.csv or families.csv can't be read as a table.
-    """
-    root = Path(root)
-    table = read_metadata(root)
-    families = read_families(root)
-
-    faulty_rows = _row_faults(table)
-    usable = table[~table["row"].isin(faulty_rows) & table["split"].isin(SPLITS)]
-    faults = [*faulty_rows.values(), *_row_notes(usable)]
-
-    expressions = usable[EXPRESSION_COLUMNS].astype({"fid": int}).reset_index(drop=True)
-    fids = expressions.groupby("key")["fid"].agg(set)
-    keys = sorted(fids.index)
-    examine = lambda key: _examine_clip(root, key, fids[key])  # noqa: E731
-    clips = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        examined: Iterable = pool.map(examine, keys)
-        bar = tqdm(examined, "checking clips", len(keys), unit="clip", disable=not progress)
-        for clip, clip_faults in bar:
-            faults += clip_faults
-            if not any(fault.fatal for fault in clip_faults):
-                clips.append(clip)
-    return _assemble(clips, expressions, families), faults
-
-
-def _assemble(clips: list[dict], expressions: pd.DataFrame, families: pd.DataFrame) -> Index:
-    splits = dict(zip(expressions["key"], expressions["split"], strict=True))
-    frames_keys: dict[str, str] = {}
-    for clip in clips:  # sorted by key, so the first to show the frames names them
-        clip["split"] = splits[clip["key"]]
-        clip["frames_key"] = frames_keys.setdefault(clip["frames_digest"], clip["key"])
-    table = pd.DataFrame(clips, columns=CLIP_COLUMNS)
-    kept = expressions[expressions["key"].isin(table["key"])].reset_index(drop=True)
-    return Index(clips=table, expressions=kept, families=families)
-
-
-def _examine_clip(root: Path, key: str, fids: set[int]) -> tuple[dict, list[Fault]]:
-    """Decode and hash a clip's files: its row of the index, without split, and its faults."""
-    faults = []
-    clip = {"key": key}
-    try:
-        frames = [frame_path(root, key, t) for t in range(FRAMES)]
-        clip["height"], clip["width"] = size = read_frames(root, key).shape[1:3]
-        clip["frames_digest"] = _digest(frames, root / "media" / key)
-        samples, sample_rate_hz = read_audio(root, key)
-        clip["audio_digest"] = _digest([audio_path(root, key)], root / "media" / key)
-        if len(samples) < 0.9 * CLIP_SECONDS * sample_rate_hz:
-            seconds = len(samples) / sample_rate_hz
-            faults.append(Fault(str(audio_path(root, key)), f"only {seconds:.1f} s long", False))
-        for fid in sorted(fids | set(objects(root, key))):
-            masks = read_masks(root, key, fid)
-            folder = mask_path(root, key, fid, 0).parent
-            if masks is not None and masks.shape[1:] != size:
-                what = f"masks are {masks.shape[2]}x{masks.shape[1]}, frames {size[1]}x{size[0]}"
-                faults.append(Fault(str(folder), what, fatal=False))
-            if masks is not None and is_null(key) and masks.any():
-                faults.append(Fault(str(folder), "not black though the clip is null", False))
-        folder = root / "gt_mask" / key
-        clip["masks_digest"] = _digest(sorted(folder.glob("fid_*/*.png")), folder)
-    except (FileNotFoundError, ValueError) as error:
-        where, _, what = str(error).partition(": ")
-        faults.append(Fault(where, what))
-    return clip, faults
+def masks_digest(root: str | Path, key: str) -> str:
+    """SHA-256 over the names and contents of all the masks in a clip's folder."""
+    folder = Path(root) / "gt_mask" / key
+    return _digest(sorted(folder.glob("fid_*/*.png")), folder)
 
 
 def _digest(paths: list[Path], folder: Path) -> str:
@@ -391,6 +294,9 @@ def _digest(paths: list[Path], folder: Path) -> str:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
     return digest.hexdigest()
+
+
+# ---- the index ----------------------------------------------------------------------------------
 
 
 def digest_of(table: pd.DataFrame) -> str:

@@ -12,6 +12,7 @@ from sam2love import refavs
 from sam2love.evaluation import SPLITS, score_rows
 from sam2love.predictions import MaskFolder, Masks, StoredMasks, scorable
 from sam2love.scoreboard import scoreboard
+from sam2love.selections import read_expressions
 from sam2love.store import FeatureStore
 from sam2love.summary import Tree, row_table, summarise
 
@@ -19,13 +20,16 @@ RESAMPLES, SEED = 1000, 0
 UIDS_LISTED = 5
 
 
-def score_masks(path: Path, root: Path, *, json_file: Path | None = None) -> Tree:
+def score_masks(
+    path: Path, root: Path, *, json_file: Path | None = None, only: str | None = None
+) -> Tree:
     """Score a folder of masks or a store, and print the table and what is odd.
 
     Args:
         path: <uid>/0000t.png, or a store as predictions/masks.zarr.
         root: the data set; only metadata.csv, gt_mask/ and families.csv, if any, are read.
         json_file: where the scores go, in the shape of metrics.json.
+        only: the name of a selection of rows (selections.SELECTIONS), which also makes the batches.
 
     Raises:
         FileNotFoundError, ValueError: there are no masks, some are missing or misshapen, the data
@@ -34,7 +38,7 @@ def score_masks(path: Path, root: Path, *, json_file: Path | None = None) -> Tre
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise FileNotFoundError(f"{json_file}: there is no folder {json_file.parent}")
     masks = open_masks(path)
-    expressions = refavs.read_expressions(root, SPLITS)
+    expressions = read_expressions(root, SPLITS, only=only)
     expressions, notes = scorable(expressions, masks)
     if isinstance(masks, MaskFolder):
         notes += shared_folders(expressions)
@@ -44,6 +48,9 @@ def score_masks(path: Path, root: Path, *, json_file: Path | None = None) -> Tre
         notes.append("no pixel of any mask is foreground; values are read as value / 255")
     rows = row_table(expressions, scores, refavs.read_families(root))
     metrics = summarise(rows, scores, resamples=RESAMPLES, seed=SEED)
+    if only is not None:
+        metrics["only"] = only
+        notes.append(f"only {only}: {len(rows)} rows; not comparable with scores of whole splits")
     for note in notes:
         typer.echo(f"warning: {note}", err=True)
     typer.echo(scoreboard(metrics, name=path.name))

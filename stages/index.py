@@ -1,8 +1,9 @@
 """Check and hash the data set once, and list its clips and expressions.
 
 Reads metadata.csv, media/ and gt_mask/; writes clips.csv, expressions.csv and families.csv into
-index/. Every frame and mask is decoded, so that a damaged file stops the run here; that took half a
-minute for 1,450 mini clips on two cores. What follows depends on the index alone, by its digests.
+index/. The checks are those of `sam2love check`: fatal faults stop the run here, odd files and rows
+are told. Every frame and mask is decoded; that took half a minute for 1,450 mini clips on two
+cores. What follows depends on the index alone, by its digests.
 
     dvc repro index
 """
@@ -10,13 +11,18 @@ minute for 1,450 mini clips on two cores. What follows depends on the index alon
 from pathlib import Path
 
 from sam2love import refavs
+from sam2love.faults import listing
+from sam2love.survey import checked, survey
 from stages import run
 
 
 def main(root: Path, out: Path) -> None:
     """Index a data set in the layout of Ref-AVS."""
-    index = refavs.build_index(root, progress=True)
+    found = survey(root, progress=True)
+    index = checked(found)
     refavs.write_index(index, out)
+    for line in listing(found.faults):
+        print(line)
     counts = index.expressions["split"].value_counts()
     told = ", ".join(f"{split} {counts.get(split, 0)}" for split in refavs.SPLITS)
     pictures = index.clips["frames_key"].nunique()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sam2love import refavs
+from sam2love.survey import build_index
 from stages import audio, embeddings, text, vision
 from tests import tiny
 
@@ -56,7 +57,7 @@ def run_folder(
     folder = tmp_path / "run"
     folder.mkdir()
     tiny.write_params(folder / "params.yaml", refavs_root, **encoders, sam2=sam2_folder)
-    refavs.write_index(refavs.build_index(refavs_root), folder / "index")
+    refavs.write_index(build_index(refavs_root), folder / "index")
     monkeypatch.chdir(folder)
     return folder
 
@@ -78,7 +79,7 @@ def feature_folder(
     encoders = {"vggish": vggish_file, "vit": vit_folder, "roberta": roberta_folder}
     cached = {"sam2.cache_test_frames": "all", "sam2.train_high_res_convs": False}
     tiny.write_params(folder / "params.yaml", refavs_root, **encoders, sam2=sam2_folder, **cached)
-    refavs.write_index(refavs.build_index(refavs_root), folder / "index")
+    refavs.write_index(build_index(refavs_root), folder / "index")
     with contextlib.chdir(folder):
         text.main(folder / "index", folder / "text.zarr")
         for stage in (audio, vision):

@@ -13,6 +13,7 @@ from sam2love.evaluation import SPLITS, score_rows
 from sam2love.predictions import StoredMasks
 from sam2love.store import ArraySpec, FeatureStore, fill_store
 from sam2love.summary import row_table, summarise
+from sam2love.survey import build_index
 
 SIDE = 16
 GATE = 0.0
@@ -28,7 +29,7 @@ def make_run(root: Path, run: Path) -> Path:
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["data"]["root"] = str(root)
     (run / "params.yaml").write_text(yaml.safe_dump(params))
-    index = refavs.build_index(root)
+    index = build_index(root)
     refavs.write_index(index, run / "index")
     masks, objects = {}, {}
     for entry in index.expressions.itertuples():

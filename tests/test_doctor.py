@@ -1,54 +1,510 @@
-"""The doctor's lines, and the command's exit status."""
+"""Every single fault of a data set: its line and the exit status of `check` and of `index`."""
 
+import shutil
+import struct
 import subprocess
 import sys
+import zlib
+from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+from PIL import Image
 from typer.testing import CliRunner
 
 from sam2love import doctor, refavs
 from sam2love.cli import app
+from stages import index, run
 from tests import tiny
+
+KEY, NULL = "vidC_1_2", "null_m-vidC_1_2"
+ROWS = [tiny._row(*row) for row in tiny.ROWS if row[1] in (KEY, NULL)]
+SIZE = (tiny.WIDTH, tiny.HEIGHT)
+
+
+# ---- ways to spoil a data set -------------------------------------------------------------------
+
+
+def content(change):
+    """Change the bytes of metadata.csv."""
+
+    def spoil(root):
+        path = root / "metadata.csv"
+        path.write_bytes(change(path.read_bytes()))
+
+    return spoil
+
+
+def row(split="val", uid=f"{KEY}_cat_9", fid="2", exp="The green object."):
+    """Add row 3 to metadata.csv."""
+    return lambda root: tiny.write_metadata(root, [*ROWS, (KEY, uid, split, fid, exp)])
+
+
+def frame(change):
+    return lambda root: change(refavs.frame_path(root, KEY, 3))
+
+
+def mask(change, key=KEY, fid=2):
+    return lambda root: change(refavs.mask_path(root, key, fid, 3))
+
+
+def sound(samples, sample_rate_hz, **options):
+    return lambda root: soundfile.write(
+        refavs.audio_path(root, KEY), samples, sample_rate_hz, **options
+    )
+
+
+def sound_file(change):
+    return lambda root: change(refavs.audio_path(root, KEY))
+
+
+def without(*parts):
+    """Remove a folder."""
+    return lambda root: shutil.rmtree(root.joinpath(*parts))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def cut_header(path):
+    path.write_bytes(path.read_bytes()[:20])
+
+
+def prose(path):
+    path.write_text("not what the name says")
+
+
+def picture(mode, size=SIZE, colour=0):
+    return lambda path: Image.new(mode, size, colour).save(path)
+
+
+def claim(width, height):
+    """A PNG of one pixel whose header claims to have more."""
+
+    def spoil(path):
+        Image.new("L", (1, 1)).save(path, format="PNG")
+        png = bytearray(path.read_bytes())
+        png[16:24] = struct.pack(">II", width, height)
+        png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+        path.write_bytes(png)
+
+    return spoil
+
+
+def all_masks(mode, size=SIZE, colour=0, key=KEY, fid=2, patch=None):
+    def spoil(root):
+        for t in range(10):
+            image = Image.new(mode, size, colour)
+            if patch is not None:
+                image.paste(patch, (3, 3, 9, 9))
+            image.save(refavs.mask_path(root, key, fid, t))
+
+    return spoil
+
+
+def gray_frames(root):
+    for t in range(10):
+        picture("L", colour=t)(refavs.frame_path(root, KEY, t))
+
+
+NAN = np.full(160000, np.nan)
+CSV, MEDIA = "{root}/metadata.csv", "{root}/media/vidC_1_2"
+WAV, JPG = f"{MEDIA}/audio.wav", f"{MEDIA}/frames/3.jpg"
+FID, PNG = "{root}/gt_mask/vidC_1_2/fid_2", "{root}/gt_mask/vidC_1_2/fid_2/00003.png"
+NEW = "metadata.csv row 3 (uid 'vidC_1_2_cat_9')"
+FOLDERLESS = "the uid names no folder inside the data set"
+
+# What stops both commands at once.
+ERRORS = {
+    "metadata missing": (
+        lambda root: (root / "metadata.csv").unlink(),
+        f"{CSV}: no such file; data.root must name the folder that has it",
+    ),
+    "metadata empty": (
+        content(lambda old: b""),
+        f"{CSV}: not a CSV table (No columns to parse from file)",
+    ),
+    "no rows": (content(lambda old: old.splitlines()[0]), f"{CSV}: no rows below the header"),
+    "column missing": (
+        content(lambda old: old.replace(b",fid,", b",object,", 1)),
+        f"{CSV}: column 'fid' is missing, found: 'vid', 'uid', 'split', 'object', 'exp'",
+    ),
+    "UTF-16": (
+        content(lambda old: old.decode().encode("utf-16")),
+        f"{CSV}: line 1 is not UTF-8 (byte 0xff); save the file as UTF-8",
+    ),
+    "latin-1": (
+        content(lambda old: old.replace(b"green", "grün".encode("latin-1"))),
+        f"{CSV}: line 2 is not UTF-8 (byte 0xfc); save the file as UTF-8",
+    ),
+    "quote left open": (
+        content(lambda old: old.rstrip()[:-1]),
+        f"{CSV}: not a CSV table (Error tokenizing data. C error: EOF inside string starting at "
+        "row 3)",
+    ),
+    "a field too many": (
+        content(lambda old: old + b"a,b,c,d,e,f\r\n"),
+        f"{CSV}: not a CSV table (Error tokenizing data. C error: Expected 5 fields in line 5, "
+        "saw 6)",
+    ),
+    "a field too many in every row": (
+        content(lambda old: old.replace(b'"\r\n', b'",more\r\n')),
+        f"{CSV}: its rows have more fields than the header names",
+    ),
+    "nothing usable": (
+        lambda root: tiny.write_metadata(root, [(KEY, f"{KEY}_cat_1", "TODO", 2, "x")]),
+        "no usable row in metadata.csv: all are marked TODO",
+    ),
+}
+
+# What keeps rows or clips from being used.
+FATAL = {
+    "split unknown": (
+        row(split="trian"),
+        f"{NEW}: unknown split 'trian', expected one of train, val, test_s, test_u, test_n",
+    ),
+    "uid without object": (
+        row(uid="cat"),
+        "metadata.csv row 3 (uid 'cat'): the uid does not end in _<object>_<number>",
+    ),
+    "uid climbs": (
+        row(uid="../../etc/cat_1_1"),
+        f"metadata.csv row 3 (uid '../../etc/cat_1_1'): {FOLDERLESS}",
+    ),
+    "uid absolute": (row(uid="/etc_cat_1"), f"metadata.csv row 3 (uid '/etc_cat_1'): {FOLDERLESS}"),
+    "uid dots": (row(uid=".._cat_1"), f"metadata.csv row 3 (uid '.._cat_1'): {FOLDERLESS}"),
+    "uid too long": (
+        row(uid="a" * 300 + "_cat_1"),
+        f"metadata.csv row 3 (uid '{'a' * 300}_cat_1'): the uid is too long for a folder, at most "
+        "255 bytes",
+    ),
+    "uid with a line break": (
+        row(uid="gone\n_cat_1"),
+        r"{root}/media/gone\n/frames/0.jpg: no such file; a clip needs 10 of them",
+    ),
+    "fid a word": (row(fid="one"), f"{NEW}: fid 'one' is no number of an object"),
+    "fid negative": (row(fid="-1"), f"{NEW}: fid '-1' is no number of an object"),
+    "fid of other digits": (row(fid="²"), f"{NEW}: fid '²' is no number of an object"),
+    "fid absurd": (row(fid="9" * 9), f"{NEW}: fid '999999999' is no number of an object"),
+    "fid without masks": (
+        row(fid="7"),
+        "{root}/gt_mask/vidC_1_2/fid_7/00000.png: no such file; a clip needs 10 of them",
+    ),
+    "expression empty": (row(exp=" "), f"{NEW}: the expression is empty"),
+    "fields missing": (
+        content(lambda old: old + b"vidC_1_2,vidC_1_2_cat_9,val,2\r\n"),
+        f"{NEW}: the expression is empty",
+    ),
+    "media missing": (
+        without("media"),
+        "{root}: no media/ in it; no clip was checked, metadata.csv only",
+    ),
+    "masks of all missing": (
+        without("gt_mask"),
+        "{root}: no gt_mask/ in it; no clip was checked, metadata.csv only",
+    ),
+    "sound missing": (
+        sound_file(Path.unlink),
+        f"{WAV}: no such file; every clip needs its sound",
+    ),
+    "sound file empty": (sound_file(empty), f"{WAV}: not readable as sound"),
+    "sound header cut": (sound_file(cut_header), f"{WAV}: not readable as sound"),
+    "not sound": (sound_file(prose), f"{WAV}: not readable as sound"),
+    "sound without samples": (
+        sound(np.zeros(0), 16000),
+        f"{WAV}: no samples; expected 10 s of sound",
+    ),
+    "sound with NaN": (
+        sound(NAN, 16000, subtype="FLOAT"),
+        f"{WAV}: samples that are no numbers (NaN or infinite)",
+    ),
+    "frames missing": (
+        without("media", KEY, "frames"),
+        f"{MEDIA}/frames/0.jpg: no such file; a clip needs 10 of them",
+    ),
+    "frame missing": (frame(Path.unlink), f"{JPG}: no such file; a clip needs 10 of them"),
+    "frame truncated": (frame(truncate), f"{JPG}: not a readable picture ("),
+    "frame empty": (frame(empty), f"{JPG}: not a readable picture (cannot identify image file"),
+    "frame no picture": (frame(prose), f"{JPG}: not a readable picture (cannot identify image"),
+    "frame of another size": (
+        frame(picture("RGB", (9, 8))),
+        f"{MEDIA}/frames: picture 3 is 9x8, the first one is 64x48; all pictures of a clip must "
+        "have one size",
+    ),
+    "frame large": (
+        frame(claim(5000, 5000)),
+        f"{JPG}: not a readable picture (5000x5000 pixels, at most 16777216 are accepted)",
+    ),
+    "frame larger": (
+        frame(claim(10000, 12000)),
+        f"{JPG}: not a readable picture (10000x12000 pixels, at most 16777216 are accepted)",
+    ),
+    "frame absurdly large": (
+        frame(claim(99999, 99999)),
+        f"{JPG}: not a readable picture (Image size (9999800001 pixels) exceeds limit of",
+    ),
+    "mask missing": (mask(Path.unlink), f"{PNG}: no such file; a clip needs 10 of them"),
+    "masks missing": (
+        without("gt_mask", KEY, "fid_2"),
+        f"{FID}/00000.png: no such file; a clip needs 10 of them",
+    ),
+    "mask truncated": (mask(truncate), f"{PNG}: not a readable picture ("),
+    "mask empty": (mask(empty), f"{PNG}: not a readable picture (cannot identify image file"),
+    "mask of another size": (
+        mask(picture("L", (9, 8))),
+        f"{FID}: picture 3 is 9x8, the first one is 64x48; all pictures of a clip must have one "
+        "size",
+    ),
+    "mask absurdly large": (
+        mask(claim(8000, 8000)),
+        f"{PNG}: not a readable picture (8000x8000 pixels, at most 16777216 are accepted)",
+    ),
+}
+
+# What is used as it is.
+NOTES = {
+    "row twice": (
+        lambda root: tiny.write_metadata(root, [*ROWS, ROWS[0]]),
+        "metadata.csv rows 0, 3: the same uid 'vidC_1_2_hair-dryer_1'; scores go by row",
+    ),
+    "expression twice": (
+        row(exp="the GREEN  object"),
+        "metadata.csv rows 0, 3: 'the green object' is said of the same object again",
+    ),
+    "expression ambiguous": (
+        row(fid="3"),
+        "metadata.csv rows 0, 3: 'the green object' means several objects of vidC_1_2: 2, 3",
+    ),
+    "TODO": (row(split="TODO", fid="?"), f"{NEW}: marked TODO by the benchmark, left out"),
+    "placeholder": (row(exp="NO."), f"{NEW}: 'NO.' is no expression but what the annotation tool"),
+    "expression very long": (
+        row(exp="very " * 5000 + "long"),
+        f"{NEW}: the expression has 5001 words; text.max_tokens cuts it off",
+    ),
+    "expression of lines": (
+        row(exp="The green\r\nobject"),
+        f"{NEW}: the expression has line breaks or other control characters",
+    ),
+    "expression with markup": (
+        row(exp="<b>The green</b> object"),
+        f"{NEW}: the expression has markup, which is read as text",
+    ),
+    "expression in another script": (
+        row(exp="绿色的东西"),
+        f"{NEW}: the expression has letters or signs that are not Latin",
+    ),
+    "expression with emoji": (
+        row(exp="The 🎻"),
+        f"{NEW}: the expression has letters or signs that are not Latin",
+    ),
+    "sound truncated": (
+        sound_file(truncate),
+        f"{WAV}: 5.0 s of sound, expected 10; filled up with silence",
+    ),
+    "sound too short": (
+        sound(np.zeros(1), 16000),
+        f"{WAV}: 0.0 s of sound, expected 10; filled up with silence",
+    ),
+    "sound too long": (
+        sound(np.zeros(16000 * 12), 16000),
+        f"{WAV}: 12.0 s of sound, expected 10; the rest is cut off",
+    ),
+    "sound at 8 kHz": (
+        sound(np.zeros(80000), 8000),
+        f"{WAV}: sampled at 8000 Hz; nothing above 4000 Hz",
+    ),
+    "sound of 6 channels": (
+        sound(np.zeros((160000, 6)), 16000),
+        f"{WAV}: 6 channels, averaged as one or two are",
+    ),
+    "frames gray": (gray_frames, f"{MEDIA}/frames: gray pictures; no colour can be told"),
+    "masks of another size": (
+        all_masks("L", (32, 24), patch=255),
+        f"{FID}: masks are 32x24, frames 64x48; scored at the masks' size",
+    ),
+    "masks gray": (
+        all_masks("L", patch=7),
+        f"{FID}: not black and white; whatever is not black counts as the object",
+    ),
+    "masks coloured": (
+        all_masks("RGB", patch=(255, 0, 0)),
+        f"{FID}: not black and white; whatever is not black counts as the object",
+    ),
+    "masks black": (all_masks("L"), f"{FID}: black on every frame though the clip is not null"),
+    "null masks not black": (
+        all_masks("L", colour=255, key=NULL, fid=0),
+        "{root}/gt_mask/null_m-vidC_1_2/fid_0: not black though the clip is null; black them or "
+        "remove them",
+    ),
+}
+
+HARMLESS = {
+    "nothing": lambda root: None,
+    "LF": content(lambda old: old.replace(b"\r\n", b"\n")),
+    "byte order mark": content(lambda old: b"\xef\xbb\xbf" + old),
+    "quotes": row(exp='The "green" object\'s “twin”, small; it\u2019s left'),
+    "accents": row(exp="The façade on the left"),
+    "44.1 kHz stereo": sound(np.zeros((441000, 2)), 44100),
+    "48 kHz": sound(np.zeros(480000), 48000, subtype="FLOAT"),
+    "palette masks": all_masks("1", patch=1),
+    "PNG named .jpg": frame(lambda path: Image.new("RGB", SIZE).save(path, format="PNG")),
+    "null masks missing": without("gt_mask", NULL),
+    "null mask missing": mask(Path.unlink, key=NULL, fid=0),
+    "stray files": lambda root: prose(root / "gt_mask" / KEY / ".DS_Store"),
+}
+
+
+@pytest.fixture
+def root(refavs_root, tmp_path):
+    """Two clips of the tiny data set, one of them null, and their three rows, all of val."""
+    own = tmp_path / "Ünsere data: set"
+    for folder in ("media", "gt_mask"):
+        for key in (KEY, NULL):
+            shutil.copytree(refavs_root / folder / key, own / folder / key)
+    tiny.write_metadata(own, ROWS)
+    return own
+
+
+def check(root, *options):
+    """The lines of `sam2love check` on faults, but those that hold of all these; its status."""
+    done = CliRunner().invoke(app, ["check", str(root), *options])
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    told = [*done.stdout.splitlines(), *done.stderr.splitlines()]
+    told = [line for line in told if line.split(":")[0] in ("error", "fatal", "note")]
+    return [line for line in told if not any(part in line for part in STANDING)], done.exit_code
+
+
+STANDING = ("does not stand in train", "no usable rows of split")
+
+
+def stage(root, monkeypatch):
+    """What the stage `index` ends with: 0, or its error."""
+    monkeypatch.setattr(sys, "argv", ["index", str(root), str(root / "index")])
+    with pytest.raises(SystemExit) as end:
+        run(index.main)
+    assert (end.value.code == 0) == (root / "index" / "clips.csv").is_file()
+    return end.value.code
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_what_stops_at_once(root, monkeypatch, name):
+    spoil, told = ERRORS[name]
+    spoil(root)
+    error = f"error: {told.format(root=root)}"
+    assert stage(root, monkeypatch) == error
+    lines, status = check(root)
+    assert status == 1
+    assert lines == [error] or name == "nothing usable"
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # as refavs does
+@pytest.mark.parametrize("name", FATAL)
+def test_what_is_fatal(root, monkeypatch, name):
+    spoil, told = FATAL[name]
+    spoil(root)
+    lines, status = check(root)
+    assert status == 1
+    fatal = [line for line in lines if line.startswith("fatal")]
+    assert fatal[0].startswith(f"fatal: {told.format(root=root)}")
+    assert len(fatal) == (3 if name == "uid with a line break" else 1)  # its clip has nothing
+    error = f"error: fatal faults in the data set: {len(fatal)}; mend or remove what they name"
+    assert stage(root, monkeypatch).splitlines() == [error, *fatal]
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_what_is_noted(root, monkeypatch, capsys, name):
+    spoil, told = NOTES[name]
+    spoil(root)
+    lines, status = check(root)
+    assert status == 0
+    assert [line for line in lines if line.startswith(f"note: {told.format(root=root)}")]
+    assert stage(root, monkeypatch) == 0
+    if "twice" not in name and "ambiguous" not in name:  # what texts make of scores is for `check`
+        assert f"note: {told.format(root=root)}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_is_harmless(root, monkeypatch, name):
+    HARMLESS[name](root)
+    assert check(root) == ([], 0)
+    assert stage(root, monkeypatch) == 0
+
+
+# ---- the rest -----------------------------------------------------------------------------------
 
 
 def test_a_sound_data_set(refavs_root):
     lines, usable = doctor.examine(refavs_root)
     assert usable
     assert not [line for line in lines if line.startswith("fatal")]
-    assert "train: 8 of 8 rows usable, 1 null, 3 clips, 5 texts" in lines
-    assert "test_n: 3 of 3 rows usable, 3 null, 2 clips, 3 texts, 2 of them not in train" in lines
-    assert "TODO: 1 rows, left out" in lines
-    assert "9 clips in all, 5 with frames of their own" in lines
-    assert "1 expressions mean several objects of their clip" in lines
+    assert lines[-8:] == [
+        "9 clips, 5 with frames of their own",
+        "train: 8 of 8 rows usable, 1 null, 3 clips, 5 texts",
+        "val: 3 of 3 rows usable, 1 null, 2 clips, 2 texts",
+        "test_s: 3 of 3 rows usable, 0 null, 1 clips, 3 texts",
+        "test_u: 3 of 3 rows usable, 0 null, 1 clips, 2 texts",
+        "test_n: 3 of 3 rows usable, 3 null, 2 clips, 3 texts",
+        "score --only cleaned: val 3, test_s 3, test_u 2, test_n 3 rows",
+        "score --only unseen-expressions: val 1, test_s 2, test_u 3, test_n 2 rows",
+    ]
+    unseen = "'the yellow object' of test_s does not stand in train"
+    leaked = "'the sounding object' of val, test_n stands in train too"
+    assert f"note: metadata.csv row 12: {unseen}" in lines
+    assert f"note: metadata.csv rows 10, 11, 18: {leaked}" in lines
 
 
 def test_every_fault_has_its_line_and_the_rest_is_counted(own_refavs_root):
     refavs.frame_path(own_refavs_root, "vidA_0_10000", 3).unlink()
+    refavs.audio_path(own_refavs_root, "vidA_0_10000").unlink()
+    truncate(refavs.mask_path(own_refavs_root, "vidA_0_10000", 2, 5))
     refavs.audio_path(own_refavs_root, "vidC_1_2").write_bytes(b"")
     lines, usable = doctor.examine(own_refavs_root)
     assert not usable
     fatal = [line for line in lines if line.startswith("fatal")]
-    assert len(fatal) == 2
-    assert any("vidA_0_10000/frames/3.jpg: no such file" in line for line in fatal)
-    assert any("vidC_1_2/audio.wav" in line for line in fatal)
+    assert len(fatal) == 4
+    for part in ("10000/frames/3.jpg", "10000/audio.wav", "fid_2/00005.png", "C_1_2/audio.wav"):
+        assert any(part in line for line in fatal)
     assert any(line.startswith("train: 3 of 8 rows usable") for line in lines)
 
 
-def test_nothing_usable(tmp_path):
-    tiny.write_metadata(tmp_path, [("a", "a_1_2_cat_1", "TODO", 0, "x")])
-    lines, usable = doctor.examine(tmp_path)
+def test_many_faults_of_a_kind_are_counted_unless_all_are_asked_for(root):
+    tiny.write_metadata(root, [(KEY, f"{KEY}_cat_{n}", "valley", 2, "x") for n in range(1000)])
+    lines, status = check(root)
+    assert status == 1
+    assert lines[:5] == [line for line in lines if "valley" in line]
+    assert lines[5] == "fatal: 1000 faulty rows in all; sam2love check --all lists them"
+    assert len(lines) == 6
+    lines, _ = check(root, "--all")
+    assert len(lines) == 1000
+
+
+def test_metadata_alone(root):
+    shutil.rmtree(root / "media")
+    shutil.rmtree(root / "gt_mask")
+    lines, usable = doctor.examine(root)
     assert not usable
-    assert not [line for line in lines if line.startswith("fatal")]
+    assert lines[0] == (
+        f"fatal: {root}: no media/ and no gt_mask/ in it; no clip was checked, metadata.csv only"
+    )
+    assert not [line for line in lines[1:] if line.startswith("fatal")]
+    assert "val: 3 of 3 rows usable, 1 null, 2 clips, 2 texts" in lines
 
 
-def test_the_command(refavs_root, own_refavs_root, tmp_path):
-    runner = CliRunner()
-    told = runner.invoke(app, ["check", str(refavs_root)])
-    assert told.exit_code == 0
-    assert "TODO: 1 rows, left out" in told.output
-    refavs.frame_path(own_refavs_root, "vidA_0_10000", 3).unlink()
-    assert runner.invoke(app, ["check", str(own_refavs_root)]).exit_code == 1
-    told = runner.invoke(app, ["check", str(tmp_path / "gone")])
+def test_splits_without_rows(root):
+    lines, usable = doctor.examine(root)
+    assert usable
+    told = "note: metadata.csv: no usable rows of split 'test_u'; without them no scores on unseen"
+    assert [line for line in lines if line.startswith(told)]
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    told = CliRunner().invoke(app, ["check", str(tmp_path / "gone")])
     assert told.exit_code == 1
     assert "metadata.csv: no such file" in told.output
 

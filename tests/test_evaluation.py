@@ -11,6 +11,7 @@ from PIL import Image
 from sam2love import evaluation, metrics, refavs
 from sam2love.evaluation import Statistics, batch_f, batch_j, batch_s, score_rows
 from sam2love.predictions import Prediction
+from sam2love.selections import read_expressions
 from tests import tiny
 
 KEY = "--seenD_1_2"
@@ -108,7 +109,7 @@ def slow_refavs(root, entries: list, logits: dict[int, np.ndarray]) -> tuple[flo
 
 
 def test_refavs_against_a_slow_reading_of_the_same_files(five_rows):
-    expressions = refavs.read_expressions(five_rows, ["test_s"])
+    expressions = read_expressions(five_rows, ["test_s"])
     rng = np.random.default_rng(0)
     logits = {}
     for entry in expressions.itertuples():
@@ -140,7 +141,7 @@ def test_truth_is_resized_in_colour_before_it_is_made_gray(five_rows):
 @pytest.fixture(scope="module")
 def scored(refavs_root):
     """A perfect prediction, by row, of everything in the tiny data set."""
-    expressions = refavs.read_expressions(refavs_root, evaluation.SPLITS)
+    expressions = read_expressions(refavs_root, evaluation.SPLITS)
     return expressions, score_rows(expressions, perfect(refavs_root), root=refavs_root, threads=3)
 
 
@@ -179,7 +180,7 @@ def test_rows_come_in_the_order_of_the_table(scored, refavs_root):
 
 
 def test_a_gated_row_shows_nothing_but_is_remembered(refavs_root):
-    expressions = refavs.read_expressions(refavs_root, ["test_s", "test_n"])
+    expressions = read_expressions(refavs_root, ["test_s", "test_n"])
     everything = np.full((10, 4, 4), 5.0, np.float32)
     scores = score_rows(
         expressions, lambda entry: Prediction(everything, True, -1.0, gated=True), root=refavs_root

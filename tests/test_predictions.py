@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2love import refavs
 from sam2love.predictions import MaskFolder, Prediction, StoredMasks, scorable
+from sam2love.selections import read_expressions
 from tests import tiny
 
 
 @pytest.fixture
 def expressions(refavs_root):
-    return refavs.read_expressions(refavs_root, ["test_s", "test_u", "test_n"])
+    return read_expressions(refavs_root, ["test_s", "test_u", "test_n"])
 
 
 @pytest.fixture

@@ -10,13 +10,14 @@ from typer.testing import CliRunner
 from sam2love import refavs
 from sam2love.cli import app
 from sam2love.scoring import score_masks
+from sam2love.selections import SELECTIONS, read_expressions
 from tests import tiny
 
 
 @pytest.fixture
 def perfect(refavs_root, tmp_path):
     """The truth of every test row as masks; rows of one uid mean the same object here but one."""
-    expressions = refavs.read_expressions(refavs_root, ["test_s", "test_u", "test_n"])
+    expressions = read_expressions(refavs_root, ["test_s", "test_u", "test_n"])
     for entry in expressions.itertuples():
         folder = tmp_path / "masks" / entry.uid
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,6 +94,26 @@ def test_rows_with_faults_are_named(own_refavs_root, perfect):
     done = command(perfect, own_refavs_root)
     assert done.exit_code == 1
     assert "metadata.csv row 12" in done.output
+
+
+def test_a_selection_of_rows(refavs_root, perfect, tmp_path):
+    for folder in perfect.glob("*car_2"):  # its text stands in train
+        folder.rename(folder.with_name("not of the selection"))
+    options = ("--only", "unseen-expressions", "--json", tmp_path / "out.json")
+    done = command(perfect, refavs_root, *options)
+    assert done.exit_code == 0
+    assert "warning: only unseen-expressions: 7 rows; not comparable" in done.output
+    metrics = json.loads((tmp_path / "out.json").read_text())
+    assert metrics["only"] == "unseen-expressions"
+    assert metrics["davis"]["test_s"]["J"] == 50  # of a uid's two objects a folder knows one
+    done = command(perfect, refavs_root, "--only", "clean")
+    assert done.exit_code == 1
+    assert "error: no selection 'clean', expected one of cleaned, unseen-exp" in done.output
+
+
+def test_the_help_names_every_selection():
+    help_text = " ".join(command("--help").output.replace("\u2502", " ").split())
+    assert all(f"{name} (" in help_text for name in SELECTIONS)
 
 
 def test_media_are_not_needed(own_refavs_root, perfect):

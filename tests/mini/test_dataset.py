@@ -13,6 +13,7 @@ from mini.expressions import MEANINGS, NULL_FAMILIES, sentences
 from mini.pictures import COLOURS, SHAPES
 from mini.rules import Seen
 from sam2love import refavs
+from sam2love.survey import build_index
 
 PARAMS = Params.model_validate(
     {
@@ -36,7 +37,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def index(root: Path) -> refavs.Index:
-    return refavs.build_index(root, progress=False)
+    return build_index(root)
 
 
 def _told(split: str) -> list[story.Story]:

@@ -12,7 +12,9 @@ from tests import tiny
 
 def test_writes_the_index(refavs_root, tmp_path, capsys):
     index.main(refavs_root, tmp_path / "index")
-    assert "9 clips (5 of their own), expressions: train 8, val 3" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "9 clips (5 of their own), expressions: train 8, val 3" in told
+    assert "note: metadata.csv rows 12, 13: the same uid '--seenD_1_2_car_1'; scores go by" in told
     assert len(refavs.read_index(tmp_path / "index").clips) == 9
     assert len(refavs.read_index(tmp_path / "index").families) == len(
         {tiny._row(*row)[1] for row in tiny.ROWS}

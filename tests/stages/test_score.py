@@ -9,7 +9,9 @@ import pytest
 
 from sam2love import refavs
 from sam2love.scoring import score_masks
+from sam2love.selections import read_expressions
 from sam2love.store import ArraySpec, fill_store
+from sam2love.survey import build_index
 from stages import score
 
 SIDE = 16
@@ -49,7 +51,7 @@ def fill(path, items: dict[str, tuple[np.ndarray, float]], **attrs) -> None:
 @pytest.fixture
 def work(refavs_root, tmp_path, monkeypatch):
     """An index, and masks that are right about objects; of null rows the odd ones are gated."""
-    index = refavs.build_index(refavs_root)
+    index = build_index(refavs_root)
     refavs.write_index(index, tmp_path / "index")
     masks = {}
     for entry in index.expressions.itertuples():
@@ -107,7 +109,7 @@ def test_writes_metrics_and_rows(params, work, refavs_root, capsys):
 
 def test_the_gate_blanks_null_rows(params, work, refavs_root):
     metrics = run(refavs_root, work)
-    rows = refavs.read_expressions(refavs_root, ["test_n"])["row"]
+    rows = read_expressions(refavs_root, ["test_n"])["row"]
     shown = (rows % 2 == 0).mean()
     assert 0 < shown < 1
     expected = {"S": np.sqrt(shown), "S_ungated": 1, "S_at_0.4": np.sqrt(shown)}

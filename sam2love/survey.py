@@ -1,0 +1,184 @@
+"""What of a data set can be used, and everything that is wrong or odd about its files and rows."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from sam2love import refavs
+from sam2love.faults import Fault, listing
+from sam2love.refavs import CLIP_COLUMNS, CLIP_SECONDS, EXPRESSION_COLUMNS, UNUSABLE_SPLIT
+from sam2love.rows import row_notes, unusable_rows
+
+FULL_BAND_HZ = 16000
+"""What VGGish hears; a lower sample rate leaves the upper part of its spectrum empty."""
+
+Columns = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A data set looked through.
+
+    table: every row of metadata.csv, as `refavs.read_metadata` gives it.
+    index: the clips and expressions without fatal faults. If media/ or gt_mask/ is missing as a
+        whole, no clip, and the expressions by metadata.csv alone.
+    faults: all of them.
+    """
+
+    table: pd.DataFrame
+    index: refavs.Index
+    faults: list[Fault]
+
+
+def build_index(root: str | Path) -> refavs.Index:
+    """Read, check and hash the whole data set.
+
+    Raises:
+        FileNotFoundError, ValueError: metadata.csv can't be read, or what `checked` raises.
+    """
+    return checked(survey(root))
+
+
+def checked(found: Survey) -> refavs.Index:
+    """The index of a data set without fatal faults.
+
+    Raises:
+        ValueError: there are fatal faults, which are listed, or no rows to use.
+    """
+    fatal = [fault for fault in found.faults if fault.fatal]
+    if fatal:
+        listed = "\n".join(listing(fatal))
+        told = f"fatal faults in the data set: {len(fatal)}; mend or remove what they name"
+        raise ValueError(f"{told}\n{listed}")
+    if found.index.expressions.empty:
+        raise ValueError(f"no usable row in metadata.csv: all are marked {UNUSABLE_SPLIT}")
+    return found.index
+
+
+def survey(root: str | Path, *, progress: bool = False) -> Survey:
+    """Read and judge metadata.csv and every frame, sound and mask that it needs.
+
+    Raises:
+        FileNotFoundError, ValueError: metadata.csv or families.csv can't be read as a table.
+    """
+    root = Path(root)
+    table = refavs.read_metadata(root)
+    families = refavs.read_families(root)
+    unusable = unusable_rows(table)
+    usable = table[~table["row"].isin(unusable)]
+    faults = [*unusable.values(), *row_notes(usable)]
+    expressions = usable[EXPRESSION_COLUMNS].astype({"fid": int}).reset_index(drop=True)
+    if missing := refavs.missing_folders(root):
+        what = f"no {' and no '.join(missing)} in it; no clip was checked, metadata.csv only"
+        faults.append(Fault(str(root), what, "folders"))
+        nothing = pd.DataFrame(columns=CLIP_COLUMNS)
+        return Survey(table, refavs.Index(nothing, expressions, families), faults)
+    clips = []
+    for clip, clip_faults in _examine_clips(root, expressions, progress):
+        faults += clip_faults
+        if not any(fault.fatal for fault in clip_faults):
+            clips.append(clip)
+    return Survey(table, _assemble(clips, expressions, families), faults)
+
+
+def _assemble(
+    clips: list[Columns], expressions: pd.DataFrame, families: pd.DataFrame
+) -> refavs.Index:
+    splits = dict(zip(expressions["key"], expressions["split"], strict=True))
+    frames_keys: dict[str, str] = {}
+    for clip in clips:  # sorted by key, so the first to show the frames names them
+        clip["split"] = splits[clip["key"]]
+        clip["frames_key"] = frames_keys.setdefault(clip["frames_digest"], clip["key"])
+    table = pd.DataFrame(clips, columns=CLIP_COLUMNS)
+    kept = expressions[expressions["key"].isin(table["key"])].reset_index(drop=True)
+    return refavs.Index(clips=table, expressions=kept, families=families)
+
+
+# ---- clips --------------------------------------------------------------------------------------
+
+
+def _examine_clips(
+    root: Path, expressions: pd.DataFrame, progress: bool
+) -> Iterator[tuple[Columns, list[Fault]]]:
+    fids = expressions.groupby("key")["fid"].agg(set)
+    keys = sorted(fids.index)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        examined: Iterable = pool.map(lambda key: _examine_clip(root, key, fids[key]), keys)
+        yield from tqdm(examined, "checking clips", len(keys), unit="clip", disable=not progress)
+
+
+def _examine_clip(root: Path, key: str, fids: set[int]) -> tuple[Columns, list[Fault]]:
+    """Decode and hash a clip's files: its row of the index, without split, and its faults."""
+    clip: Columns = {"key": key}
+    faults = []
+    examinations: list[tuple[str, Callable]] = [("frames", _frames), ("sounds", _sound)]
+    for fid in sorted(fids | set(refavs.objects(root, key))):
+        examinations.append(("masks", partial(_masks, fid=fid)))
+    for kind, examine in examinations:
+        try:
+            columns, notes = examine(root, clip)
+        except (OSError, ValueError) as error:
+            where, _, what = str(error).partition(": ")
+            faults.append(Fault(where, what, kind))
+            continue
+        clip |= columns
+        faults += [Fault(where, what, kind, fatal=False) for where, what in notes]
+    return clip | {"masks_digest": refavs.masks_digest(root, key)}, faults
+
+
+def _frames(root: Path, clip: Columns) -> tuple[Columns, list[tuple[str, str]]]:
+    frames = refavs.read_frames(root, clip["key"])
+    folder = refavs.frame_path(root, clip["key"], 0).parent
+    height, width = frames.shape[1:3]
+    digest = refavs.frames_digest(root, clip["key"])
+    notes = [(str(folder), "gray pictures; no colour can be told")] if _gray(frames) else []
+    return {"height": height, "width": width, "frames_digest": digest}, notes
+
+
+def _sound(root: Path, clip: Columns) -> tuple[Columns, list[tuple[str, str]]]:
+    samples, sample_rate_hz = refavs.read_channels(root, clip["key"])
+    seconds, channels = len(samples) / sample_rate_hz, samples.shape[1]
+    whats = []
+    if abs(seconds - CLIP_SECONDS) > 0.1 * CLIP_SECONDS:
+        done = "filled up with silence" if seconds < CLIP_SECONDS else "the rest is cut off"
+        whats.append(f"{seconds:.1f} s of sound, expected {CLIP_SECONDS}; {done}")
+    if channels > 2:
+        whats.append(f"{channels} channels, averaged as one or two are")
+    if sample_rate_hz < FULL_BAND_HZ:
+        whats.append(f"sampled at {sample_rate_hz} Hz; nothing above {sample_rate_hz // 2} Hz")
+    path = str(refavs.audio_path(root, clip["key"]))
+    digest = refavs.audio_digest(root, clip["key"])
+    return {"audio_digest": digest}, [(path, what) for what in whats]
+
+
+def _masks(root: Path, clip: Columns, *, fid: int) -> tuple[Columns, list[tuple[str, str]]]:
+    pictures = refavs.read_mask_pictures(root, clip["key"], fid)
+    if pictures is None:
+        return {}, []
+    null = refavs.is_null(clip["key"])
+    height, width = pictures.shape[1:3]
+    whats = []
+    if "height" in clip and (height, width) != (clip["height"], clip["width"]):
+        size = f"{clip['width']}x{clip['height']}"
+        whats.append(f"masks are {width}x{height}, frames {size}; scored at the masks' size")
+    if null and pictures.any():
+        whats.append("not black though the clip is null; black them or remove them")
+    elif not null and not pictures.any():
+        whats.append("black on every frame though the clip is not null")
+    if not _gray(pictures) or ((pictures > 0) & (pictures < 255)).any():
+        whats.append("not black and white; whatever is not black counts as the object")
+    folder = str(refavs.mask_path(root, clip["key"], fid, 0).parent)
+    return {}, [(folder, what) for what in whats]
+
+
+def _gray(pictures: np.ndarray) -> bool:
+    """Whether pictures (N, H, W, 3) have no colour."""
+    return all(np.array_equal(pictures[..., 0], pictures[..., other]) for other in (1, 2))
