@@ -20,7 +20,7 @@ def start_engine(train: Train, *, device: str) -> Accelerator:
     if zero2 and find_spec("deepspeed") is None:
         raise ValueError("train.engine zero2 needs DeepSpeed: pip install 'sam2love[deepspeed]'")
     accelerator = Accelerator(
-        cpu=device == "cpu" and not zero2,  # told of a CPU, it would quietly take DDP for ZeRO
+        cpu=device == "cpu",
         gradient_accumulation_steps=train.accumulation,
         mixed_precision="no",  # what runs in half is the training's own business
         deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=_deepspeed(train)) if zero2 else None,
@@ -30,12 +30,13 @@ def start_engine(train: Train, *, device: str) -> Accelerator:
     if accelerator.num_processes != train.processes:
         raise ValueError(
             f"train.processes is {train.processes}, but {accelerator.num_processes} run; set "
-            f"train.launch to 'torchrun --nproc-per-node {train.processes}'"
+            f"train.launch to 'torchrun --standalone --nproc-per-node {train.processes}'"
         )
-    if (accelerator.distributed_type == DistributedType.DEEPSPEED) != zero2:
+    running = accelerator.distributed_type
+    if (running == DistributedType.DEEPSPEED) != zero2:  # on a CPU it quietly takes another
         raise ValueError(
-            f"train.engine is {train.engine}, but it is {accelerator.distributed_type.value} that "
-            "runs; set train.launch to torchrun"
+            f"train.engine is {train.engine}, but what runs is {running.value}; zero2 needs "
+            "runtime.device cuda, and both engines torchrun as train.launch"
         )
     return accelerator
 

@@ -6,6 +6,7 @@ Shapes: B rows, h x w cells of SAM 2's embedding, 4h x 4w mask logits, H x W lab
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -95,18 +96,9 @@ class Objective(nn.Module):
         self.model = model
         self._read_mask, self._reader, self._weights = read_mask, reader, weights
 
-    def forward(
-        self, rows: pd.DataFrame, *, frames: int, grounding_only: bool
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted loss, and beside it the terms as mere numbers; arguments as in `losses`."""
-        terms = losses(
-            self.model,
-            rows,
-            self._read_mask,
-            self._reader,
-            frames=frames,
-            grounding_only=grounding_only,
-        )
+    def forward(self, rows: pd.DataFrame, **part: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted loss, and beside it the terms as mere numbers; `part` as in `losses`."""
+        terms = losses(self.model, rows, self._read_mask, self._reader, **part)
         return weigh(terms, self._weights), {name: term.detach() for name, term in terms.items()}
 
 
