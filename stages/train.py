@@ -26,8 +26,8 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
     """Train on the rows of the split 'train'."""
     params = load_params()
     torch.set_num_threads(params.runtime.threads)
-    torch.manual_seed(params.train.seed)
     accelerator = start_engine(params.train, device=params.runtime.device)
+    torch.manual_seed(params.train.seed)
     index = refavs.read_index(index_folder)
     rows = index.expressions
     train_rows = rows[(rows["split"] == "train") & (params.data.null_rows | ~rows["null"])]
