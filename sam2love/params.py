@@ -112,6 +112,12 @@ class Loss(Section):
 
 
 class Train(Section):
+    launch: str
+    """What runs the stage: python, or torchrun for several processes (docs/training.md)."""
+    processes: Count
+    """Each with a device of its own, and each sees batch_size x accumulation rows a step."""
+    engine: Literal["ddp", "zero2"]
+    """What binds several processes: torch's DDP, or DeepSpeed's ZeRO-2."""
     seed: Annotated[int, Field(ge=0)]
     grounding_steps: Annotated[int, Field(ge=0)]
     """Ours: steps at the start on frame 0 alone, for `agreement` and `pointing`; 0 is the paper."""

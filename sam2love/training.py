@@ -4,16 +4,21 @@ Shapes: B rows, h x w cells of SAM 2's embedding, 4h x 4w mask logits, H x W lab
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from accelerate import Accelerator
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from sam2love.checkpoint import History, resume, save
 from sam2love.features import FeatureReader
+from sam2love.loss import grounding_loss, mask_loss, weigh
 from sam2love.metrics import REGION_SHOWN, probabilities, region_j
 from sam2love.model import SAM2Love
 from sam2love.params import Loss, Train
@@ -25,41 +30,6 @@ VALIDATIONS = 10
 
 ReadMask = Callable[[str, int], Tensor]
 """Reads the true mask on frame 0 of a clip's key and fid: (H, W) float32 of 0 and 1."""
-
-
-def mask_loss(logits: Tensor, masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean BCE and dice loss of logits (B, 1, 4h, 4w), upsampled to each label's resolution.
-
-    Source: SAM2-LOVE Eq. 5, unweighted.
-    """
-    bce, dice = [], []
-    for size in sorted({tuple(mask.shape) for mask in masks}):
-        rows = [row for row, mask in enumerate(masks) if tuple(mask.shape) == size]
-        target = torch.stack([masks[row] for row in rows]).flatten(1)
-        sized = F.interpolate(logits[rows], size=size, mode="bilinear").flatten(1)
-        bce.append(F.binary_cross_entropy_with_logits(sized, target, reduction="none").mean(1))
-        chance = sized.sigmoid()
-        overlap = (chance * target).sum(1)
-        dice.append(1 - (2 * overlap + 1) / (chance.sum(1) + target.sum(1) + 1))
-    return torch.cat(bce).mean(), torch.cat(dice).mean()
-
-
-def grounding_loss(cells: Tensor, masks: list[Tensor]) -> Tensor:
-    """Cross-entropy of where a token looks against where the object lies.
-
-    The true distribution over the cells of a square grid is the mask's area in each. Rows with an
-    empty mask have nowhere to look and are left out.
-
-    Args:
-        cells: (B, cells) logits, row by row of the grid.
-
-    Source: ours; it leads out of the plateau on which every object is segmented (docs/log.md).
-    """
-    side = math.isqrt(cells.shape[1])
-    area = torch.cat([F.adaptive_avg_pool2d(mask[None], side) for mask in masks]).flatten(1)
-    total = area.sum(1)
-    losses = -(area * cells.log_softmax(1)).sum(1) / total.clamp(min=1e-6)
-    return losses[total > 0].sum() / max(1, int((total > 0).sum()))
 
 
 def losses(
@@ -116,10 +86,20 @@ def _segment_first(
         return model.segment((embedding, high_res_0, high_res_1), prompts)
 
 
-def weigh(terms: dict[str, Tensor], weights: Loss) -> Tensor:
-    """The loss that is minimised: the terms there are, weighted; those of weight 0 left out."""
-    weighted = [weight * terms[name] for name, weight in weights if weight and name in terms]
-    return torch.stack(weighted).sum()
+class Objective(nn.Module):
+    """The loss of a model as a module, which is what an engine for several processes wraps."""
+
+    def __init__(
+        self, model: SAM2Love, read_mask: ReadMask, reader: FeatureReader, *, weights: Loss
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._read_mask, self._reader, self._weights = read_mask, reader, weights
+
+    def forward(self, rows: pd.DataFrame, **part: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted loss, and beside it the terms as mere numbers; `part` as in `losses`."""
+        terms = losses(self.model, rows, self._read_mask, self._reader, **part)
+        return weigh(terms, self._weights), {name: term.detach() for name, term in terms.items()}
 
 
 def draw_rows(count: int, *, batch_size: int, step: int, seed: int) -> np.ndarray:
@@ -143,6 +123,7 @@ def learning_rate_at(step: int, *, steps: int, warmup_steps: int) -> float:
 
 
 def fit(
+    accelerator: Accelerator,
     model: SAM2Love,
     train_rows: pd.DataFrame,
     val_rows: pd.DataFrame,
@@ -150,41 +131,74 @@ def fit(
     reader: FeatureReader,
     *,
     train: Train,
-) -> Iterator[tuple[dict[str, float], dict[str, float] | None]]:
-    """Train in place and yield each step's losses, and now and then J on val.
+    checkpoints: Path,
+) -> History:
+    """Train in place, going on from the latest checkpoint, and write one at each validation.
 
     Args:
+        accelerator: from `engine.start_engine`.
         train_rows, val_rows: of the expression table.
         read_mask: reads the labels, at their own size.
+        checkpoints: the folder for this very training's, empty at first.
+
+    Returns:
+        Each step's losses, the mean over all processes; the first process's has J on val too.
     """
     steps = train.grounding_steps + train.steps
     validate_at = {round(steps * (part + 1) / VALIDATIONS) - 1 for part in range(VALIDATIONS)}
-    optimiser, schedule = _optimiser(model, train)
-    for step in tqdm(range(steps), desc="train", unit="step"):
-        grounding = step < train.grounding_steps
-        frames = 1 if grounding else FRAMES
-        record: dict[str, float] = {"step": step, "frames": frames}
-        for part in range(train.accumulation):
-            drawn = draw_rows(
-                len(train_rows),
-                batch_size=train.batch_size,
-                step=step * train.accumulation + part,
-                seed=train.seed,
+    objective = Objective(model, read_mask, reader, weights=train.loss)
+    objective, optimiser = accelerator.prepare(objective, _optimiser(model, train))
+    history = resume(accelerator, checkpoints)
+    first, alone = len(history.losses), accelerator.is_main_process
+    progress = tqdm(range(first, steps), "train", steps, initial=first, disable=not alone)
+    for step in progress:
+        history.losses.append(
+            _step(accelerator, objective, optimiser, train_rows, train=train, step=step)
+        )
+        if step in validate_at:
+            if len(val_rows) and alone:
+                frames = _frames_seen(step, train)
+                j = validate(model, val_rows, read_mask, reader, frames=frames)
+                history.validations.append({"step": step, "J": j})
+            save(accelerator, checkpoints, history)
+    return history
+
+
+def _step(
+    accelerator: Accelerator,
+    objective: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    rows: pd.DataFrame,
+    *,
+    train: Train,
+    step: int,
+) -> dict[str, float]:
+    """Learn from the rows of a step, this process from its share, and return the mean losses."""
+    frames = _frames_seen(step, train)
+    _set_learning_rate(optimiser, train, step)
+    means: dict[str, float] = {}
+    for part in range(train.accumulation):
+        # The processes take turns, so that a step's rows hang on processes x accumulation alone.
+        turn = (step * train.accumulation + part) * train.processes + accelerator.process_index
+        drawn = draw_rows(len(rows), batch_size=train.batch_size, step=turn, seed=train.seed)
+        with accelerator.accumulate(objective):
+            loss, terms = objective(
+                rows.iloc[drawn], frames=frames, grounding_only=step < train.grounding_steps
             )
-            rows = train_rows.iloc[drawn]
-            terms = losses(model, rows, read_mask, reader, frames=frames, grounding_only=grounding)
-            loss = weigh(terms, train.loss)
-            (loss / train.accumulation).backward()
-            for name, term in {"loss": loss, **terms}.items():
-                record[name] = record.get(name, 0.0) + term.item() / train.accumulation
-        torch.nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], train.clip_norm)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        schedule.step()
-        j = None
-        if step in validate_at and len(val_rows):
-            j = {"step": step, "J": validate(model, val_rows, read_mask, reader, frames=frames)}
-        yield record, j
+            accelerator.backward(loss)
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(optimiser.param_groups[0]["params"], train.clip_norm)
+            optimiser.step()
+            optimiser.zero_grad()
+        for name, term in {"loss": loss, **terms}.items():
+            means[name] = means.get(name, 0.0) + term.item() / train.accumulation
+    own = torch.tensor([*means.values()], dtype=torch.float64, device=accelerator.device)
+    everyones = accelerator.reduce(own, reduction="mean").tolist()
+    return {"step": step, "frames": frames, **dict(zip(means, everyones, strict=True))}
+
+
+def _frames_seen(step: int, train: Train) -> int:
+    return 1 if step < train.grounding_steps else FRAMES
 
 
 def validate(
@@ -216,20 +230,19 @@ def validate(
     return 100 * float(found.mean()) if found.size else math.nan
 
 
-def _optimiser(
-    model: SAM2Love, train: Train
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW, and a schedule that warms up and decays in each of the two parts of a training."""
-    optimiser = torch.optim.AdamW(
+def _optimiser(model: SAM2Love, train: Train) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=train.learning_rate,
         betas=train.betas,
         weight_decay=train.weight_decay,
     )
 
-    def share(step: int) -> float:
-        before = train.grounding_steps
-        step, steps = (step, before) if step < before else (step - before, train.steps)
-        return learning_rate_at(step, steps=steps, warmup_steps=train.warmup_steps)
 
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, share)
+def _set_learning_rate(optimiser: torch.optim.Optimizer, train: Train, step: int) -> None:
+    """Warm up and decay in each of the two parts of a training."""
+    before = train.grounding_steps
+    step, steps = (step, before) if step < before else (step - before, train.steps)
+    share = learning_rate_at(step, steps=steps, warmup_steps=train.warmup_steps)
+    for group in optimiser.param_groups:
+        group["lr"] = train.learning_rate * share

@@ -13,9 +13,11 @@ import pandas as pd
 import torch
 
 from sam2love import refavs
+from sam2love.engine import start_engine
 from sam2love.features import FeatureReader
 from sam2love.model import SAM2Love
 from sam2love.params import load_params
+from sam2love.staging import staged, stamps
 from sam2love.training import fit
 from stages import run
 
@@ -24,6 +26,7 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
     """Train on the rows of the split 'train'."""
     params = load_params()
     torch.set_num_threads(params.runtime.threads)
+    accelerator = start_engine(params.train, device=params.runtime.device)
     torch.manual_seed(params.train.seed)
     index = refavs.read_index(index_folder)
     rows = index.expressions
@@ -39,18 +42,32 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
 
     reader = FeatureReader(features, index)
     model = SAM2Love.build(params, **reader.dims)
-    steps, validations = [], []
-    progress = fit(model, train_rows, val_rows, read_mask, reader, train=params.train)
-    for losses, validation in progress:
-        steps.append(losses)
-        if validation is not None:
-            validations.append(validation)
+    used = params.model_dump(mode="json", include={"data", "runtime", "sam2", "fusion", "train"})
+    work = [used, stamps([index_folder, *sorted(features.glob("*.zarr"))])]
+    with staged(out, work, owner=accelerator.is_main_process) as staging:
+        history = fit(
+            accelerator,
+            model,
+            train_rows,
+            val_rows,
+            read_mask,
+            reader,
+            train=params.train,
+            checkpoints=staging,
+        )
+        if accelerator.is_main_process:
+            model.save(staging / "model.safetensors")
+            _write_csv(staging / "loss.csv", history.losses)
+            _write_csv(staging / "validation.csv", history.validations)
+            out.mkdir(parents=True, exist_ok=True)
+            for name in ("model.safetensors", "loss.csv", "validation.csv"):
+                (staging / name).replace(out / name)
+            last = history.validations[-1:]
+            print(f"{out}: {len(history.losses)} steps on {len(train_rows)} rows, {last}")
 
-    out.mkdir(parents=True, exist_ok=True)
-    model.save(out / "model.safetensors")
-    pd.DataFrame(steps).to_csv(out / "loss.csv", index=False, float_format="%.6g")
-    pd.DataFrame(validations).to_csv(out / "validation.csv", index=False, float_format="%.6g")
-    print(f"{out}: {len(steps)} steps on {len(train_rows)} rows, {validations[-1:]}")
+
+def _write_csv(path: Path, records: list[dict[str, float]]) -> None:
+    pd.DataFrame(records).to_csv(path, index=False, float_format="%.6g")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,9 @@
 """A few steps on the tiny data set, reopened, and compared with what training started from."""
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sam2love import refavs
+from sam2love import refavs, training
 from sam2love.features import FeatureReader
 from sam2love.model import SAM2Love
 from stages import train
@@ -158,6 +162,95 @@ def test_batches_as_accumulation_says(run, seen):
     assert [len(batch) for batch in batches] == [3] * 6
     drawn = pd.concat(batches)["row"].tolist()
     assert len(set(drawn[:8])) == 8  # an epoch shows every row once
+
+
+@pytest.fixture
+def break_off(run, monkeypatch):
+    """Runs the stage until it breaks, after its first two steps."""
+
+    def break_off(out: str) -> None:
+        def draw(*args, **settings):
+            if settings["step"] == 2:
+                raise RuntimeError("broken off")
+            return draw_rows(*args, **settings)
+
+        draw_rows = training.draw_rows
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "draw_rows", draw)
+            with pytest.raises(RuntimeError, match="broken off"):
+                run(out=out)
+
+    return break_off
+
+
+def batches_of_train(seen: list[pd.DataFrame]) -> int:
+    return sum(set(batch["split"]) == {"train"} for batch in seen)
+
+
+def test_a_broken_run_goes_on_and_ends_with_the_same_bytes(run, break_off, seen):
+    break_off("broken")
+    assert not Path("broken").exists()
+    assert [path.name for path in Path(".staging/broken").glob("*/*")] == ["2"]
+    torn = next(Path(".staging/broken").iterdir()) / "3.partial"
+    torn.mkdir()
+    (torn / "model.safetensors").write_bytes(b"torn")
+    seen.clear()
+    broken = run(out="broken")
+    assert batches_of_train(seen) == 1
+    assert not Path(".staging/broken").exists()
+    for path in run(out="whole").iterdir():
+        assert path.read_bytes() == (broken / path.name).read_bytes(), path.name
+
+
+def test_another_parameter_or_input_begins_anew(run, break_off, seen, run_folder):
+    break_off("model")
+    seen.clear()
+    run({"train.seed": 7})
+    assert batches_of_train(seen) == 3
+    break_off("model")
+    os.utime(run_folder / "index" / "clips.csv")  # written again
+    seen.clear()
+    run()
+    assert batches_of_train(seen) == 3
+
+
+def launch(out: str, root: Path, features: Path, *launcher: str) -> subprocess.Popen:
+    """Start the stage as the pipeline does, in a process of its own."""
+    command = [sys.executable, "-m", *launcher, "stages.train", root, "index", features, out]
+    environment = os.environ | {"PYTHONPATH": str(tiny.REPOSITORY), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(list(map(str, command)), env=environment)
+
+
+@pytest.mark.slow
+def test_a_killed_stage_goes_on(run, refavs_root, feature_folder):
+    whole = run({"train.steps": 30}, out="whole")
+    killed = launch("killed", refavs_root, feature_folder)
+    while not list(Path(".staging/killed").glob("*/[1-9]*[0-9]")):
+        assert killed.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    assert not Path("killed").exists()
+    assert launch("killed", refavs_root, feature_folder).wait() == 0
+    for path in whole.iterdir():
+        assert path.read_bytes() == (Path("killed") / path.name).read_bytes(), path.name
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(run, run_folder, refavs_root, feature_folder):
+    one = run({"train.accumulation": 4, "train.batch_size": 2}, out="one")
+    shared = {"train.accumulation": 2, "train.processes": 2}
+    tiny.change_params(run_folder / "params.yaml", shared)
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    assert launch("two", refavs_root, feature_folder, *torchrun).wait() == 0
+    weights = load_file("two/model.safetensors")
+    for name, tensor in load_file(one / "model.safetensors").items():
+        # Softmax doesn't see a bias of the keys, so its gradient is rounding that Adam blows up.
+        if not name.endswith(("key_value.bias", "k_proj.bias")):
+            torch.testing.assert_close(weights[name], tensor, atol=1e-5, rtol=0, msg=name)
+    for name in ("loss.csv", "validation.csv"):
+        found, expected = pd.read_csv(f"two/{name}"), pd.read_csv(one / name)
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-4)
 
 
 def test_missing_features_name_what_makes_them(run, tmp_path):

@@ -1,0 +1,51 @@
+"""The engine of a training: one process, DDP, or ZeRO-2 by DeepSpeed, all through accelerate."""
+
+from importlib.util import find_spec
+
+from accelerate import Accelerator, DeepSpeedPlugin, DistributedDataParallelKwargs, DistributedType
+
+from sam2love.params import Train
+
+
+def start_engine(train: Train, *, device: str) -> Accelerator:
+    """Join the processes that were launched, as the parameters state them.
+
+    Args:
+        device: "cpu" or "cuda"; of several GPUs each process gets its own as the current one.
+
+    Raises:
+        ValueError: there are more or fewer processes, or it is another engine.
+    """
+    zero2 = train.engine == "zero2"
+    if zero2 and find_spec("deepspeed") is None:
+        raise ValueError("train.engine zero2 needs DeepSpeed: pip install 'sam2love[deepspeed]'")
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        gradient_accumulation_steps=train.accumulation,
+        mixed_precision="no",  # what runs in half is the training's own business
+        deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=_deepspeed(train)) if zero2 else None,
+        # Grounding reaches no mask decoder, and not every loss each of its heads.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    if accelerator.num_processes != train.processes:
+        raise ValueError(
+            f"train.processes is {train.processes}, but {accelerator.num_processes} run; set "
+            f"train.launch to 'torchrun --standalone --nproc-per-node {train.processes}'"
+        )
+    running = accelerator.distributed_type
+    if (running == DistributedType.DEEPSPEED) != zero2:  # on a CPU it quietly takes another
+        raise ValueError(
+            f"train.engine is {train.engine}, but what runs is {running.value}; zero2 needs "
+            "runtime.device cuda, and both engines torchrun as train.launch"
+        )
+    return accelerator
+
+
+def _deepspeed(train: Train) -> dict:
+    """DeepSpeed's own configuration."""
+    return {
+        "train_micro_batch_size_per_gpu": train.batch_size,
+        "gradient_accumulation_steps": train.accumulation,
+        "gradient_clipping": train.clip_norm,
+        "zero_optimization": {"stage": 2},
+    }

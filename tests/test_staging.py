@@ -1,0 +1,38 @@
+"""The folder that work in progress gets; tests/test_store.py kills and races what works there."""
+
+import os
+from contextlib import suppress
+
+from sam2love.staging import staged, stamps
+
+
+def test_the_same_work_finds_what_was_left(tmp_path):
+    out = tmp_path / "out"
+    with suppress(RuntimeError), staged(out, [1]) as staging:
+        (staging / "half").touch()
+        raise RuntimeError
+    with suppress(RuntimeError), staged(out, [2]) as staging:
+        assert not list(staging.iterdir())
+        raise RuntimeError
+    with staged(out, [1]) as staging:
+        assert (staging / "half").is_file()
+    assert [path.name for path in (tmp_path / ".staging").iterdir()] == ["out.lock"]
+
+
+def test_only_the_owner_cleans_up(tmp_path):
+    with staged(tmp_path / "out", [1]) as staging:
+        with staged(tmp_path / "out", [1], owner=False) as same:
+            assert same == staging
+        assert staging.is_dir()
+
+
+def test_stamps_tell_a_file_written_again(tmp_path):
+    inside = tmp_path / "store" / "c" / "0"
+    inside.parent.mkdir(parents=True)
+    for file in (inside, tmp_path / "table"):
+        file.write_text("a")
+        before = stamps([tmp_path / "store", tmp_path / "table"])
+        assert before == stamps([tmp_path / "store", tmp_path / "table"])
+        os.utime(file, (0, 0))
+    assert len(before) == 2
+    assert before != stamps([tmp_path / "store", tmp_path / "table"])
