@@ -64,6 +64,10 @@ def score(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the scores there too, as in metrics.json.")
     ] = None,
+    csv_file: Annotated[
+        Path | None,
+        typer.Option("--csv", help="Write each row's scores there, as in scores/expressions.csv."),
+    ] = None,
 ) -> None:
     """Score any system's masks of the test splits: J, F, J&F on seen, unseen and mix, S on null.
 
@@ -73,7 +77,7 @@ def score(
     with _faults_in_a_line():
         from sam2love.scoring import score_masks
 
-        score_masks(masks, root, json_file=json_file)
+        score_masks(masks, root, json_file=json_file, csv_file=csv_file)
 
 
 @app.command()
