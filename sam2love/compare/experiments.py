@@ -95,12 +95,10 @@ def read_experiments(text: str) -> tuple[list[Commit], list[str]]:
     notes: list[str] = []
     commits = [commit for baseline in baselines if (commit := _commit(baseline, notes))]
     if not commits:
-        raise ValueError(
-            "\n".join(
-                ["no finished experiments; run some (docs/ablations.md), or ask for those of older "
-                 "commits by `dvc exp show --json -A`", *notes]
-            )
-        )  # fmt: skip
+        advice = (
+            "run some (docs/ablations.md), or ask for older commits' too: `dvc exp show --json -A`"
+        )
+        raise ValueError("\n".join([f"no finished experiments; {advice}", *notes]))
     return commits, notes
 
 
