@@ -68,6 +68,10 @@ def score(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the scores there too, as in metrics.json.")
     ] = None,
+    csv_file: Annotated[
+        Path | None,
+        typer.Option("--csv", help="Write each row's scores there, as in scores/expressions.csv."),
+    ] = None,
     only: Annotated[
         str | None,
         typer.Option(
@@ -84,7 +88,7 @@ def score(
     with _faults_in_a_line():
         from sam2love.scoring import score_masks
 
-        score_masks(masks, root, json_file=json_file, only=only)
+        score_masks(masks, root, json_file=json_file, csv_file=csv_file, only=only)
 
 
 @app.command()
@@ -99,12 +103,31 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; RUN/report if not given.")
     ] = None,
+    compare: Annotated[
+        typer.FileText | None,
+        typer.Option(
+            encoding="utf-8",
+            help="Print tables of experiments instead: what `dvc exp show --json` gives, a file or "
+            "- for a pipe.",
+        ),
+    ] = None,
 ) -> None:
     """Write index.html, a page about a run: scores, families, curves and film strips.
 
     The page holds its pictures and needs no network. Example: sam2love report . --out /tmp/page
+
+    With --compare: Markdown on stdout, a row a setting, seeds as mean and spread, the paper's
+    ablations beside ours. Example: dvc exp show --json | sam2love report --compare -
     """
     with _faults_in_a_line():
+        if compare is not None:
+            from sam2love.compare.tables import compare_experiments
+
+            tables, notes = compare_experiments(compare.read())
+            for note in notes:
+                typer.echo(f"warning: {note}", err=True)
+            typer.echo(tables)
+            return
         from sam2love.params import load_params
         from sam2love.report.page import write_report
 

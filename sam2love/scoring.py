@@ -21,7 +21,12 @@ UIDS_LISTED = 5
 
 
 def score_masks(
-    path: Path, root: Path, *, json_file: Path | None = None, only: str | None = None
+    path: Path,
+    root: Path,
+    *,
+    json_file: Path | None = None,
+    csv_file: Path | None = None,
+    only: str | None = None,
 ) -> Tree:
     """Score a folder of masks or a store, and print the table and what is odd.
 
@@ -29,14 +34,16 @@ def score_masks(
         path: <uid>/0000t.png, or a store as predictions/masks.zarr.
         root: the data set; only metadata.csv, gt_mask/ and families.csv, if any, are read.
         json_file: where the scores go, in the shape of metrics.json.
+        csv_file: where each row's scores go, in the shape of scores/expressions.csv.
         only: the name of a selection of rows (selections.SELECTIONS), which also makes the batches.
 
     Raises:
         FileNotFoundError, ValueError: there are no masks, some are missing or misshapen, the data
-            set can't be read, or there is no place for the JSON.
+            set can't be read, or there is no place for the JSON or the CSV.
     """
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise FileNotFoundError(f"{json_file}: there is no folder {json_file.parent}")
+    for file in (json_file, csv_file):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise FileNotFoundError(f"{file}: there is no folder {file.parent}")
     masks = open_masks(path)
     expressions = read_expressions(root, SPLITS, only=only)
     expressions, notes = scorable(expressions, masks)
@@ -54,6 +61,8 @@ def score_masks(
     for note in notes:
         typer.echo(f"warning: {note}", err=True)
     typer.echo(scoreboard(metrics, name=path.name))
+    if csv_file is not None:
+        rows.to_csv(csv_file, index=False, float_format="%.6f")
     if json_file is not None:
         json_file.write_text(json.dumps(metrics, indent=2) + "\n")
     return metrics

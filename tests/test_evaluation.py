@@ -13,6 +13,7 @@ from sam2love.evaluation import Statistics, batch_f, batch_j, batch_s, score_row
 from sam2love.predictions import Prediction
 from sam2love.selections import read_expressions
 from tests import tiny
+from tests.test_metrics import slow_boundary_f
 
 KEY = "--seenD_1_2"
 
@@ -72,60 +73,104 @@ def five_rows(own_refavs_root):
     return own_refavs_root
 
 
-def slow_refavs(root, entries: list, logits: dict[int, np.ndarray]) -> tuple[float, float, float]:
-    """J, F and S in 32-bit floats, frame by frame and threshold by threshold, files read by cv2."""
-    js, fs, ss = [], [], []
-    for first in range(0, len(entries), 4):
-        ious, curves, shown, pixels = [], [], 0, 0
-        for entry in entries[first : first + 4]:
-            small = torch.from_numpy(logits[entry.row]).float()[None]
-            large = torch.nn.functional.interpolate(small, (256, 256), mode="bilinear")[0]
-            for t in range(10):
-                file = refavs.mask_path(root, entry.key, entry.fid, t)
-                picture = cv2.resize(cv2.imread(str(file)), (256, 256))
-                truth = torch.from_numpy(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) > 0)
-                probability = torch.sigmoid(large[t])
-                mask = probability > 0.4
-                if truth.any():
-                    ious.append(((mask & truth).sum() / (mask | truth).sum()).item())
-                    curves.append([])
-                    for floor in torch.linspace(0, 1, 255):
-                        reached = probability >= floor
-                        hits = (reached & truth).sum()
-                        precision = hits / reached.sum() if reached.any() else torch.tensor(0.0)
-                        recall = hits / truth.sum()
-                        bottom = 0.3 * precision + recall
-                        curves[-1].append((1.3 * precision * recall / bottom).nan_to_num().item())
-                else:
-                    ious.append((~mask).sum().item() / 256**2)
-                shown += (probability > 0.5).sum().item()
-                pixels += 256**2
-        js.append(sum(ious) / len(ious))
-        fs.append(
-            max(sum(each) / len(curves) for each in zip(*curves, strict=True)) if curves else 0
-        )
-        ss.append(math.sqrt(shown / pixels))
-    return tuple(sum(scores) / len(scores) for scores in (js, fs, ss))
+def slow_frames(root, entry, logits: np.ndarray, size: tuple[int, int]) -> list[tuple]:
+    """J, F at each threshold (None without an object) and pixels shown of each frame of a row.
+
+    In 32-bit floats, threshold by threshold, files read by cv2; size (H, W).
+    """
+    small = torch.from_numpy(logits).float()[None]
+    large = torch.nn.functional.interpolate(small, size, mode="bilinear")[0]
+    frames = []
+    for t, probability in enumerate(torch.sigmoid(large)):
+        picture = cv2.imread(str(refavs.mask_path(root, entry.key, entry.fid, t)))
+        gray = cv2.cvtColor(cv2.resize(picture, size[::-1]), cv2.COLOR_BGR2GRAY)
+        truth = torch.from_numpy(gray > 0)
+        mask = probability > 0.4
+        shown = (probability > 0.5).sum().item()
+        if not truth.any():
+            frames.append(((~mask).sum().item() / mask.numel(), None, shown))
+            continue
+        curve = []
+        for floor in torch.linspace(0, 1, 255):
+            reached = probability >= floor
+            hits = (reached & truth).sum()
+            precision = hits / reached.sum() if reached.any() else torch.tensor(0.0)
+            recall = hits / truth.sum()
+            f = 1.3 * precision * recall / (0.3 * precision + recall)
+            curve.append(f.nan_to_num().item())
+        frames.append((((mask & truth).sum() / (mask | truth).sum()).item(), curve, shown))
+    return frames
 
 
-def test_refavs_against_a_slow_reading_of_the_same_files(five_rows):
+def slow_scores(rows: list[list[tuple]], rows_per_batch: int, pixels: int) -> list[float]:
+    """J, F and S of rows of frames: of each batch of rows, then their means."""
+    scores = []
+    for first in range(0, len(rows), rows_per_batch):
+        frames = [frame for row in rows[first : first + rows_per_batch] for frame in row]
+        curves = [curve for _, curve, _ in frames if curve is not None]
+        means = [sum(each) / len(curves) for each in zip(*curves, strict=True)]
+        j = sum(j for j, _, _ in frames) / len(frames)
+        s = math.sqrt(sum(shown for _, _, shown in frames) / (len(frames) * pixels))
+        scores.append((j, max(means, default=0), s))
+    return [sum(each) / len(scores) for each in zip(*scores, strict=True)]
+
+
+@pytest.fixture
+def five_logits(five_rows):
+    """Noisy logits by row, 16 x 16."""
     expressions = read_expressions(five_rows, ["test_s"])
     rng = np.random.default_rng(0)
     logits = {}
     for entry in expressions.itertuples():
         truth = refavs.read_masks(five_rows, KEY, entry.fid)[:, 1::3, 2::4].astype(np.float32)
         logits[entry.row] = rng.normal(6 * truth - 3, 2).astype(np.float16)
+    return expressions, logits
+
+
+def test_protocols_against_a_slow_reading_of_the_same_files(five_rows, five_logits):
+    expressions, logits = five_logits
     scores = score_rows(
         expressions, lambda entry: Prediction(logits[entry.row], True), root=five_rows
     )
-    rows = [score.square for score in scores]
-    j, f, s = slow_refavs(five_rows, list(expressions.itertuples()), logits)
-    assert batch_j(rows, rows_per_batch=4) == pytest.approx(j, abs=1e-5)
-    assert batch_f(rows, rows_per_batch=4) == pytest.approx(f, abs=1e-5)
-    shares = [row.foreground for row in rows]
-    assert batch_s(shares, rows_per_batch=4) == pytest.approx(s, abs=1e-5)
-    assert 0.2 < j < 0.9  # a case worth comparing
-    assert [row.visible for row in rows] == [7, 0, 7, 0, 7]
+    slow = {
+        size: [
+            slow_frames(five_rows, entry, logits[entry.row], size)
+            for entry in expressions.itertuples()
+        ]
+        for size in ((256, 256), (tiny.HEIGHT, tiny.WIDTH))
+    }
+    square, original = [score.square for score in scores], [score.original for score in scores]
+    for rows, size, rows_per_batch in (
+        (square, (256, 256), 4),  # refavs
+        (square, (256, 256), 5),  # frame
+        (original, (tiny.HEIGHT, tiny.WIDTH), 1),
+    ):
+        j, f, s = slow_scores(slow[size], rows_per_batch, size[0] * size[1])
+        assert batch_j(rows, rows_per_batch=rows_per_batch) == pytest.approx(j, abs=1e-5)
+        assert batch_f(rows, rows_per_batch=rows_per_batch) == pytest.approx(f, abs=1e-5)
+        shares = [row.foreground for row in rows]
+        assert batch_s(shares, rows_per_batch=rows_per_batch) == pytest.approx(s, abs=1e-5)
+        assert 0.2 < j < 0.9  # a case worth comparing
+    assert [row.visible for row in square] == [7, 0, 7, 0, 7]
+
+
+def test_davis_against_a_slow_reading_of_the_same_files(five_rows, five_logits):
+    """Sets of pixels, and all pairs of contour pixels; row 0 hides its object in three frames."""
+    expressions, logits = five_logits
+    entry = next(expressions.itertuples())
+    (score,) = score_rows(
+        expressions.iloc[:1], lambda _: Prediction(logits[entry.row], True), root=five_rows
+    )
+    small = torch.from_numpy(logits[entry.row]).float()[None]
+    size = (tiny.HEIGHT, tiny.WIDTH)
+    large = torch.nn.functional.interpolate(small, size, mode="bilinear")[0].numpy()
+    js, fs = [], []
+    for t in range(10):
+        truth = cv2.imread(str(refavs.mask_path(five_rows, KEY, entry.fid, t))).any(axis=2)
+        ours, theirs = ({*zip(*mask.nonzero(), strict=True)} for mask in (large[t] > 0, truth))
+        js.append(len(ours & theirs) / len(ours | theirs) if ours | theirs else 1)
+        fs.append(slow_boundary_f(large[t] > 0, truth))
+    assert score.davis == pytest.approx((np.mean(js), np.mean(fs)), abs=1e-9)
 
 
 def test_truth_is_resized_in_colour_before_it_is_made_gray(five_rows):

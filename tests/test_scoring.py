@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -48,6 +49,16 @@ def test_scores_a_folder(refavs_root, perfect, tmp_path):
     assert "right object: seen 66.7 %, unseen 100.0 % (chance 50.0 %)" in done.output
 
 
+def test_writes_a_line_an_expression(refavs_root, perfect, tmp_path):
+    done = command(perfect, refavs_root, "--csv", tmp_path / "rows.csv")
+    assert done.exit_code == 0
+    rows = pd.read_csv(tmp_path / "rows.csv")
+    assert rows["split"].value_counts().to_dict() == {"test_s": 3, "test_u": 3, "test_n": 3}
+    unseen = rows[rows["split"] == "test_u"]
+    assert (unseen[["davis_J", "davis_F", "original_J", "original_F"]] == 100).all(axis=None)
+    assert (rows.loc[rows["split"] == "test_n", "S"] == 0).all()
+
+
 def test_folders_that_serve_several_rows_are_told(refavs_root, perfect):
     done = command(perfect, refavs_root)
     assert "warning: 2 uids name several rows" in done.output
@@ -78,11 +89,12 @@ def test_a_fault_is_one_line(refavs_root, perfect, tmp_path):
     assert not (tmp_path / "out.json").exists()
 
 
-@pytest.mark.parametrize("wrong", ["masks", "root", "json"])
+@pytest.mark.parametrize("wrong", ["masks", "root", "json", "csv"])
 def test_paths_that_are_not_there(refavs_root, perfect, tmp_path, wrong):
-    paths = {"masks": perfect, "root": refavs_root, "json": tmp_path / "out.json"}
+    paths = {"masks": perfect, "root": refavs_root, "json": tmp_path / "j", "csv": tmp_path / "c"}
     paths[wrong] = tmp_path / "absent" / "entry"
-    done = command(paths["masks"], paths["root"], "--json", paths["json"])
+    files = ("--json", paths["json"], "--csv", paths["csv"])
+    done = command(paths["masks"], paths["root"], *files)
     assert done.exit_code == 1
     assert done.output.startswith(f"error: {paths[wrong]}")
     assert len(done.output.splitlines()) == 1

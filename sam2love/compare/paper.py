@@ -1,0 +1,132 @@
+"""The paper's ablations, Tables 2 to 6 and Figure 1: which knobs, and the figures printed there.
+
+Figures are percentages on Ref-AVS as printed: J, F, J&F on seen, then on unseen.
+Source: SAM2-LOVE, section 4.4. Tables 3 to 6 start from the last row of Table 2.
+"""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+SEEN, BOTH = ("test_s",), ("test_s", "test_u")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row as the paper has it.
+
+    values: by parameter, a pattern of its value as it is written behind -S.
+    figures: none in Figure 1, which shows pictures.
+    """
+
+    label: str
+    values: dict[str, str]
+    figures: tuple[float, ...] = ()
+
+    def is_of(self, params: dict[str, str]) -> bool:
+        """Whether a run with these parameters is one of this row."""
+        return all(fnmatchcase(params.get(knob, ""), form) for knob, form in self.values.items())
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table or figure of the paper."""
+
+    title: str
+    rows: tuple[Row, ...]
+    splits: tuple[str, ...] = BOTH
+
+    @property
+    def knobs(self) -> list[str]:
+        """The parameters that tell its rows apart."""
+        return list(self.rows[0].values)
+
+    @property
+    def has_figures(self) -> bool:
+        """Whether the paper prints any."""
+        return any(row.figures for row in self.rows)
+
+    def row_of(self, params: dict[str, str]) -> Row | None:
+        """The first row that a run with these parameters belongs to."""
+        return next((row for row in self.rows if row.is_of(params)), None)
+
+
+def _backbones(vision: str, text: str, history: str) -> dict[str, str]:
+    return {
+        "vision.weights": vision,
+        "vision.digest": "*",
+        "text.weights": text,
+        "text.digest": "*",
+        "fusion.history": history,
+    }
+
+
+def _trained(mask_decoder: str, prompt_encoder: str) -> dict[str, str]:
+    return {"sam2.train_mask_decoder": mask_decoder, "sam2.train_prompt_encoder": prompt_encoder}
+
+
+TABLES = (
+    Table(
+        "Table 2, backbones and [cls] accumulation",
+        (
+            Row(
+                "CLIP-T and CLIP-V, [cls] accumulated",
+                _backbones("*clip*", "*clip*", "previous"),
+                (42.5, 51.2, 46.8, 65.1, 71.4, 68.2),
+            ),
+            Row(
+                "RoBERTa and ViT, [cls] accumulated",
+                _backbones("*vit*", "*roberta*", "previous"),
+                (43.5, 51.9, 47.7, 66.5, 72.3, 69.4),
+            ),
+            Row(
+                "RoBERTa and ViT",
+                _backbones("*vit*", "*roberta*", "none"),
+                (42.6, 50.9, 46.7, 66.3, 71.6, 69.0),
+            ),
+        ),
+    ),
+    Table(
+        "Table 3, transformer blocks",
+        (
+            Row("1 layer", {"fusion.layers": "1"}, (41.5, 49.4, 45.4, 65.2, 70.9, 68.1)),
+            Row("6 layers", {"fusion.layers": "6"}, (42.6, 50.9, 46.7, 66.3, 71.6, 69.0)),
+            Row("12 layers", {"fusion.layers": "12"}, (42.0, 50.7, 46.4, 67.7, 73.3, 70.5)),
+        ),
+    ),
+    Table(
+        "Table 4, [seg] tokens",
+        (
+            Row("1", {"fusion.seg_tokens": "1"}, (42.6, 50.9, 46.7, 66.3, 71.6, 69.0)),
+            Row("4", {"fusion.seg_tokens": "4"}, (41.3, 50.8, 46.0, 65.2, 71.0, 68.1)),
+            Row("8", {"fusion.seg_tokens": "8"}, (40.7, 49.8, 45.2, 67.0, 72.2, 69.6)),
+        ),
+    ),
+    Table(
+        "Table 5, fusion strategy",
+        (
+            Row(
+                "learnable token",
+                {"fusion.strategy": "token"},
+                (42.6, 50.9, 46.7, 66.3, 71.6, 69.0),
+            ),
+            Row("mean", {"fusion.strategy": "mean"}, (41.6, 50.1, 45.8, 65.9, 71.6, 68.7)),
+        ),
+    ),
+    Table(
+        "Table 6, trained modules of SAM 2",
+        (
+            Row("neither", _trained("false", "false"), (34.8, 44.8, 39.8)),
+            Row("mask decoder", _trained("true", "false"), (42.2, 50.7, 46.5)),
+            Row("mask decoder and prompt encoder", _trained("true", "true"), (42.5, 50.9, 46.7)),
+        ),
+        SEEN,
+    ),
+    Table(
+        "Figure 1, modalities (the paper shows pictures, no figures)",
+        (
+            Row("text and vision (a)", {"fusion.modalities": "[[]text,vision]"}),
+            Row("audio and vision (b)", {"fusion.modalities": "[[]audio,vision]"}),
+            Row("audio, text and vision (c)", {"fusion.modalities": "[[]audio,text,vision]"}),
+        ),
+    ),
+)

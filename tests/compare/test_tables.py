@@ -1,0 +1,184 @@
+"""The tables of experiments: rows, means and spreads by hand, and the paper's beside them."""
+
+from statistics import stdev
+
+import pytest
+from typer.testing import CliRunner
+
+from sam2love.cli import app
+from sam2love.compare.paper import TABLES
+from sam2love.compare.tables import compare_experiments, markdown
+from tests.compare.test_experiments import SAMPLE, changed, entry, revisions, values
+
+MEASURES = ("J", "F", "J&F")
+
+
+def tables(text: str) -> dict[str, dict[str, dict[str, str]]]:
+    """Cells by the heading of the table, the first cell of the row, and the head of the column."""
+    found = {}
+    for block in text.split("\n\n"):
+        if block.startswith("#"):
+            heading = block.splitlines()[0].strip("# ")
+        if not block.startswith("|"):
+            continue
+        head, _, *rows = [
+            [cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()
+        ]
+        found[heading] = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    return found
+
+
+@pytest.fixture(scope="module")
+def printed() -> dict:
+    return tables(compare_experiments(SAMPLE)[0])
+
+
+def test_seeds_are_one_row_with_mean_and_sample_deviation(printed):
+    """J of the sample: 57.5, 59 and 60.5; the commit's own run is that of seed 1."""
+    row = printed["Experiments from main (bfaa9ce)"]["the commit's parameters"]
+    assert row["n"] == "3"
+    assert row["seen J"] == "59.0 ± 1.5"
+    assert row["mix J&F"] == "56.0 ± 1.5"
+    assert row["null S"] == f"{(0.1 + 0.05 + 0.1 / 3) / 3:.3f} ± {stdev([0.1, 0.05, 0.1 / 3]):.3f}"
+    assert row["picked unseen"] == "60.0 ± 0.0"
+
+
+def test_a_row_is_named_by_what_differs(printed):
+    rows = printed["Experiments from main (bfaa9ce)"]
+    assert set(rows) == {
+        "the commit's parameters",
+        "fusion.history=none, fusion.layers=1",
+        "fusion.history=none, fusion.layers=6",
+        "fusion.modalities=[text,vision]",
+    }
+    single = rows["fusion.history=none, fusion.layers=6"]
+    assert (single["n"], single["unseen F"]) == ("1", "56.5")
+    assert rows["fusion.modalities=[text,vision]"]["n"] == "2"
+
+
+def test_the_papers_figures_stand_beside_ours(printed):
+    table = printed["Table 3, transformer blocks"]
+    assert list(table) == ["1 layer", "6 layers", "12 layers"]
+    assert table["6 layers"]["seen J"] == "62.5"
+    assert table["6 layers"]["paper's seen J"] == "42.6"
+    assert table["12 layers"]["n"] == table["12 layers"]["unseen F"] == "-"
+    assert table["12 layers"]["paper's unseen F"] == "73.3"
+
+
+def test_says_what_data_and_what_else_is_set():
+    text = compare_experiments(SAMPLE)[0]
+    assert (
+        "Ours on `mini/data` with fusion.history=none; the paper's figures are on Ref-AVS." in text
+    )
+
+
+def test_figure_1_has_no_columns_of_the_paper(printed):
+    (title,) = (title for title in printed if title.startswith("Figure 1"))
+    assert printed[title]["text and vision (a)"]["seen J"].startswith("55.2 ± ")
+    assert printed[title]["audio, text and vision (c)"]["n"] == "3"
+    assert not [column for column in printed[title]["audio and vision (b)"] if "paper" in column]
+
+
+def test_settings_that_the_paper_lacks_are_rows_of_their_own():
+    def deeper(commit):
+        one = entry(commit, "bared-hems")
+        one["executor"]["state"] = "success"
+        values(one["revs"][0])["fusion"].update(layers=7, history="none")
+        one["revs"][0]["data"]["metrics"] = commit["data"]["metrics"]
+
+    table = tables(compare_experiments(changed(deeper))[0])["Table 3, transformer blocks"]
+    assert table["fusion.layers=7"]["seen J"] == "57.5"
+    assert table["fusion.layers=7"]["paper's seen J"] == "-"
+
+
+def test_experiments_that_differ_in_more_than_the_knob_make_no_table():
+    def only_one(commit):
+        for run in revisions(commit):
+            if values(run)["fusion"]["layers"] == 6:
+                values(run)["fusion"]["history"] = "inclusive"
+
+    assert "Table 3, transformer blocks" not in tables(compare_experiments(changed(only_one))[0])
+
+
+def test_backbones_are_told_by_their_weights():
+    def backbones(commit):
+        for run in (commit, *revisions(commit)):
+            clip = values(run)["fusion"]["layers"] == 6
+            vision, text = ("clip-vit", "clip-vit") if clip else ("mini/vit", "distilroberta")
+            values(run)["vision"] = {"weights": vision, "digest": vision}
+            values(run)["text"] = {"weights": text, "digest": text}
+            if clip:
+                values(run)["fusion"].update(layers=3, history="previous")
+
+    text = compare_experiments(changed(backbones))[0]
+    table = tables(text)["Table 2, backbones and [cls] accumulation"]
+    assert table["CLIP-T and CLIP-V, [cls] accumulated"]["seen J"] == "62.5"
+    assert table["RoBERTa and ViT, [cls] accumulated"]["n"] == "3"
+    assert table["RoBERTa and ViT"]["n"] == "-"
+    assert "| text.weights=clip-vit, vision.weights=clip-vit " in text  # no digests
+
+
+def test_other_figures_by_the_same_parameters_are_told():
+    def repeat(commit):
+        newer, older = (
+            run for run in revisions(commit) if "audio" not in values(run)["fusion"]["modalities"]
+        )
+        newer["data"]["params"] = older["data"]["params"]
+
+    text, notes = compare_experiments(changed(repeat))
+    rows = tables(text)["Experiments from main (bfaa9ce)"]
+    assert rows["fusion.modalities=[text,vision]"]["n"] == "1"
+    assert any("has other figures than" in note and "is left out" in note for note in notes)
+
+
+def test_splits_may_be_missing():
+    def no_null(commit):
+        for run in (commit, *revisions(commit)):
+            if found := run["data"]["metrics"]:
+                found["metrics.json"]["data"]["refavs"].pop("test_n", None)
+
+    rows = tables(compare_experiments(changed(no_null))[0])["Experiments from main (bfaa9ce)"]
+    assert {row["null S"] for row in rows.values()} == {"-"}
+
+
+def test_columns_line_up():
+    lines = compare_experiments(SAMPLE)[0].splitlines()
+    blocks = [line for line in lines if line.startswith("|")]
+    assert len({line.count("|") for line in blocks}) == 2  # with S and picked, and without
+    assert markdown(["", "n"], [["a|b", "1"]]).splitlines()[2] == r"| a\|b |  1 |"
+
+
+def test_the_papers_means_are_those_of_its_j_and_f():
+    """Guards against slips of the pen; the paper rounds after averaging."""
+    for table in TABLES:
+        for row in table.rows:
+            assert len(row.figures) == (3 * len(table.splits) if table.has_figures else 0)
+            for j, f, both in zip(*(row.figures[place::3] for place in range(3)), strict=True):
+                assert both == pytest.approx((j + f) / 2, abs=0.1001)
+            assert set(row.values) == set(table.knobs)
+
+
+# ---- the command --------------------------------------------------------------------------------
+
+
+def command(*arguments: str, text: str | None = None):
+    return CliRunner().invoke(app, ["report", *arguments], input=text)
+
+
+def test_reads_a_pipe_or_a_file(tmp_path):
+    file = tmp_path / "shown.json"
+    file.write_text(SAMPLE, encoding="utf-8")
+    piped, read = command("--compare", "-", text=SAMPLE), command("--compare", str(file))
+    assert piped.exit_code == read.exit_code == 0
+    assert piped.stdout == read.stdout == compare_experiments(SAMPLE)[0] + "\n"
+    assert "warning: testy-synd failed" in piped.stderr
+
+
+def test_a_fault_is_one_line():
+    done = command("--compare", "-", text="oops")
+    assert done.exit_code == 1
+    assert done.output.startswith("error: not what `dvc exp show --json` prints: Invalid JSON")
+    assert len(done.output.splitlines()) == 1
+    missing = command("--compare", "absent.json")
+    assert missing.exit_code == 2
+    assert "'absent.json': No such file or directory" in missing.output
