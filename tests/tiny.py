@@ -251,8 +251,10 @@ def make_roberta(folder: Path, *, seed: int = 0) -> Path:
 
 
 def make_clip(folder: Path, *, seed: int = 0) -> Path:
-    """CLIP as it is published, both halves in one folder: pictures of 32 x 32 to 4 x 4 patches of
-    12 features, and texts of letters to tokens of 8."""
+    """CLIP as it is published, both halves and their pre-processing in one folder.
+
+    Pictures of 32 x 32 have 4 x 4 patches of 12 features, texts a token of 8 features a letter.
+    """
     torch.manual_seed(seed)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [

@@ -67,7 +67,8 @@ def load_text_encoder(
         ) from None
     if max_tokens > tokenizer.model_max_length:
         raise ValueError(
-            f"text.max_tokens: {max_tokens}, but {folder} takes {tokenizer.model_max_length}"
+            f"text.max_tokens: {max_tokens}, but {folder} takes at most "
+            f"{tokenizer.model_max_length}"
         )
     # CLIP is published as one model of both kinds.
     kind = transformers.CLIPTextModel if config.model_type == "clip" else transformers.AutoModel

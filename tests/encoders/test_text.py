@@ -174,7 +174,7 @@ def test_clips_half_is_enough(clip, clip_folder, tmp_path):
 
 
 def test_longer_texts_than_the_model_takes(clip_folder):
-    with pytest.raises(ValueError, match=r"text\.max_tokens: 78, but .* takes 77"):
+    with pytest.raises(ValueError, match=r"text\.max_tokens: 78, but .* takes at most 77"):
         load_text_encoder(str(clip_folder), digest(clip_folder), max_tokens=78)
 
 

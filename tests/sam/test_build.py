@@ -112,7 +112,10 @@ def test_names_what_does_not_fit(state, tmp_path, change, named):
 
 
 def test_the_weights_of_another_size(on_meta, sam2_folder):
-    with pytest.raises(ValueError, match=r"does not fit .*missing: .* and \d+ more; unknown: .*; of another shape: "):
+    with pytest.raises(
+        ValueError,
+        match=r"does not fit .*missing: .* and \d+ more; unknown: .*; of another shape: ",
+    ):
         build_sam2(TINY, str(sam2_folder / "model.safetensors"), device="meta")
 
 
