@@ -92,6 +92,31 @@ def score(
 
 
 @app.command()
+def weights(
+    params: Annotated[
+        Path, typer.Option(help="The file that names them, such as profiles/paper.yaml.")
+    ] = Path("params.yaml"),
+) -> None:
+    """Fetch the weights that the parameters name and verify them; docs/weights.md says how to name.
+
+    A line for each: found, fetched or missing, its SHA-256, and what to do if the parameters expect
+    another. The exit status is 1 if any is missing or differs.
+    """
+    with _faults_in_a_line():
+        from sam2love.params import Encoder, load_params
+        from sam2love.weights import account
+
+        sections = [(name, part) for name, part in load_params(params) if isinstance(part, Encoder)]
+        complete = True
+        for name, section in sections:
+            line, well = account(section.weights, section.digest)
+            typer.echo(f"{name}: {line}")
+            complete &= well
+    if not complete:
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(
     run: Annotated[
         Path,

@@ -34,7 +34,7 @@ class Runtime(Section):
 
 class Encoder(Section):
     weights: str
-    """A local file or folder, or a hub id."""
+    """A path, owner/name@revision on the Hugging Face hub, or the https address of a file."""
     digest: Digest
     """SHA-256 of the weights, verified before use."""
 

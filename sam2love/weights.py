@@ -1,10 +1,25 @@
-"""Weights by their digests: a run uses the very weights that its parameters name, or none."""
+"""Weights by name and digest: a run uses the very weights that its parameters name, or none.
+
+A name is a path; or `owner/name@revision`, a folder on the Hugging Face hub at a commit; or the
+https address of a file. What is fetched is kept in `HUB_FOLDER`.
+"""
 
 import hashlib
+import pickle
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 HUB_FOLDER = Path("weights/hub")
-"""Where the files of hub ids are kept."""
+HUB_FILES = ("*.json", "*.txt", "*.safetensors")
+"""What is fetched of a folder: configuration, tokenizer, weights that can't run code."""
+_HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
 
 
 def digest(path: str | Path) -> str:
@@ -37,45 +52,135 @@ def verify(path: str | Path, expected: str) -> None:
     found = digest(path)
     if found != expected:
         raise ValueError(
-            f"{path}: its SHA-256 is {found}, the parameters expect {expected}; fetch or restore "
-            "the weights (git checkout, for those in the repository), or, if the change is meant, "
-            "write the new digest into params.yaml"
+            f"{path}: its SHA-256 is {found}, the parameters expect {expected}; restore the "
+            "weights (git checkout those in the repository, delete fetched ones and run `sam2love "
+            "weights`), or, if the change is meant, write the new digest into params.yaml"
         )
 
 
-def locate(weights: str, suffixes: tuple[str, ...] = (".json", ".txt", ".safetensors")) -> Path:
-    """The local file or folder of some weights; a hub id's files are downloaded once.
+def locate(weights: str | Path, expected: str | None = None) -> Path:
+    """The local file or folder of some weights, fetched if it is not there yet.
 
     Args:
-        weights: a path, or a hub id such as `timm/vit_base_patch16_224.augreg2_in21k_ft_in1k`.
-        suffixes: what to download of a hub id.
+        weights: their name, see the module.
+        expected: SHA-256 that they must have; None does not verify.
 
     Raises:
-        FileNotFoundError: it is no path, and no hub id or not to be had.
+        FileNotFoundError: they are not there, and not to be had.
+        ValueError: they are others than the digest says.
     """
-    path = Path(weights)
-    if path.exists():
-        return path
-    if weights.count("/") != 1 or weights.startswith((".", "/")):
-        raise FileNotFoundError(
-            f"{weights}: no such weights; expected a path or a hub id owner/name"
-        )
-    folder = HUB_FOLDER / weights.replace("/", "--")
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
+    path = _place(str(weights))
+    if not path.exists():
+        _fetch(str(weights), path)
+    if expected is not None:
+        verify(path, expected)
+    return path
 
-        partial = folder.with_name(f".{folder.name}.partial")
-        try:
-            patterns = [f"*{suffix}" for suffix in suffixes]
-            snapshot_download(weights, local_dir=partial, allow_patterns=patterns)
-        except Exception as error:  # of the network, of the hub, of the disk
-            raise FileNotFoundError(
-                f"{weights}: no such path, and the hub does not give it ({error})"
-            ) from None
-        partial.rename(folder)
-    return folder
+
+def account(weights: str, expected: str) -> tuple[str, bool]:
+    """Fetch weights if need be: a line on what came of it, and whether all is well."""
+    outcome = "found" if _place(weights).exists() else "fetched"
+    try:
+        path = locate(weights, expected)
+    except FileNotFoundError as error:
+        return f"missing: {error}", False
+    except ValueError as error:
+        return f"{outcome}: {error}", False
+    return f"{outcome}: {path}, its SHA-256 is {expected}, as the parameters expect", True
+
+
+def _place(weights: str) -> Path:
+    fetched = weights.startswith("https://") or _HUB_ID.fullmatch(weights)
+    if fetched and not Path(weights).exists():
+        return HUB_FOLDER / weights.removeprefix("https://").replace("/", "--")
+    return Path(weights)
+
+
+def _fetch(weights: str, path: Path) -> None:
+    hub_id = _HUB_ID.fullmatch(weights)
+    if not (hub_id or weights.startswith("https://")):
+        raise FileNotFoundError(
+            f"{weights}: no such file or folder; expected a path, owner/name@revision of the hub "
+            "or an https address"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if hub_id:
+            _fetch_folder(path, **hub_id.groupdict())
+        else:
+            _fetch_file(weights, path)
+    except Exception as error:  # of the network, of the hub, of the disk
+        reason = " ".join(str(error).split())
+        raise FileNotFoundError(
+            f"{weights}: can't be fetched ({reason}); run `sam2love weights` with a network, or "
+            f"put it to {path}"
+        ) from None
+
+
+def _fetch_folder(path: Path, *, repository: str, revision: str) -> None:
+    from huggingface_hub import logging, snapshot_download
+
+    logging.set_verbosity_error()  # a line of ours says what its warnings say of each attempt
+    partial = path.with_name(f".{path.name}.partial")
+    snapshot_download(
+        repository, revision=revision, local_dir=partial, allow_patterns=list(HUB_FILES)
+    )
+    if not any(partial.glob("*.safetensors")):
+        raise ValueError("this revision has no .safetensors")
+    partial.rename(path)
+
+
+def _fetch_file(address: str, path: Path) -> None:
+    from huggingface_hub import is_offline_mode
+
+    if is_offline_mode():
+        raise OSError("HF_HUB_OFFLINE is set")
+    torch.hub.download_url_to_file(address, str(path))
 
 
 def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# ---- what is in them ----------------------------------------------------------------------------
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What a .safetensors file holds, or one of torch.save with nothing but tensors; on the CPU.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError):
+        raise ValueError(
+            f"{path}: neither .safetensors nor tensors alone by torch.save; fetch it again"
+        ) from None
+
+
+def misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """What of a state dict doesn't fit a model, by name; empty if everything does."""
+    expected, found = (
+        {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        for tensors in (model.state_dict(), state)
+    )
+    faults = {
+        "missing": [name for name in expected if name not in found],
+        "unknown": [name for name in found if name not in expected],
+        "of another shape": [
+            f"{name} {found[name]} for {shape}"
+            for name, shape in expected.items()
+            if found.get(name, shape) != shape
+        ],
+    }
+    return "; ".join(f"{fault}: {few(names)}" for fault, names in faults.items() if names)
+
+
+def few(names: Sequence[str]) -> str:
+    """The first of many names, and how many more."""
+    told = ", ".join(names[:3])
+    return told if len(names) <= 3 else f"{told} and {len(names) - 3} more"

@@ -1,4 +1,4 @@
-"""Encode every expression's tokens by a RoBERTa, each text once.
+"""Encode every expression's tokens by a RoBERTa or CLIP, each text once.
 
 Reads the index; writes features/text.zarr by text: `tokens` (P, d_T) float16, zero behind the end,
 and `length`, the number of tokens, the special ones included.

@@ -1,4 +1,4 @@
-"""Encode the frames of every clip by a ViT: what each patch shows, and [cls].
+"""Encode the frames of every clip by a ViT (timm's or CLIP's): what each patch shows, and [cls].
 
 Reads the index and the clips' frames; writes features/vision.zarr by frames_key, so that clips with
 the same frames share theirs: `patches` (10, h*w, d_V) and `cls` (10, d_V), float16.
@@ -45,7 +45,7 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
         ids=pictures["key"].tolist(),
         provenance={
             "stage": "vision",
-            "encoder": "timm vision transformer",
+            "encoder": encoder.kind,
             "weights": params.vision.digest,
             "preprocessing": f"resized to {encoder.image_size} x {encoder.image_size}, normalised",
             "inputs": refavs.digest_of(pictures[["key", "frames_digest"]]),

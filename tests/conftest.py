@@ -37,6 +37,12 @@ def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random CLIP with its tokenizer and pre-processing."""
+    return tiny.make_clip(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="session")
 def sam2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The mini SAM 2 with random weights: config.yaml and model.safetensors."""
     return tiny.make_sam2(tmp_path_factory.mktemp("sam2"))

@@ -1,10 +1,18 @@
-"""Digests of weights, and the refusal of wrong ones."""
+"""Weights by name and digest: what is fetched, what is refused, and what the command tells."""
 
 import hashlib
+import re
+from pathlib import Path
 
 import pytest
+import torch
+from click.testing import Result
+from typer.testing import CliRunner
 
 from sam2love import weights
+from sam2love.cli import app
+from sam2love.params import load_params
+from tests import tiny
 
 
 def test_digest_of_a_file_is_sha256(tmp_path):
@@ -51,35 +59,173 @@ def test_wrong_weights_are_refused_with_both_digests(tmp_path):
     assert "params.yaml" in str(told.value)
 
 
-def test_locate_takes_what_is_there(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "vit").mkdir()
-    assert str(weights.locate("vit")) == "vit"
-    make_folder(tmp_path / "weights/hub/owner--name")
-    assert weights.locate("owner/name") == weights.HUB_FOLDER / "owner--name"
-    for wrong in ("vit_base", "a/b/c", "./gone", "/gone"):
-        with pytest.raises(FileNotFoundError, match="no such weights"):
-            weights.locate(wrong)
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+HUB_ID = f"owner/name@{REVISION}"
+ADDRESS = "https://host.org/v0.1/model.pth"
+KEPT = {HUB_ID: f"owner--name@{REVISION}", ADDRESS: "host.org--v0.1--model.pth"}
 
 
-def test_a_hub_id_is_downloaded_once(tmp_path, monkeypatch):
-    def snapshot_download(name, *, local_dir, allow_patterns):
-        calls.append((name, allow_patterns))
+@pytest.fixture
+def network(tmp_path, monkeypatch) -> list:
+    """A hub and a host that give something, in an empty working directory; lists what is asked."""
+
+    def snapshot_download(repository, *, revision, local_dir, allow_patterns):
+        asked.append((repository, revision, *allow_patterns))
         make_folder(local_dir)
+        (local_dir / "model.safetensors").write_bytes(b"weights")
 
-    calls: list = []
+    def download_url_to_file(address, path):
+        asked.append(address)
+        Path(path).write_bytes(b"weights")
+
+    asked: list = []
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr("torch.hub.download_url_to_file", download_url_to_file)
+    return asked
+
+
+def test_locate_takes_what_is_there(network, tmp_path):
+    folder = make_folder(tmp_path / "vit")
+    assert weights.locate("vit") == Path("vit")
+    assert weights.locate(folder, weights.digest(folder)) == folder
+    odd = make_folder(tmp_path / "my@vit")
+    assert weights.locate("../" + tmp_path.name + "/my@vit").samefile(odd)
+    with pytest.raises(ValueError, match="the parameters expect 0000"):
+        weights.locate("vit", "0" * 64)
+    assert not network
+
+
+@pytest.mark.parametrize("wrong", ["vit", "owner/name", "a/b/c@d", "./gone", "http://host.org/a"])
+def test_a_name_of_nothing(network, wrong):
+    with pytest.raises(FileNotFoundError, match=f"^{wrong}: no such file or folder; expected a"):
+        weights.locate(wrong)
+    assert not network
+
+
+def test_a_folder_of_the_hub_is_fetched_once_at_its_revision(network):
     for _ in range(2):
-        assert weights.locate("owner/name", (".json",)) == weights.HUB_FOLDER / "owner--name"
-    assert calls == [("owner/name", ["*.json"])]
+        assert weights.locate(HUB_ID) == weights.HUB_FOLDER / KEPT[HUB_ID]
+    assert network == [("owner/name", REVISION, "*.json", "*.txt", "*.safetensors")]
 
 
-def test_a_hub_id_that_is_not_to_be_had(tmp_path, monkeypatch):
-    def snapshot_download(*_, **__):
-        raise OSError("no network")
+def test_a_file_is_fetched_once_from_its_address(network):
+    for _ in range(2):
+        assert weights.locate(ADDRESS).read_bytes() == b"weights"
+    assert network == [ADDRESS]
 
+
+@pytest.mark.parametrize("name", [HUB_ID, ADDRESS])
+def test_what_is_fetched_is_verified_each_time(network, name):
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"{KEPT[name]}: its SHA-256 is [0-9a-f]{{64}}, the"):
+            weights.locate(name, "0" * 64)
+
+
+@pytest.mark.parametrize("name", [HUB_ID, ADDRESS])
+def test_nothing_is_fetched_offline(tmp_path, monkeypatch, name):
+    """By the real functions, which HF_HUB_OFFLINE=1 stops."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    with pytest.raises(FileNotFoundError, match="the hub does not give it"):
-        weights.locate("owner/name")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match=f"^{name}: can't be fetched .*HF_HUB_OFF") as told:
+        weights.locate(name)
+    assert "\n" not in str(told.value)
+    assert str(told.value).endswith(f"or put it to {weights.HUB_FOLDER / KEPT[name]}")
+    assert not (weights.HUB_FOLDER / KEPT[name]).exists()
+
+
+def test_a_revision_without_safetensors(network, monkeypatch):
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda *_, local_dir, **__: local_dir.mkdir()
+    )
+    with pytest.raises(FileNotFoundError, match=r"this revision has no \.safetensors"):
+        weights.locate(HUB_ID)
+    assert not (weights.HUB_FOLDER / KEPT[HUB_ID]).exists()
+
+
+# ---- what is in them ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
+def test_unreadable_weights(tmp_path, name):
+    path = tmp_path / name
+    for content in (b"", b"<html>not found</html>"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name}: neither \.safetensors nor tensors alone"):
+            weights.read_state(path)
+
+
+def test_code_in_weights_is_not_run(tmp_path):
+    torch.save({"model": Path("any object")}, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match="tensors alone"):
+        weights.read_state(tmp_path / "model.pt")
+
+
+def test_misfit_names_what_does_not_fit():
+    model = torch.nn.Linear(2, 3)
+    assert weights.misfit(model, model.state_dict()) == ""
+    state = {"weight": torch.zeros(2, 3), **{f"more.{i}": torch.zeros(1) for i in range(5)}}
+    assert weights.misfit(model, state) == (
+        "missing: bias; unknown: more.0, more.1, more.2 and 2 more; "
+        "of another shape: weight (2, 3) for (3, 2)"
+    )
+
+
+# ---- the command --------------------------------------------------------------------------------
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["weights", *map(str, arguments)])
+
+
+def test_the_command_on_the_default_run(monkeypatch):
+    monkeypatch.chdir(tiny.REPOSITORY)
+    told = run()
+    assert told.exit_code == 0
+    params = load_params()
+    assert told.stdout.splitlines() == [
+        f"{name}: found: {part.weights}, its SHA-256 is {part.digest}, as the parameters expect"
+        for name, part in params
+        if name in ("audio", "vision", "text", "sam2")
+    ]
+
+
+def test_the_command_fetches_and_tells_what_is_wrong(network, tmp_path):
+    path = tmp_path / "other.yaml"
+    path.write_bytes(tiny.DEFAULT_PARAMS.read_bytes())
+    well = hashlib.sha256(b"weights").hexdigest()
+    names = {
+        "audio.weights": ADDRESS,
+        "audio.digest": well,
+        "vision.weights": HUB_ID,
+        "text.weights": "gone",
+        "sam2.weights": ADDRESS,
+        "sam2.digest": well,
+    }
+    tiny.change_params(path, names)
+    told = run("--params", path)
+    assert told.exit_code == 1
+    audio, vision, text, sam2 = told.stdout.splitlines()
+    kept = f"{weights.HUB_FOLDER / KEPT[ADDRESS]}, its SHA-256 is {well}, as the parameters expect"
+    assert audio == f"audio: fetched: {kept}"
+    assert sam2 == f"sam2: found: {kept}"
+    found = weights.digest(weights.HUB_FOLDER / KEPT[HUB_ID])
+    assert vision.startswith("vision: fetched: weights/hub/owner--name@")
+    assert f"its SHA-256 is {found}, the parameters expect 0ebfda3d" in vision
+    assert text.startswith("text: missing: gone: no such file or folder")
+    assert len(network) == 2
+
+
+def test_the_command_without_parameters(tmp_path):
+    told = run("--params", tmp_path / "params.yaml")
+    assert told.exit_code == 1
+    assert "no such file; run from the repository's root" in told.output
+
+
+def test_the_papers_weights_are_pinned():
+    params = load_params(tiny.REPOSITORY / "profiles/paper.yaml")
+    for name in (params.audio.weights, params.sam2.weights):
+        assert name.startswith("https://")
+    for name in (params.vision.weights, params.text.weights):
+        assert re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", name)

@@ -16,7 +16,15 @@ from PIL import Image
 from safetensors.torch import save_file
 from timm.models import save_for_hf
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaModel
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTokenizer,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from sam2love.encoders.audio import VGGish
 from sam2love.sam.build import build_sam2
@@ -239,4 +247,34 @@ def make_roberta(folder: Path, *, seed: int = 0) -> Path:
         max_position_embeddings=64,
     )
     RobertaModel(config, add_pooling_layer=False).eval().save_pretrained(folder)
+    return folder
+
+
+def make_clip(folder: Path, *, seed: int = 0) -> Path:
+    """CLIP as it is published, both halves and their pre-processing in one folder.
+
+    Pictures of 32 x 32 have 4 x 4 patches of 12 features, texts a token of 8 features a letter.
+    """
+    torch.manual_seed(seed)
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [
+        *letters,
+        *(f"{letter}</w>" for letter in letters),
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]
+    CLIPTokenizer(
+        vocab={token: i for i, token in enumerate(tokens)}, merges=[], model_max_length=77
+    ).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(folder)
+    layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    text = {
+        "hidden_size": 8,
+        "vocab_size": len(tokens),
+        "bos_token_id": len(tokens) - 2,
+        "eos_token_id": len(tokens) - 1,
+    }
+    vision = {"hidden_size": 12, "image_size": 32, "patch_size": 8}
+    config = CLIPConfig(text_config=layers | text, vision_config=layers | vision, projection_dim=4)
+    CLIPModel(config).eval().save_pretrained(folder)
     return folder

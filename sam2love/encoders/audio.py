@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchaudio.functional import resample
 
 from sam2love.refavs import CLIP_SECONDS
-from sam2love.weights import verify
+from sam2love.weights import locate, misfit, read_state
 
 SAMPLE_RATE_HZ = 16000
 WINDOW, HOP, FFT = 400, 160, 512  # samples: 25 ms, 10 ms
@@ -96,19 +95,16 @@ def load_audio_encoder(
 ) -> AudioEncoder:
     """Load VGGish of any size, from .safetensors or from a published .pth.
 
+    Args:
+        weights: a path or an https address.
+        digest: SHA-256 that they must have.
+
     Raises:
         FileNotFoundError, ValueError: no such weights, others than the digest says, or not VGGish.
     """
-    verify(weights, digest)
-    model = vggish_from_state(read_state(weights), origin=str(weights))
+    path = locate(weights, digest)
+    model = vggish_from_state(read_state(path), origin=str(path))
     return AudioEncoder(model.to(device).eval(), post_relu=post_relu)
-
-
-def read_state(weights: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or .pth file, on the CPU."""
-    if Path(weights).suffix == ".safetensors":
-        return load_file(weights)
-    return torch.load(weights, map_location="cpu", weights_only=True)
 
 
 def vggish_from_state(state: dict[str, Tensor], *, origin: str = "the state") -> VGGish:
@@ -127,11 +123,14 @@ def vggish_from_state(state: dict[str, Tensor], *, origin: str = "the state") ->
     try:
         channels = tuple(len(state[f"features.{i}.bias"]) for i in CONVOLUTIONS)
         embeddings = tuple(len(state[f"embeddings.{i}.bias"]) for i in LINEARS)
-        model = VGGish(channels, embeddings)
-        model.load_state_dict(state)
-    except (KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{origin}: not the weights of a VGGish ({reason})") from None
+    except KeyError as error:
+        raise ValueError(
+            f"{origin}: not the weights of a VGGish (missing: {error.args[0]})"
+        ) from None
+    model = VGGish(channels, embeddings)
+    if reason := misfit(model, state):
+        raise ValueError(f"{origin}: not the weights of a VGGish ({reason})")
+    model.load_state_dict(state)
     return model
 
 

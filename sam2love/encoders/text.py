@@ -1,14 +1,13 @@
-"""A text transformer from transformers, such as DistilRoBERTa: a vector for each token."""
+"""A text transformer from transformers, DistilRoBERTa or CLIP's: a vector for each token."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor
 
-from sam2love.weights import locate, verify
+from sam2love.encoders.pretrained import load_pretrained
+from sam2love.weights import locate
 
 
 class TextEncoder:
@@ -46,45 +45,32 @@ class TextEncoder:
 def load_text_encoder(
     weights: str, digest: str, *, max_tokens: int, device: str = "cpu"
 ) -> TextEncoder:
-    """Load model and tokenizer from a folder as `save_pretrained` writes it, or by their hub id.
+    """Load model and tokenizer from a folder as `save_pretrained` writes it.
+
+    Args:
+        weights: a path or a hub id.
+        digest: SHA-256 that they must have.
 
     Raises:
-        FileNotFoundError, ValueError: no such weights, others than the digest says, or not those of
-            a text encoder with its tokenizer.
+        FileNotFoundError, ValueError: no such weights, others than the digest says, not those of a
+            text encoder with its tokenizer, or of one for shorter texts.
     """
-    folder = locate(weights)
-    verify(folder, digest)
+    folder = locate(weights, digest)
     try:
-        with _quiet():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, padding_side="right"
-            )
-            model, report = transformers.AutoModel.from_pretrained(
-                folder,
-                local_files_only=True,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, padding_side="right"
+        )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ValueError(
             f"{folder}: transformers can't load it ({' '.join(str(error).split())})"
         ) from None
-    # The pooler is not used; everything else that is missing would be left random.
-    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
-    if missing:
-        raise ValueError(f"{folder}: no weights for {missing[0]} and {len(missing) - 1} more")
-    return TextEncoder(model.to(device).eval(), tokenizer, max_tokens=max_tokens)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' bar and its report of an unused pooler."""
-    verbosity = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(verbosity)
-        transformers.logging.enable_progress_bar()
+    if max_tokens > tokenizer.model_max_length:
+        raise ValueError(
+            f"text.max_tokens: {max_tokens}, but {folder} takes at most "
+            f"{tokenizer.model_max_length}"
+        )
+    # CLIP is published as one model of both kinds.
+    kind = transformers.CLIPTextModel if config.model_type == "clip" else transformers.AutoModel
+    model = load_pretrained(kind, folder)
+    return TextEncoder(model.to(device), tokenizer, max_tokens=max_tokens)

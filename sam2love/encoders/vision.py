@@ -1,35 +1,60 @@
-"""A vision transformer from timm: patch features and [cls] of each frame.
+"""A vision transformer, of timm or CLIP's: patch features and [cls] of each frame.
 
 Shapes: n frames, S the model's side in pixels, h x w patches row by row, d_V features.
 """
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import timm
 import torch
+import transformers
 from torch import Tensor
 from torch.nn import functional as F
 
-from sam2love.weights import locate, verify
+from sam2love.encoders.pretrained import load_pretrained
+from sam2love.weights import locate
 
 
 class VisionEncoder:
-    """The frames of a clip as patch features and [cls]."""
+    """The frames of a clip as patch features and [cls].
 
-    def __init__(self, model: Any) -> None:
+    Args:
+        model: from pre-processed frames (n, 3, S, S) to patch features (n, h*w, d_V) and [cls]
+            (n, d_V).
+        kind: what it is, in words.
+        mean, deviation: of each channel, for values in [0, 1].
+        interpolation: torch's name of the way to resize.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[Tensor], tuple[Tensor, Tensor]],
+        *,
+        kind: str,
+        device: str,
+        mean: tuple[float, ...],
+        deviation: tuple[float, ...],
+        interpolation: str,
+        image_size: int,
+        patches: int,
+        dim: int,
+    ) -> None:
         self._model = model
-        self._device = next(model.parameters()).device
-        config = timm.data.resolve_data_config(model=model)
+        self._device = device
         self._mean, self._deviation = (
-            torch.tensor(config[name]).view(1, 3, 1, 1) for name in ("mean", "std")
+            torch.tensor(values).view(1, 3, 1, 1) for values in (mean, deviation)
         )
-        self._interpolation = config["interpolation"]
-        self.image_size = config["input_size"][-1]
+        self._interpolation = interpolation
+        self.kind = kind
+        self.image_size = image_size
         """S."""
-        self.dim = model.num_features
+        self.dim = dim
         """d_V."""
-        self.patches = model.patch_embed.num_patches
+        self.patches = patches
         """h*w."""
 
     def preprocess(self, frames: np.ndarray) -> Tensor:
@@ -50,23 +75,81 @@ class VisionEncoder:
         Returns:
             Patch features (n, h*w, d_V) and [cls] (n, d_V), normalised, float32 on the CPU.
         """
-        tokens = self._model.forward_features(images.to(self._device)).float().cpu()
-        return tokens[:, self._model.num_prefix_tokens :], tokens[:, 0]
+        patches, cls = self._model(images.to(self._device))
+        return patches.float().cpu(), cls.float().cpu()
 
 
 def load_vision_encoder(weights: str, digest: str, *, device: str = "cpu") -> VisionEncoder:
-    """Load a timm model from a folder with config.json and model.safetensors, or by its hub id.
+    """Load a model of timm, or CLIP's by transformers, as the folder's config.json says.
+
+    Args:
+        weights: a path or a hub id.
+        digest: SHA-256 that they must have.
 
     Raises:
         FileNotFoundError, ValueError: no such weights, others than the digest says, or not those of
             a vision transformer with a [cls] token.
     """
-    folder = locate(weights)
-    verify(folder, digest)
+    folder = locate(weights, digest)
     try:
-        model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder}: no readable config.json ({error})") from None
+    load = _load_clip if kind in ("clip", "clip_vision_model") else _load_timm
+    return load(folder, device)
+
+
+def _load_timm(folder: Path, device: str) -> VisionEncoder:
+    try:
+        # With the classifier, though nothing uses it: without, timm tolerates missing weights.
+        model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True)
     except (OSError, RuntimeError, KeyError, TypeError) as error:
         raise ValueError(f"{folder}: timm can't load it ({' '.join(str(error).split())})") from None
     if not (getattr(model, "has_class_token", False) and hasattr(model, "patch_embed")):
         raise ValueError(f"{folder}: not a vision transformer with a [cls] token")
-    return VisionEncoder(model.to(device).eval())
+    model = model.to(device).eval()
+    config = timm.data.resolve_data_config(model=model)
+
+    def encode(images: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = model.forward_features(images)
+        return tokens[:, model.num_prefix_tokens :], tokens[:, 0]
+
+    return VisionEncoder(
+        encode,
+        kind="timm vision transformer",
+        device=device,
+        mean=config["mean"],
+        deviation=config["std"],
+        interpolation=config["interpolation"],
+        image_size=config["input_size"][-1],
+        patches=model.patch_embed.num_patches,
+        dim=model.num_features,
+    )
+
+
+def _load_clip(folder: Path, device: str) -> VisionEncoder:
+    model = load_pretrained(transformers.CLIPVisionModel, folder).to(device)
+    path = folder / "preprocessor_config.json"
+    try:
+        processor = json.loads(path.read_text(encoding="utf-8"))
+        mean, deviation = processor["image_mean"], processor["image_std"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path}: no image_mean and image_std ({error})") from None
+
+    def encode(images: Tensor) -> tuple[Tensor, Tensor]:
+        states = model(pixel_values=images).last_hidden_state
+        # CLIP itself normalises [cls] alone; timm's patches are normalised, so these are too.
+        tokens = model.post_layernorm(states)
+        return tokens[:, 1:], tokens[:, 0]
+
+    return VisionEncoder(
+        encode,
+        kind="CLIP vision transformer",
+        device=device,
+        mean=mean,
+        deviation=deviation,
+        interpolation="bicubic",  # as every published CLIP was trained
+        image_size=model.config.image_size,
+        patches=(model.config.image_size // model.config.patch_size) ** 2,
+        dim=model.config.hidden_size,
+    )

@@ -3,13 +3,12 @@
 from importlib.resources import files
 from pathlib import Path
 
-import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from safetensors.torch import load_file
 from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
 
-from sam2love.weights import verify
+from sam2love.weights import few, locate, misfit, read_state
 
 __all__ = ["SAM2Base", "build_sam2"]
 
@@ -22,18 +21,24 @@ def build_sam2(
     Args:
         config: path of a YAML file with a `model:` section, or the name of one of the package's
             own, such as `configs/sam2.1/sam2.1_hiera_l.yaml`.
-        weights: `.safetensors`, or a published `.pt` file that holds `{"model": state_dict}`;
-            None leaves the random initialisation.
+        weights: path or https address of `.safetensors`, or of a published `.pt` file that holds
+            `{"model": state_dict}`; None leaves the random initialisation.
         digest: SHA-256 that the weights must have; None does not verify.
 
     Raises:
-        ValueError: no such configuration, or weights that do not fit it.
+        FileNotFoundError: no such weights.
+        ValueError: no such configuration, or weights that do not fit it or the digest.
     """
     model = instantiate(OmegaConf.load(_find(config)).model, _recursive_=True)
     if weights is not None:
-        if digest is not None:
-            verify(weights, digest)
-        _load_strictly(model, weights)
+        path = locate(weights, digest)
+        state = _read_published(path)
+        if reason := misfit(model, state):
+            raise ValueError(
+                f"{path} does not fit {config} ({reason}); sam2.config must name the model that "
+                "sam2.weights are of"
+            )
+        model.load_state_dict(state)
     return model.to(device).eval()
 
 
@@ -47,15 +52,12 @@ def _find(config: str) -> Path:
     )
 
 
-def _load_strictly(model: SAM2Base, weights: str) -> None:
-    path = Path(weights)
-    if not path.is_file():
-        raise ValueError(f"sam2.weights: {weights}: no such file")
+def _read_published(path: Path) -> dict[str, Tensor]:
+    state = read_state(path)
     if path.suffix == ".safetensors":
-        state = load_file(path)
-    else:
-        state = torch.load(path, map_location="cpu", weights_only=True)["model"]
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{weights} does not fit sam2.config: {error}") from None
+        return state
+    if "model" not in state:
+        raise ValueError(
+            f'{path}: expected {{"model": state_dict}}, as SAM 2 comes; found {few([*state])}'
+        )
+    return state["model"]

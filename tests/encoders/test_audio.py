@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sam2love.encoders import audio
-from sam2love.weights import digest
+from sam2love.weights import digest, misfit
 from tests import tiny
 
 
@@ -76,21 +76,35 @@ def test_other_sample_rates_sound_the_same(sample_rate_hz):
     np.testing.assert_allclose(found[loud].numpy(), expected[loud].numpy(), atol=0.05)
 
 
-def test_sizes_are_the_published_ones():
-    state = audio.VGGish().state_dict()
-    shapes = {name: tuple(value.shape) for name, value in state.items() if "weight" in name}
-    assert shapes == {
-        "features.0.weight": (64, 1, 3, 3),
-        "features.3.weight": (128, 64, 3, 3),
-        "features.6.weight": (256, 128, 3, 3),
-        "features.8.weight": (256, 256, 3, 3),
-        "features.11.weight": (512, 256, 3, 3),
-        "features.13.weight": (512, 512, 3, 3),
-        "embeddings.0.weight": (4096, 12288),
-        "embeddings.2.weight": (4096, 4096),
-        "embeddings.4.weight": (128, 4096),
-    }
-    assert set(state) == {*shapes, *(name.replace("weight", "bias") for name in shapes)}
+PUBLISHED = {
+    "features.0.weight": (64, 1, 3, 3),
+    "features.0.bias": (64,),
+    "features.3.weight": (128, 64, 3, 3),
+    "features.3.bias": (128,),
+    "features.6.weight": (256, 128, 3, 3),
+    "features.6.bias": (256,),
+    "features.8.weight": (256, 256, 3, 3),
+    "features.8.bias": (256,),
+    "features.11.weight": (512, 256, 3, 3),
+    "features.11.bias": (512,),
+    "features.13.weight": (512, 512, 3, 3),
+    "features.13.bias": (512,),
+    "embeddings.0.weight": (4096, 12288),
+    "embeddings.0.bias": (4096,),
+    "embeddings.2.weight": (4096, 4096),
+    "embeddings.2.bias": (4096,),
+    "embeddings.4.weight": (128, 4096),
+    "embeddings.4.bias": (128,),
+}
+"""vggish-10086976.pth."""
+
+
+def test_names_and_shapes_are_the_published_ones():
+    with torch.device("meta"):
+        published = {name: torch.empty(shape) for name, shape in PUBLISHED.items()}
+        state = audio.VGGish().state_dict()
+        assert {name: tuple(value.shape) for name, value in state.items()} == PUBLISHED
+        assert misfit(audio.VGGish(), published) == ""
 
 
 def test_network_is_the_reference_maths(vggish_file):
@@ -169,6 +183,24 @@ def test_refuses_other_weights(vggish_file, tmp_path):
     save_file({"conv.weight": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match=r"other\.safetensors: not the weights of a VGGish"):
         audio.load_audio_encoder(path, digest(path))
-    state = load_file(vggish_file) | {"extra.bias": torch.zeros(1)}
-    with pytest.raises(ValueError, match=r"not the weights of a VGGish .*extra\.bias"):
-        audio.vggish_from_state(state)
+
+
+def without(state: dict, name: str) -> dict:
+    return {key: state[key] for key in state if key != name}
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (lambda state: state | {"extra.bias": torch.zeros(1)}, r"unknown: extra\.bias"),
+        (lambda state: without(state, "embeddings.0.weight"), r"missing: embeddings\.0\.weight"),
+        (lambda state: without(state, "features.6.bias"), r"missing: features\.6\.bias"),
+        (
+            lambda state: state | {"features.3.weight": torch.zeros(2, 2, 5, 5)},
+            r"of another shape: features\.3\.weight \(2, 2, 5, 5\) for \(2, 2, 3, 3\)",
+        ),
+    ],
+)
+def test_names_what_is_wrong(vggish_file, damage, named):
+    with pytest.raises(ValueError, match=rf"not the weights of a VGGish \({named}\)$"):
+        audio.vggish_from_state(damage(load_file(vggish_file)))

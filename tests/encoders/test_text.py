@@ -5,7 +5,16 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    RobertaModel,
+)
 
 from sam2love.encoders.text import TextEncoder, load_text_encoder
 from sam2love.weights import digest
@@ -73,3 +82,123 @@ def test_refuses_weights_that_would_be_left_random(roberta_folder, tmp_path):
     save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"no weights for encoder\.layer\.0"):
         load_text_encoder(str(folder), digest(folder), max_tokens=25)
+
+
+def test_loads_what_was_saved_with_its_language_head(encoder, roberta_folder, tmp_path):
+    """As DistilRoBERTa is published: names begin with `roberta.`, a head beside, no pooler."""
+    folder = shutil.copytree(roberta_folder, tmp_path / "roberta")
+    model = RobertaForMaskedLM(AutoModel.from_pretrained(roberta_folder).config)
+    model.roberta.load_state_dict(load_file(roberta_folder / "model.safetensors"))
+    model.save_pretrained(folder)
+    names = set(load_file(folder / "model.safetensors"))
+    assert "roberta.encoder.layer.0.output.dense.weight" in names
+    assert not any("pooler" in name for name in names)
+    found = load_text_encoder(str(folder), digest(folder), max_tokens=25).encode(TEXTS)
+    torch.testing.assert_close(found, encoder.encode(TEXTS), atol=0, rtol=0)
+
+
+def distilroberta() -> RobertaConfig:
+    """distilbert/distilroberta-base."""
+    return RobertaConfig(
+        vocab_size=50265,
+        num_hidden_layers=6,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+    )
+
+
+def test_names_and_shapes_are_the_published_ones():
+    """Those of distilbert/distilroberta-base, less the beginning `roberta.`."""
+    linear = {
+        "attention.self.query": (768, 768),
+        "attention.self.key": (768, 768),
+        "attention.self.value": (768, 768),
+        "attention.output.dense": (768, 768),
+        "intermediate.dense": (3072, 768),
+        "output.dense": (768, 3072),
+    }
+    norms = ("attention.output.LayerNorm", "output.LayerNorm")
+    both = {"embeddings.LayerNorm": (768,)}
+    for i in range(6):
+        both |= {f"encoder.layer.{i}.{name}": shape for name, shape in linear.items()}
+        both |= {f"encoder.layer.{i}.{name}": (768,) for name in norms}
+    expected = {
+        "embeddings.word_embeddings.weight": (50265, 768),
+        "embeddings.position_embeddings.weight": (514, 768),
+        "embeddings.token_type_embeddings.weight": (1, 768),
+    }
+    expected |= {f"{name}.weight": shape for name, shape in both.items()}
+    expected |= {f"{name}.bias": shape[:1] for name, shape in both.items()}
+    with torch.device("meta"):
+        state = RobertaModel(distilroberta(), add_pooling_layer=False).state_dict()
+    assert {name: tuple(value.shape) for name, value in state.items()} == expected
+
+
+@pytest.mark.slow
+def test_full_size(roberta_folder, tmp_path):
+    folder = shutil.copytree(roberta_folder, tmp_path / "roberta")
+    RobertaForMaskedLM(distilroberta()).save_pretrained(folder)
+    tokens, _ = load_text_encoder(str(folder), digest(folder), max_tokens=25).encode(TEXTS)
+    assert tokens.shape == (4, 25, 768)
+
+
+# ---- CLIP ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clip(clip_folder) -> TextEncoder:
+    return load_text_encoder(str(clip_folder), digest(clip_folder), max_tokens=25)
+
+
+def test_clip_is_transformers_own_with_true_lengths(clip, clip_folder):
+    tokenizer = AutoTokenizer.from_pretrained(clip_folder)
+    model = CLIPModel.from_pretrained(clip_folder).eval().text_model
+    tokens, length = clip.encode(TEXTS)
+    assert (clip.dim, tokens.shape) == (8, (4, 25, 8))
+    # Letters without spaces, and a token before and behind; 🎻 and 猫 are of 4 and 3 bytes.
+    assert length.tolist() == [len("Theredcat.") + 2, 3, 25, 3 + 4 + 2]
+    for i, text in enumerate(TEXTS):
+        alone = tokenizer(text, return_tensors="pt", truncation=True, max_length=25)
+        with torch.no_grad():
+            expected = model(**alone).last_hidden_state[0]
+        torch.testing.assert_close(tokens[i, : length[i]], expected, atol=1e-5, rtol=1e-4)
+        assert (tokens[i, length[i] :] == 0).all()
+
+
+def test_clips_half_is_enough(clip, clip_folder, tmp_path):
+    AutoTokenizer.from_pretrained(clip_folder).save_pretrained(tmp_path)
+    CLIPTextModel.from_pretrained(clip_folder).save_pretrained(tmp_path)
+    half = load_text_encoder(str(tmp_path), digest(tmp_path), max_tokens=25)
+    torch.testing.assert_close(half.encode(TEXTS), clip.encode(TEXTS), atol=0, rtol=0)
+
+
+def test_longer_texts_than_the_model_takes(clip_folder):
+    with pytest.raises(ValueError, match=r"text\.max_tokens: 78, but .* takes at most 77"):
+        load_text_encoder(str(clip_folder), digest(clip_folder), max_tokens=78)
+
+
+def test_clips_names_and_shapes_are_the_published_ones():
+    """The text half of openai/clip-vit-large-patch14, whose names begin with `text_model.`."""
+    layer = {
+        "self_attn.k_proj": (768, 768),
+        "self_attn.v_proj": (768, 768),
+        "self_attn.q_proj": (768, 768),
+        "self_attn.out_proj": (768, 768),
+        "layer_norm1": (768,),
+        "mlp.fc1": (3072, 768),
+        "mlp.fc2": (768, 3072),
+        "layer_norm2": (768,),
+    }
+    both = {"final_layer_norm": (768,)}
+    both |= {f"encoder.layers.{i}.{name}": layer[name] for i in range(12) for name in layer}
+    expected = {
+        "embeddings.token_embedding.weight": (49408, 768),
+        "embeddings.position_embedding.weight": (77, 768),
+    }
+    expected |= {f"{name}.weight": shape for name, shape in both.items()}
+    expected |= {f"{name}.bias": shape[:1] for name, shape in both.items()}
+    config = CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12)
+    with torch.device("meta"):
+        state = CLIPTextModel(config).state_dict()
+    assert {name: tuple(value.shape) for name, value in state.items()} == expected

@@ -1,10 +1,15 @@
 """The ViT's room: square pictures in, patches row by row and [cls] out."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import timm
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import CLIPImageProcessor, CLIPModel, CLIPVisionConfig, CLIPVisionModel
 
 from sam2love.encoders.vision import VisionEncoder, load_vision_encoder
 from sam2love.weights import digest
@@ -74,7 +79,10 @@ def test_refuses_other_weights(vit_folder, roberta_folder, tmp_path):
         load_vision_encoder(str(vit_folder), "0" * 64)
     with pytest.raises(ValueError, match="timm can't load it"):
         load_vision_encoder(str(roberta_folder), digest(roberta_folder))
-    with pytest.raises(FileNotFoundError, match="no such weights"):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(ValueError, match=r"no readable config\.json"):
+        load_vision_encoder(str(tmp_path), digest(tmp_path))
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
         load_vision_encoder(str(tmp_path / "gone"), "0" * 64)
 
 
@@ -83,3 +91,147 @@ def test_refuses_a_model_without_cls(tmp_path):
     timm.models.save_for_hf(model, tmp_path, safe_serialization=True)
     with pytest.raises(ValueError, match="not a vision transformer with a"):
         load_vision_encoder(str(tmp_path), digest(tmp_path))
+
+
+def test_refuses_weights_that_would_be_left_random(tmp_path):
+    """Even where the file has classes, as those from the hub have."""
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=3, embed_dim=6, depth=1)
+    timm.models.save_for_hf(model, tmp_path, safe_serialization=True)
+    load_vision_encoder(str(tmp_path), digest(tmp_path))
+    state = load_file(tmp_path / "model.safetensors")
+    del state["blocks.0.norm2.bias"]
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"timm can't load it .*blocks\.0\.norm2\.bias"):
+        load_vision_encoder(str(tmp_path), digest(tmp_path))
+
+
+def test_names_and_shapes_are_the_published_ones():
+    """ViT-B/16 at 224, as timm/vit_base_patch16_224.augreg2_in21k_ft_in1k has them."""
+    block = {
+        "norm1.weight": (768,),
+        "norm1.bias": (768,),
+        "attn.qkv.weight": (2304, 768),
+        "attn.qkv.bias": (2304,),
+        "attn.proj.weight": (768, 768),
+        "attn.proj.bias": (768,),
+        "norm2.weight": (768,),
+        "norm2.bias": (768,),
+        "mlp.fc1.weight": (3072, 768),
+        "mlp.fc1.bias": (3072,),
+        "mlp.fc2.weight": (768, 3072),
+        "mlp.fc2.bias": (768,),
+    }
+    expected = {
+        "cls_token": (1, 1, 768),
+        "pos_embed": (1, 197, 768),
+        "patch_embed.proj.weight": (768, 3, 16, 16),
+        "patch_embed.proj.bias": (768,),
+        "norm.weight": (768,),
+        "norm.bias": (768,),
+        "head.weight": (1000, 768),
+        "head.bias": (1000,),
+    } | {f"blocks.{i}.{name}": shape for i in range(12) for name, shape in block.items()}
+    with torch.device("meta"):
+        model = timm.create_model("vit_base_patch16_224.augreg2_in21k_ft_in1k", pretrained=False)
+    assert {name: tuple(value.shape) for name, value in model.state_dict().items()} == expected
+
+
+@pytest.mark.slow
+def test_full_size(tmp_path):
+    model = timm.create_model("vit_base_patch16_224.augreg2_in21k_ft_in1k", pretrained=False)
+    timm.models.save_for_hf(model, tmp_path, safe_serialization=True)
+    encoder = load_vision_encoder(str(tmp_path), digest(tmp_path))
+    assert (encoder.dim, encoder.image_size, encoder.patches) == (768, 224, 196)
+    patches, cls = encoder.encode(encoder.preprocess(frames(1, 720, 1280)))
+    assert (patches.shape, cls.shape) == ((1, 196, 768), (1, 768))
+
+
+# ---- CLIP ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clip(clip_folder) -> VisionEncoder:
+    return load_vision_encoder(str(clip_folder), digest(clip_folder))
+
+
+def test_clip_is_transformers_own(clip, clip_folder):
+    assert (clip.dim, clip.image_size, clip.patches) == (12, 32, 16)
+    model = CLIPModel.from_pretrained(clip_folder).eval().vision_model
+    images = clip.preprocess(frames())
+    with torch.no_grad():
+        expected = model(pixel_values=images)
+        normalised = model.post_layernorm(expected.last_hidden_state)
+    patches, cls = clip.encode(images)
+    torch.testing.assert_close(cls, expected.pooler_output, atol=0, rtol=0)
+    torch.testing.assert_close(patches, normalised[:, 1:], atol=0, rtol=0)
+
+
+def test_clip_preprocessing_is_transformers_own_on_squares(clip, clip_folder):
+    """On others too, but for what its own crops away; it rounds to 8 bits in between."""
+    smooth = (frames(height=48, width=48) // 2 + 60).astype(np.uint8)
+    processor = CLIPImageProcessor.from_pretrained(clip_folder)
+    expected = processor(images=list(smooth), return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(clip.preprocess(smooth), expected, atol=0.02, rtol=0)
+
+
+def test_clips_own_mean_and_deviation(clip_folder, tmp_path):
+    folder = shutil.copytree(clip_folder, tmp_path / "clip")
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({"image_mean": [1, 0, 0.5], "image_std": [1, 0.5, 2]}))
+    white = np.full((1, 48, 64, 3), 255, np.uint8)
+    images = load_vision_encoder(str(folder), digest(folder)).preprocess(white)
+    torch.testing.assert_close(images[0, :, 0, 0], torch.tensor([0, 2, 0.25]))
+    path.write_text("{}")
+    with pytest.raises(ValueError, match=r"preprocessor_config\.json: no image_mean"):
+        load_vision_encoder(str(folder), digest(folder))
+
+
+def test_clips_half_is_enough(clip, clip_folder, tmp_path):
+    shutil.copy(clip_folder / "preprocessor_config.json", tmp_path)
+    CLIPVisionModel.from_pretrained(clip_folder).save_pretrained(tmp_path)
+    half = load_vision_encoder(str(tmp_path), digest(tmp_path))
+    images = clip.preprocess(frames())
+    for found, expected in zip(half.encode(images), clip.encode(images), strict=True):
+        torch.testing.assert_close(found, expected, atol=0, rtol=0)
+
+
+def test_clip_without_some_weights(clip_folder, tmp_path):
+    folder = shutil.copytree(clip_folder, tmp_path / "clip")
+    state = load_file(folder / "model.safetensors")
+    del state["vision_model.post_layernorm.bias"]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"no weights for post_layernorm\.bias"):
+        load_vision_encoder(str(folder), digest(folder))
+
+
+def test_clips_names_and_shapes_are_the_published_ones():
+    """The vision half of openai/clip-vit-large-patch14, whose names begin with `vision_model.`."""
+    layer = {
+        "self_attn.k_proj": (1024, 1024),
+        "self_attn.v_proj": (1024, 1024),
+        "self_attn.q_proj": (1024, 1024),
+        "self_attn.out_proj": (1024, 1024),
+        "layer_norm1": (1024,),
+        "mlp.fc1": (4096, 1024),
+        "mlp.fc2": (1024, 4096),
+        "layer_norm2": (1024,),
+    }
+    both = {"pre_layrnorm": (1024,), "post_layernorm": (1024,)}  # transformers' own spelling
+    both |= {f"encoder.layers.{i}.{name}": layer[name] for i in range(24) for name in layer}
+    expected = {
+        "embeddings.class_embedding": (1024,),
+        "embeddings.patch_embedding.weight": (1024, 3, 14, 14),
+        "embeddings.position_embedding.weight": (257, 1024),
+    }
+    expected |= {f"{name}.weight": shape for name, shape in both.items()}
+    expected |= {f"{name}.bias": shape[:1] for name, shape in both.items()}
+    config = CLIPVisionConfig(
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        patch_size=14,
+    )
+    with torch.device("meta"):
+        state = CLIPVisionModel(config).state_dict()
+    assert {name: tuple(value.shape) for name, value in state.items()} == expected

@@ -12,8 +12,8 @@ from mini import pretrain_vggish
 from mini.mixtures import GRID, KINDS, SECONDS, Seconds, draw, grouped_levels, levels, renew
 from mini.pretrain_vggish import figures
 from mini.sounds import SAMPLE_RATE_HZ, Sound, synthesize
-from sam2love.encoders.audio import VGGish, load_audio_encoder, read_state, vggish_from_state
-from sam2love.weights import digest
+from sam2love.encoders.audio import VGGish, load_audio_encoder, vggish_from_state
+from sam2love.weights import digest, read_state
 
 WEIGHTS = Path("weights/mini/vggish.safetensors")
 

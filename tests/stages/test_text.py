@@ -5,6 +5,7 @@ import numpy as np
 from sam2love.encoders.text import load_text_encoder
 from sam2love.params import load_params
 from sam2love.store import FeatureStore
+from sam2love.weights import digest
 from stages import text
 from tests import tiny
 
@@ -24,3 +25,14 @@ def test_each_text_is_encoded_once(run_folder, capsys):
         found = store.read("tokens", sentence)
         np.testing.assert_allclose(found, tokens[0].numpy(), atol=2e-3)
         assert not found[int(length[0]) :].any()
+
+
+def test_clip_in_robertas_place(run_folder, clip_folder):
+    clip = {"text.weights": str(clip_folder), "text.digest": digest(clip_folder)}
+    tiny.change_params(run_folder / "params.yaml", clip)
+    text.main(run_folder / "index", run_folder / "features/text.zarr")
+    store = FeatureStore.open(run_folder / "features/text.zarr")
+    encoder = load_text_encoder(str(clip_folder), digest(clip_folder), max_tokens=25)
+    tokens, length = encoder.encode(["The red object."])
+    assert store.read("length", "The red object.") == length[0] == len("Theredobject.") + 2
+    np.testing.assert_allclose(store.read("tokens", "The red object."), tokens[0], atol=2e-3)

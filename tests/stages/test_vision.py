@@ -7,6 +7,7 @@ from sam2love import refavs
 from sam2love.encoders.vision import load_vision_encoder
 from sam2love.params import load_params
 from sam2love.store import FeatureStore
+from sam2love.weights import digest
 from stages import vision
 from tests import tiny
 
@@ -34,3 +35,16 @@ def test_each_sequence_of_frames_is_encoded_once(run_folder, refavs_root, batch_
         assert found.dtype == np.float16
         np.testing.assert_allclose(found, patches.numpy(), atol=2e-3)
         np.testing.assert_allclose(store.read("cls", frames_key), cls.numpy(), atol=2e-3)
+
+
+def test_clip_in_the_vits_place(run_folder, refavs_root, clip_folder):
+    clip = {"vision.weights": str(clip_folder), "vision.digest": digest(clip_folder)}
+    tiny.change_params(run_folder / "params.yaml", clip)
+    vision.main(refavs_root, run_folder / "index", run_folder / "features/vision.zarr")
+    store = FeatureStore.open(run_folder / "features/vision.zarr")
+    assert store.provenance["encoder"] == "CLIP vision transformer"
+    encoder = load_vision_encoder(str(clip_folder), digest(clip_folder))
+    key = store.ids[0]
+    patches, cls = encoder.encode(encoder.preprocess(refavs.read_frames(refavs_root, key)))
+    np.testing.assert_allclose(store.read("patches", key), patches.numpy(), atol=2e-3)
+    np.testing.assert_allclose(store.read("cls", key), cls.numpy(), atol=2e-3)
