@@ -13,6 +13,7 @@ from sam2love.params import load_params
 from sam2love.sam.build import build_sam2
 from sam2love.sam.decode import click, decode
 from sam2love.store import FeatureStore
+from sam2love.survey import build_index
 from stages import baselines
 from tests import tiny
 
@@ -64,7 +65,7 @@ def test_an_object_that_frame_0_does_not_show_is_left_out(run, own_refavs_root):
 def test_a_null_clip_has_the_objects_of_its_pictures_train_clip(run, run_folder, own_refavs_root):
     moved = [row if row[1] != "null_m-vidA_0_10000" else ("test_n", *row[1:]) for row in tiny.ROWS]
     tiny.write_metadata(own_refavs_root, [tiny._row(*row) for row in moved])
-    refavs.write_index(refavs.build_index(own_refavs_root), run_folder / "index")
+    refavs.write_index(build_index(own_refavs_root), run_folder / "index")
     theirs = {"null_m-vidA_0_10000/1", "null_m-vidA_0_10000/2"}
     assert run(own_refavs_root).ids == sorted(OBJECTS.keys() | theirs)
 
