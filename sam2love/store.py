@@ -9,19 +9,22 @@ flipped bit raises and a read is a copy from the mapped file.
     array attributes: description
 """
 
+import hashlib
+import json
 import math
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
-
-from sam2love.staging import staged
 
 FORMAT_VERSION = 1
 """Raise it when the meaning of stored bytes changes: stores of another version are refused."""
@@ -77,9 +80,10 @@ def fill_store(
     """
     out, ids, specs = Path(out), list(ids), list(specs)
     _check_declaration(specs, ids)
-    # The number of items at once counts as work: it may change bits.
-    work = [FORMAT_VERSION, [vars(spec) for spec in specs], ids, dict(provenance), batch_size]
-    with staged(out, work) as staging:
+    work = out.parent / ".staging" / out.name
+    work.mkdir(parents=True, exist_ok=True)
+    with _locked(work.with_name(f"{out.name}.lock")):
+        staging = work / _digest_of_work(specs, ids, provenance, batch_size)
         group = _create_or_reopen(staging, specs, ids, provenance)
         finished = {int(marker.name) for marker in (staging / "finished").iterdir()}
         shards = list(_shards(len(ids), specs[0].items_per_shard))
@@ -97,6 +101,22 @@ def fill_store(
         if out.exists():
             out.rename(staging / "replaced.zarr")
         (staging / "store.zarr").rename(out)
+        shutil.rmtree(work)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Alone, even if a killed run's process still writes."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        print(f"{path}: another process is at work; waiting for it", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _check_declaration(specs: list[ArraySpec], ids: list[str]) -> None:
@@ -105,6 +125,22 @@ def _check_declaration(specs: list[ArraySpec], ids: list[str]) -> None:
     if len(set(ids)) < len(ids):
         twice = next(name for i, name in enumerate(ids) if name in ids[:i])
         raise ValueError(f"the id {twice!r} stands twice; every item of a store has its own")
+
+
+def _digest_of_work(specs: list, ids: list, provenance: Mapping, batch_size: int) -> str:
+    """Names what is being computed, so that only the same work is gone on with.
+
+    That takes in the project's code, as far as it is loaded, and the number of items at once:
+    either may change bits.
+    """
+    ours = ("sam2love", "stages", "__main__")
+    loaded = [module for name, module in sys.modules.items() if name.partition(".")[0] in ours]
+    files = {getattr(module, "__file__", None) for module in loaded}
+    sources = [Path(file) for file in files if file and file.endswith(".py")]
+    code = sorted(hashlib.sha256(source.read_bytes()).hexdigest() for source in sources)
+    declared = [vars(spec) for spec in specs]
+    parts = [FORMAT_VERSION, declared, ids, dict(provenance), batch_size, code]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _create_or_reopen(

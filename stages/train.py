@@ -17,8 +17,8 @@ from sam2love.engine import start_engine
 from sam2love.features import FeatureReader
 from sam2love.model import SAM2Love
 from sam2love.params import load_params
-from sam2love.staging import staged, stamps
 from sam2love.training import fit
+from sam2love.work import staged, stamps
 from stages import run
 
 

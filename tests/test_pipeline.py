@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # What every stage shares counts by other means: parameters by DVC's own comparison of values, the
 # store by the format version in it; where work lies meanwhile changes nothing that it yields.
-SHARED = {"sam2love/params.py", "sam2love/store.py", "sam2love/staging.py"}
+SHARED = {"sam2love/params.py", "sam2love/store.py", "sam2love/work.py"}
 
 
 def imported(path: Path) -> set[str]:

@@ -21,17 +21,16 @@ def staged(out: Path, work: list[Any], *, owner: bool = True) -> Iterator[Path]:
     """The folder of some work on `out`, taken away once the work is done.
 
     Args:
-        work: JSON values that say what is being computed. The project's code counts too, as far as
-            it is loaded.
+        work: what is being computed, for `digest_of`.
         owner: of several processes at the same work one waits for the lock and cleans up.
     """
     folder = out.parent / ".staging" / out.name
-    staging = folder / _digest(work)
+    staging = folder / digest_of(work)
     if not owner:
         yield staging
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_name(f"{out.name}.lock")):
+    with locked(folder.with_name(f"{out.name}.lock")):
         staging.mkdir(parents=True, exist_ok=True)
         yield staging
         shutil.rmtree(folder)
@@ -48,7 +47,8 @@ def stamps(paths: list[Path]) -> list[tuple[str, int, int]]:
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 
 
-def _digest(work: list[Any]) -> str:
+def digest_of(work: list[Any]) -> str:
+    """Names some work by JSON values and by the project's code, as far as it is loaded."""
     ours = ("sam2love", "stages", "__main__")
     loaded = [module for name, module in sys.modules.items() if name.partition(".")[0] in ours]
     files = {getattr(module, "__file__", None) for module in loaded}
@@ -58,7 +58,7 @@ def _digest(work: list[Any]) -> str:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Alone, even if a killed run's process still writes."""
     lock = FileLock(path)
     try:

@@ -3,7 +3,7 @@
 import os
 from contextlib import suppress
 
-from sam2love.staging import staged, stamps
+from sam2love.work import staged, stamps
 
 
 def test_the_same_work_finds_what_was_left(tmp_path):
