@@ -37,7 +37,7 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
             mask = np.zeros(tuple(sizes.loc[key]), dtype=bool)
         return torch.from_numpy(mask).float()
 
-    reader = FeatureReader(features, index)
+    reader = FeatureReader(features, index, params=params)
     model = SAM2Love.build(params, **reader.dims)
     steps, validations = [], []
     progress = fit(model, train_rows, val_rows, read_mask, reader, train=params.train)

@@ -95,8 +95,8 @@ def test_text_is_cut_to_the_longest_of_the_batch_and_its_padding_masked(folder):
 
 
 def test_first_frames_keep_the_sound_whole(folder):
-    whole = FeatureReader(folder, INDEX).features(EXPRESSIONS)
-    first = whole.first_frames(3)
+    reader = FeatureReader(folder, INDEX)
+    whole, first = reader.features(EXPRESSIONS), reader.features(EXPRESSIONS, frames=3)
     assert first.patches.shape == (3, 3, PATCHES, CLS)
     assert torch.equal(first.cls, whole.cls[:, :3])
     assert torch.equal(first.audio, whole.audio)

@@ -106,7 +106,7 @@ def test_the_fast_path_reads_what_zarr_reads(
     store = FeatureStore.open(out)
     reference = zarr.open_group(out, mode="r")["values"]
     assert reference.shape == values.shape
-    assert store._array("values")._plain
+    assert store._array("values").is_plain
     for i, name in enumerate(ids):
         np.testing.assert_array_equal(store.read("values", name), values[i])
         np.testing.assert_array_equal(reference[i], values[i])
@@ -130,7 +130,7 @@ def test_a_plain_zarr_layout_is_read_by_the_reference_reader(filled, tmp_path):
     array = group.create_array("patches", shape=values.shape, chunks=(5, 2, 3, 4), dtype="float16")
     array[:] = values
     store = FeatureStore.open(tmp_path / "plain.zarr")
-    assert not store._array("patches")._plain
+    assert not store._array("patches").is_plain
     np.testing.assert_array_equal(store.read("patches", IDS[7]), values[7])
     assert store.verify() == []
 

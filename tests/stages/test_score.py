@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sam2love import refavs
+from sam2love import provenance, refavs
 from sam2love.scoring import score_masks
 from sam2love.store import ArraySpec, fill_store
 from stages import score
 
 SIDE = 16
 GATE = 0.0
+STAGES = {"masks": "propagate", "objects": "baselines"}
 SPECS = [
     ArraySpec("logits", (10, SIDE, SIDE), "float16", 4, "mask logits"),
     ArraySpec("object_score", (10,), "float32", 4, "object score"),
@@ -38,7 +39,7 @@ def fill(path, items: dict[str, tuple[np.ndarray, float]], **attrs) -> None:
         path,
         specs=SPECS,
         ids=list(items),
-        provenance={},
+        provenance=provenance.of_masks(STAGES[path.stem], path.parent.parent / "index"),
         encode=encode,
         batch_size=4,
         description="test",
