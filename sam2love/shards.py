@@ -62,17 +62,15 @@ def create_array(group: zarr.Group, spec: ArraySpec, *, count: int) -> None:
 
 def read_spec(array: zarr.Array) -> ArraySpec:
     """What an array was declared as."""
-    codecs: list[Any] = [
-        part for codec in _codecs(array) for part in getattr(codec, "codecs", [codec])
-    ]
-    kept = [part.codec_config["keepbits"] for part in codecs if isinstance(part, BitRound)]
+    inside = [part for codec in _codecs(array) for part in getattr(codec, "codecs", [codec])]
+    rounding: list[Any] = [part for part in inside if isinstance(part, BitRound)]
     return ArraySpec(
         name=array.basename,
         item_shape=array.shape[1:],
         dtype=str(array.dtype),
         items_per_shard=(array.shards or array.chunks)[0],
         description=str(array.attrs.get("description", "")),
-        keep_bits=kept[0] if kept else None,
+        keep_bits=rounding[0].codec_config["keepbits"] if rounding else None,
     )
 
 
