@@ -80,7 +80,8 @@ def fill_store(
             if world > 1 and staging.is_done():
                 return  # by ranks that had less to do than this one to start
             if not staging.is_begun():
-                _begin(staging, specs, ids, provenance)
+                with told_of_disk(out):
+                    _begin(staging, specs, ids, provenance)
         fill_shards(
             staging,
             shards=own,
