@@ -1,6 +1,7 @@
 """Random reads of clips from a store like features/vision.zarr, against copies from np.memmap."""
 
 import os
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
