@@ -15,12 +15,15 @@ def toy_fusion():
     return size.model_copy(update={"dim": 8, "layers": 2, "heads": 2})
 
 
+def toy_extraction():
+    return extraction.measure(clips=2, size=(64, 48), model="vit_tiny_patch16_224", rounds=1)
+
+
 def test_each_figure_is_a_finite_positive_ratio(toy_fusion, monkeypatch):
     monkeypatch.chdir(tiny.REPOSITORY)
-    small = "vit_tiny_patch16_224"
     measured = [
         ("store", store.measure(clips=3, item=(2, 4, 8), reads=5, rounds=2)),
-        ("extraction", extraction.measure(clips=2, size=(64, 48), model=small, rounds=1)),
+        ("extraction", toy_extraction()),
         ("memory", memory.measure(few=3, many=6, rounds=1)),
         ("propagation", propagation.measure(prompts=2, frames=3, rounds=1)),
         ("fusion", fusion.measure(toy_fusion, rows=2, rounds=2)),
