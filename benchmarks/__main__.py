@@ -1,4 +1,4 @@
-"""Run every benchmark on the CPU and write benchmarks/results.json: `make bench`, two minutes.
+"""Run every benchmark on the CPU and write benchmarks/results.json: `make bench`, five minutes.
 
 Only an otherwise idle machine gives figures to believe: look at the spread.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import fusion, propagation, store
+from benchmarks import extraction, fusion, memory, propagation, store
 from benchmarks.timing import Leaf
 from sam2love.params import load_params
 
@@ -29,6 +29,8 @@ def main() -> None:
     }
     measurements: dict[str, Callable[[], dict[str, Leaf]]] = {
         "store": store.measure,
+        "extraction": extraction.measure,
+        "memory": memory.measure,
         "propagation": propagation.measure,
         "fusion": lambda: fusion.measure(params.fusion),
     }

@@ -1,69 +1,147 @@
 """Random reads of clips from a store like features/vision.zarr, against copies from np.memmap."""
 
+import os
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from torch.utils.data import DataLoader
 
 from benchmarks.timing import Leaf, short, side_by_side, speedup
 from sam2love.store import ArraySpec, FeatureStore, fill_store
+
+KEEP_BITS = 7
+
+
+class Stored:
+    """Clips of a store, opened when it is made."""
+
+    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
+        self._store = FeatureStore.open(folder / "vision.zarr")
+        self._count = shape[0]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, clip: int) -> np.ndarray:
+        return self._store.read("patches", str(clip))
+
+
+class Mapped:
+    """The same clips in a file of their numbers alone."""
+
+    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
+        self._raw = np.memmap(folder / "raw", np.float16, "r", shape=shape)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def __getitem__(self, clip: int) -> np.ndarray:
+        return np.array(self._raw[clip])
+
+
+WAYS = {"store": Stored, "memmap": Mapped}
 
 
 def measure(
     *, clips: int = 64, item: tuple[int, ...] = (10, 196, 768), reads: int = 200, rounds: int = 9
 ) -> dict[str, Leaf]:
-    """Read whole clips in random order, from files that are in memory already.
+    """Read whole clips in random order: from memory, from the disk, by workers of a DataLoader.
+
+    Cold is cold to this system: files are opened anew after their pages were given up. The store
+    that is rounded and compressed holds normal deviates, as the others do.
 
     Args:
         item: shape of a clip's float16 features; those of a ViT-B/16 are 3 MB.
     """
-    with TemporaryDirectory() as folder:
-        raw = _made_up(Path(folder) / "raw", (clips, *item))
-        store = _stored(Path(folder) / "vision.zarr", raw)
-        for clip in range(clips):  # the same bytes, and both files in memory
-            np.testing.assert_array_equal(store.read("patches", str(clip)), raw[clip])
-        order = np.random.default_rng(1).integers(clips, size=reads).tolist()
-        seconds = side_by_side(
-            {
-                "store": lambda: [store.read("patches", str(clip)) for clip in order],
-                "memmap": lambda: [np.array(raw[clip]) for clip in order],
-            },
+    shape = (clips, *item)
+    order = np.random.default_rng(1).integers(clips, size=reads).tolist()
+    every = np.random.default_rng(2).permutation(clips).tolist()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        _make(folder, shape)
+        # First of all: the pages of a file that is mapped anywhere are not given up.
+        cold = side_by_side(
+            {name: partial(_open_and_read, name, folder, shape, every) for name in WAYS},
             rounds=rounds,
+            before=partial(_forget, folder),
         )
-        files = [path for path in store.path.rglob("*") if path.is_file()]
-        store_bytes = sum(path.stat().st_size for path in files)
-    sizes = {"clips": clips, "clip_bytes": raw[0].nbytes}
-    over_raw = short(store_bytes / raw.nbytes)
-    return {
-        "read_over_memmap": speedup(seconds, "store", "memmap", reads=reads, **sizes),
-        "bytes_over_raw": {
-            "ratio": over_raw,
-            "spread": [over_raw, over_raw],
-            "store_bytes": store_bytes,
-            "raw_bytes": raw.nbytes,
-            "files": len(files),
-            **sizes,
-        },
-    }
+        ways = {name: way(folder, shape) for name, way in WAYS.items()}
+        for clip in range(clips):  # the same bytes, and both files in memory
+            np.testing.assert_array_equal(ways["store"][clip], ways["memmap"][clip])
+        hot = side_by_side(
+            {name: partial(_read, way, order) for name, way in ways.items()}, rounds=rounds
+        )
+        loaders = {
+            name: DataLoader(way, batch_size=None, sampler=order, num_workers=2)
+            for name, way in ways.items()
+        }
+        loaded = side_by_side(
+            {name: partial(list, loader) for name, loader in loaders.items()}, rounds=rounds
+        )
+        sizes = {"clips": clips, "clip_bytes": 2 * int(np.prod(item))}
+        return {
+            "read_over_memmap": speedup(hot, "store", "memmap", reads=reads, **sizes),
+            "cold_read_over_memmap": speedup(cold, "store", "memmap", reads=clips, **sizes),
+            "loader_read_over_memmap": speedup(loaded, "store", "memmap", reads=reads, **sizes),
+            "bytes_over_raw": _size(folder / "vision.zarr", folder / "raw"),
+            "rounded_bytes_over_raw": _size(folder / "rounded.zarr", folder / "raw")
+            | {"keep_bits": KEEP_BITS, "relative_error": _rounding_error(folder)},
+        }
 
 
-def _made_up(path: Path, shape: tuple[int, ...]) -> np.memmap:
+def _read(clips: Stored | Mapped, order: list[int]) -> list[np.ndarray]:
+    """Kept until all are read, as for a batch; each has memory of its own."""
+    return [clips[clip] for clip in order]
+
+
+def _open_and_read(way: str, folder: Path, shape: tuple[int, ...], order: list[int]) -> None:
+    _read(WAYS[way](folder, shape), order)
+
+
+def _make(folder: Path, shape: tuple[int, ...]) -> None:
+    """Write the same made-up clips as raw, vision.zarr, and rounded.zarr."""
     rng = np.random.default_rng(0)
-    raw = np.memmap(path, np.float16, "w+", shape=shape)
+    raw = np.memmap(folder / "raw", np.float16, "w+", shape=shape)
     for clip in raw:
         clip[:] = rng.standard_normal(shape[1:], dtype=np.float32)
     raw.flush()
-    return np.memmap(path, np.float16, "r", shape=shape)
+    for name, keep_bits in (("vision", None), ("rounded", KEEP_BITS)):
+        fill_store(
+            folder / f"{name}.zarr",
+            specs=[ArraySpec("patches", shape[1:], "float16", 32, "made-up patches", keep_bits)],
+            ids=[str(clip) for clip in range(len(raw))],
+            provenance={"stage": "benchmark"},
+            encode=lambda ids: {"patches": raw[[int(clip) for clip in ids]]},
+            batch_size=8,
+            description=f"{name}.zarr of the benchmark",
+        )
 
 
-def _stored(path: Path, raw: np.memmap) -> FeatureStore:
-    fill_store(
-        path,
-        specs=[ArraySpec("patches", raw.shape[1:], "float16", 32, "made-up patches")],
-        ids=[str(clip) for clip in range(len(raw))],
-        provenance={"stage": "benchmark"},
-        encode=lambda ids: {"patches": raw[[int(clip) for clip in ids]]},
-        batch_size=8,
-        description="store of the benchmark",
+def _rounding_error(folder: Path) -> dict[str, float]:
+    """Of numbers that a half holds with all its bits, not of those near zero."""
+    exact, rounded = (
+        FeatureStore.open(folder / f"{name}.zarr").read_all("patches").astype(np.float32)
+        for name in ("vision", "rounded")
     )
-    return FeatureStore.open(path)
+    normal = np.abs(exact) >= np.finfo(np.float16).smallest_normal
+    errors = np.abs(rounded[normal] / exact[normal] - 1)
+    return {"median": short(float(np.median(errors))), "most": short(float(errors.max()))}
+
+
+def _size(store: Path, raw: Path) -> Leaf:
+    files = [path for path in store.rglob("*") if path.is_file()]
+    size, raw_bytes = sum(path.stat().st_size for path in files), raw.stat().st_size
+    ratio = short(size / raw_bytes)
+    leaf = {"store_bytes": size, "raw_bytes": raw_bytes, "files": len(files)}
+    return {"ratio": ratio, "spread": [ratio, ratio], **leaf}
+
+
+def _forget(folder: Path) -> None:
+    """Have the system give up the pages of all files."""
+    os.sync()  # what is not yet on the disk would stay
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -10,12 +10,20 @@ Leaf = dict[str, Any]
 
 
 def side_by_side(
-    ways: Mapping[str, Callable[[], object]], *, rounds: int
+    ways: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    before: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
-    """Seconds of each way in each round, A B A B ..., after a round that warms up."""
+    """Seconds of each way in each round, A B A B ..., after a round that warms up.
+
+    Args:
+        before: called before each of them, untimed.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(-1, rounds):
         for name, work in ways.items():
+            before()
             start = time.perf_counter()
             work()
             if turn >= 0:

@@ -31,7 +31,11 @@ def _faults_in_a_line() -> Iterator[None]:
 @app.command()
 def check(
     root: Annotated[
-        Path, typer.Argument(help="The data set: metadata.csv, media/, gt_mask/ as Ref-AVS's.")
+        Path,
+        typer.Argument(
+            help="The data set: metadata.csv, media/, gt_mask/ as Ref-AVS's; or a store, or a "
+            "folder of stores such as features/."
+        ),
     ],
     every: Annotated[
         bool, typer.Option("--all", help="List every fault, not the first few of a kind.")
@@ -41,15 +45,41 @@ def check(
 
     Every frame, sound and mask is read. Rows of metadata.csv count from 0 below the header. The
     exit status is 1 if anything is fatal or nothing is usable; fatal is what the pipeline would
-    stop at, notes it would not.
+    stop at, notes it would not. Of stores every checksum is verified; the exit status is 1 at any
+    fault.
     """
     with _faults_in_a_line():
-        from sam2love.doctor import examine
+        from sam2love.inspection import find_stores, verify_stores
 
-        lines, usable = examine(root, every=every, progress=True)
+        if stores := find_stores(root):
+            lines, usable = verify_stores(stores)
+        else:
+            from sam2love.doctor import examine
+
+            lines, usable = examine(root, every=every, progress=True)
         for line in lines:
             typer.echo(line)
         if not usable:
+            raise typer.Exit(1)
+
+
+@app.command()
+def inspect(
+    store: Annotated[
+        str, typer.Argument(help="A store: a folder, or an address such as s3://bucket/vision.zarr")
+    ],
+) -> None:
+    """Show what is in a store, what it was made with, its size and its health.
+
+    Every checksum is verified, which reads the whole store. The exit status is 1 if it is damaged.
+    """
+    with _faults_in_a_line():
+        from sam2love.inspection import describe
+
+        lines, sound = describe(store)
+        for line in lines:
+            typer.echo(line)
+        if not sound:
             raise typer.Exit(1)
 
 

@@ -10,6 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from sam2love import provenance
+from sam2love.params import Params
 from sam2love.refavs import FRAMES, Index
 from sam2love.store import FeatureStore
 
@@ -32,12 +34,6 @@ class Features:
     text_mask: Tensor
     """(B, P) bool, False on padding."""
 
-    def first_frames(self, count: int) -> "Features":
-        """The same with only the first frames to be seen; the sound stays whole."""
-        return Features(
-            self.audio, self.patches[:, :count], self.cls[:, :count], self.text, self.text_mask
-        )
-
     def to(self, device: str | torch.device) -> "Features":
         """The same on another device, in float32 (the stores hold halves)."""
         moved = (getattr(self, field.name).to(device) for field in fields(self))
@@ -50,30 +46,47 @@ class FeatureReader:
     Args:
         folder: where audio.zarr, vision.zarr, text.zarr and sam2.zarr lie.
         index: tells which pictures and which sound an expression's clip has.
+        params: of this run: a store made with others, or from another index, is refused when it is
+            first needed. Without them the stores are taken as they are.
         encode: makes the SAM 2 embeddings of frames that are not in the store, given a clip's
             frames_key and frame numbers; without it they are an error.
     """
 
-    def __init__(self, folder: Path, index: Index, *, encode: Encode | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        index: Index,
+        *,
+        params: Params | None = None,
+        encode: Encode | None = None,
+    ) -> None:
         self._folder = folder
+        self._index = index
+        self._params = params
         self._frames_key = index.clips.set_index("key")["frames_key"].to_dict()
         self._encode = encode
 
     @cached_property
     def _audio(self) -> FeatureStore:
-        return FeatureStore.open(self._folder / "audio.zarr")
+        return self._open("audio.zarr", stage="audio")
 
     @cached_property
     def _vision(self) -> FeatureStore:
-        return FeatureStore.open(self._folder / "vision.zarr")
+        return self._open("vision.zarr", stage="vision")
 
     @cached_property
     def _text(self) -> FeatureStore:
-        return FeatureStore.open(self._folder / "text.zarr")
+        return self._open("text.zarr", stage="text")
 
     @cached_property
     def _sam2(self) -> FeatureStore:
-        return FeatureStore.open(self._folder / "sam2.zarr")
+        return self._open("sam2.zarr", stage="embeddings")
+
+    def _open(self, name: str, *, stage: str) -> FeatureStore:
+        path, params = self._folder / name, self._params
+        if params is None:
+            return FeatureStore.open(path)
+        return FeatureStore.open(path, provenance.of_features(stage, params, self._index))
 
     @property
     def dims(self) -> dict[str, int]:
@@ -85,19 +98,22 @@ class FeatureReader:
             "text_dim": self._text.read("tokens", self._text.ids[0]).shape[-1],
         }
 
-    def features(self, expressions: pd.DataFrame) -> Features:
-        """Features of B rows of the expression table."""
+    def features(self, expressions: pd.DataFrame, *, frames: int = FRAMES) -> Features:
+        """Features of B rows of the expression table, of pictures those of the first frames."""
         frames_keys = [self._frames_key[key] for key in expressions["key"]]
         lengths = [int(self._text.read("length", text)) for text in expressions["exp"]]
         longest = max(lengths)
         text = [self._text.read("tokens", text)[:longest] for text in expressions["exp"]]
         return Features(
             audio=_stack([self._audio.read("audio", key) for key in expressions["key"]]),
-            patches=_stack([self._vision.read("patches", key) for key in frames_keys]),
-            cls=_stack([self._vision.read("cls", key) for key in frames_keys]),
+            patches=self._pictures("patches", frames_keys, frames),
+            cls=self._pictures("cls", frames_keys, frames),
             text=_stack(text),
             text_mask=torch.arange(longest)[None] < torch.tensor(lengths)[:, None],
         )
+
+    def _pictures(self, name: str, frames_keys: list[str], frames: int) -> Tensor:
+        return _stack([self._vision.read(name, key, first=frames) for key in frames_keys])
 
     def embeddings(
         self, keys: Sequence[str], *, frames: Sequence[int] = range(FRAMES)

@@ -10,6 +10,9 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+KeepBits = Annotated[int, Field(ge=1, le=10)] | None
+"""Of a half's 10 bits of mantissa: the rest is rounded away in the store, which is then compressed:
+smaller, and slower to read (docs/stores.md). Null keeps them all."""
 Modality = Literal["audio", "text", "vision"]
 
 
@@ -47,6 +50,7 @@ class Audio(Encoder):
 class Vision(Encoder):
     batch_size: Count
     """Frames encoded at once."""
+    keep_bits: KeepBits
 
 
 class Text(Encoder):
@@ -59,6 +63,7 @@ class Sam2(Encoder):
     """The model's YAML: a path, or a name among the sam2 package's own."""
     cache_test_frames: Literal["first", "all"]
     """Frames of the val and test clips kept in the store; propagation encodes the rest."""
+    keep_bits: KeepBits
     train_prompt_encoder: bool
     train_mask_decoder: bool
     train_high_res_convs: bool

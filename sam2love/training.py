@@ -72,7 +72,7 @@ def _prompt(
 ) -> tuple[Tensor, Tensor | None]:
     device = model.sam2.device
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        return model.prompt(reader.features(rows).first_frames(frames).to(device))
+        return model.prompt(reader.features(rows, frames=frames).to(device))
 
 
 def _segment_first(

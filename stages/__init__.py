@@ -1,5 +1,8 @@
 """The pipeline's stages: each module is one stage of dvc.yaml, run as `python -m stages.<name>`."""
 
+import ctypes
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -7,14 +10,20 @@ from pathlib import Path
 
 import typer
 
+_PARENT = os.getppid()
+"""Asked before a stage's imports, which take seconds."""
+
 
 def run(main: Callable[..., None]) -> None:
     """Run a stage's main on the command line; faults of the input are told in a line.
+
+    The stage dies with whatever started it, even if that is killed: nothing writes on unseen.
 
     A ValueError of our own code speaks to the user: its message names file and remedy, and a
     traceback would bury it. So does what the system says of files, such as a full disk. Everything
     else is our mistake and keeps its traceback.
     """
+    _die_with_parent()
     try:
         typer.run(main)
     except (ValueError, OSError) as error:
@@ -23,3 +32,13 @@ def run(main: Callable[..., None]) -> None:
         if isinstance(error, ValueError) and not ours:
             raise
         sys.exit(f"error: {error}")
+
+
+def _die_with_parent() -> None:
+    """Have the system kill this process when its parent ends; on Linux only."""
+    if sys.platform != "linux":
+        return
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    if os.getppid() != _PARENT:  # it ended before it was asked for
+        sys.exit("error: what started this stage has ended")

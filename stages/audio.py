@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from sam2love import refavs
+from sam2love import provenance, refavs
 from sam2love.encoders.audio import load_audio_encoder
 from sam2love.params import load_params
 from sam2love.store import ArraySpec, fill_store
@@ -21,7 +21,8 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
     """Encode the sound of every clip of the index."""
     params = load_params()
     torch.set_num_threads(params.runtime.threads)
-    clips = refavs.read_index(index_folder).clips
+    index = refavs.read_index(index_folder)
+    clips = index.clips
     encoder = load_audio_encoder(
         params.audio.weights,
         params.audio.digest,
@@ -29,8 +30,11 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
         device=params.runtime.device,
     )
 
-    def encode(keys: list[str]) -> dict:
-        features = [encoder.encode(*refavs.read_audio(root, key)) for key in keys]
+    def load(keys: list[str]) -> list:
+        return [refavs.read_audio(root, key) for key in keys]
+
+    def encode(sounds: list) -> dict:
+        features = [encoder.encode(*sound) for sound in sounds]
         return {"audio": torch.stack(features).numpy()}
 
     shape = (refavs.CLIP_SECONDS, encoder.dim)
@@ -38,14 +42,8 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
         out,
         specs=[ArraySpec("audio", shape, "float32", 512, "VGGish, (seconds, d_A)")],
         ids=clips["key"].tolist(),
-        provenance={
-            "stage": "audio",
-            "encoder": "VGGish",
-            "weights": params.audio.digest,
-            "preprocessing": "channels averaged, 16 kHz, 10 s, log mel of each second",
-            "post_relu": params.audio.post_relu,
-            "inputs": refavs.digest_of(clips[["key", "audio_digest"]]),
-        },
+        provenance=provenance.of_features("audio", params, index),
+        load=load,
         encode=encode,
         batch_size=16,
         description="audio",

@@ -11,13 +11,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from sam2love import refavs
+from sam2love import provenance, refavs
 from sam2love.features import FeatureReader
 from sam2love.params import load_params
 from sam2love.sam.build import build_sam2
 from sam2love.segmentation import click_inside, frame_encoder, prediction_specs, segment_clips
 from sam2love.store import fill_store
-from sam2love.weights import digest
 from stages import run
 
 
@@ -39,7 +38,7 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
     encode_frames = frame_encoder(
         sam2, root, before_high_res_convs=params.sam2.train_high_res_convs
     )
-    reader = FeatureReader(features, index, encode=encode_frames)
+    reader = FeatureReader(features, index, params=params, encode=encode_frames)
 
     def encode(ids: list[str]) -> dict:
         masks = [refavs.read_mask(root, *objects[name], 0) for name in ids]
@@ -50,11 +49,7 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
         out,
         specs=prediction_specs(sam2),
         ids=sorted(objects),
-        provenance={
-            "stage": "baselines",
-            "sam2": params.sam2.digest,
-            "index": digest(index_folder),
-        },
+        provenance=provenance.of_masks("baselines", index_folder, sam2=params.sam2.digest),
         encode=encode,
         batch_size=params.propagate.rows_per_batch,
         description="baselines",

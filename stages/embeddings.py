@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sam2love import refavs
+from sam2love import provenance, refavs
 from sam2love.params import load_params
 from sam2love.sam.build import build_sam2
 from sam2love.sam.encode import encode_frames, preprocess
@@ -28,7 +28,7 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
     """Encode the frames to keep, each once."""
     params = load_params()
     torch.set_num_threads(params.runtime.threads)
-    clips = refavs.read_index(index_folder).clips
+    index = refavs.read_index(index_folder)
     model = build_sam2(
         params.sam2.config,
         params.sam2.weights,
@@ -36,36 +36,41 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
         device=params.runtime.device,
     )
 
-    @torch.inference_mode()
-    def encode(ids: list[str]) -> dict[str, np.ndarray]:
+    def load(ids: list[str]) -> torch.Tensor:
         frames = (name.rsplit("/", 1) for name in ids)
         # One by one: clips may differ in size.
         images = [
             preprocess(refavs.read_frame(root, key, int(t))[None], model.image_size)
             for key, t in frames
         ]
+        return torch.cat(images)
+
+    @torch.inference_mode()
+    def encode(images: torch.Tensor) -> dict[str, np.ndarray]:
         levels = encode_frames(
             model,
-            torch.cat(images).to(params.runtime.device),
+            images.to(params.runtime.device),
             before_high_res_convs=params.sam2.train_high_res_convs,
         )
         arrays = (level.float().cpu().numpy() for level in levels)
         return dict(zip(LEVELS, arrays, strict=True))
 
-    ids = frames_to_keep(clips, test_frames=params.sam2.cache_test_frames)
-    shapes = {name: array.shape[1:] for name, array in encode(ids[:1]).items()}
+    ids = frames_to_keep(index.clips, test_frames=params.sam2.cache_test_frames)
+    shapes = {name: array.shape[1:] for name, array in encode(load(ids[:1])).items()}
     fill_store(
         out,
-        specs=[ArraySpec(name, shapes[name], "float16", 16, "channels, h, w") for name in LEVELS],
+        specs=[
+            ArraySpec(name, shapes[name], "float16", 16, "channels, h, w", params.sam2.keep_bits)
+            for name in LEVELS
+        ],
         ids=ids,
-        provenance={
-            "stage": "embeddings",
-            "encoder": f"SAM 2, {params.sam2.config}",
-            "weights": params.sam2.digest,
-            "preprocessing": f"resized to {model.image_size} x {model.image_size}, normalised",
-            "before_high_res_convs": params.sam2.train_high_res_convs,
-            "inputs": refavs.digest_of(clips[["key", "frames_digest"]]),
-        },
+        provenance=provenance.of_features(
+            "embeddings",
+            params,
+            index,
+            preprocessing=f"resized to {model.image_size} x {model.image_size}, normalised",
+        ),
+        load=load,
         encode=encode,
         batch_size=8,
         description="embeddings",

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sam2love import refavs
+from sam2love import provenance, refavs
 from sam2love.features import FeatureReader
 from sam2love.model import SAM2Love
 from sam2love.params import load_params
@@ -29,7 +29,7 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
     index = refavs.read_index(index_folder)
     rows = index.expressions[index.expressions["split"] != "train"]
     rows = rows.set_index(rows["row"].astype(str), drop=False)
-    model = SAM2Love.build(params, **FeatureReader(features, index).dims).eval()
+    model = SAM2Love.build(params, **FeatureReader(features, index, params=params).dims).eval()
     model.load(weights / "model.safetensors")
     tracker = None
     if params.propagate.tracker == "pretrained":
@@ -42,7 +42,7 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
     encode_frames = frame_encoder(
         model.sam2, root, before_high_res_convs=params.sam2.train_high_res_convs
     )
-    reader = FeatureReader(features, index, encode=encode_frames)
+    reader = FeatureReader(features, index, params=params, encode=encode_frames)
 
     @torch.inference_mode()
     def encode(ids: list[str]) -> dict:
@@ -60,13 +60,13 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
         out,
         specs=prediction_specs(model.sam2),
         ids=rows.index.tolist(),
-        provenance={
-            "stage": "propagate",
-            "model": digest(weights / "model.safetensors"),
-            "sam2": params.sam2.digest,
-            "tracker": params.propagate.tracker,
-            "index": digest(index_folder),
-        },
+        provenance=provenance.of_masks(
+            "propagate",
+            index_folder,
+            model=digest(weights / "model.safetensors"),
+            sam2=params.sam2.digest,
+            tracker=params.propagate.tracker,
+        ),
         encode=encode,
         batch_size=params.propagate.rows_per_batch,
         description="propagate",

@@ -14,7 +14,7 @@ from typing import Annotated
 import cv2
 import typer
 
-from sam2love import refavs
+from sam2love import provenance, refavs
 from sam2love.baselines import ObjectBaselines
 from sam2love.evaluation import SPLITS, score_rows
 from sam2love.params import load_params
@@ -37,11 +37,12 @@ def main(
     params = load_params()
     cv2.setNumThreads(1)  # a thread works on a clip
     index = refavs.read_index(index_folder)
-    masks = StoredMasks(FeatureStore.open(predictions / "masks.zarr"))
+    made = provenance.of_masks("propagate", index_folder)
+    masks = StoredMasks(FeatureStore.open(predictions / "masks.zarr", made))
     expressions = index.expressions[index.expressions["split"].isin(SPLITS)]
     expressions, notes = scorable(expressions, masks)
     baselines = ObjectBaselines(
-        FeatureStore.open(predictions / "objects.zarr"),
+        FeatureStore.open(predictions / "objects.zarr", made | {"stage": "baselines"}),
         frames_keys=dict(zip(index.clips["key"], index.clips["frames_key"], strict=True)),
         seed=params.score.seed,
     )

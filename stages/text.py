@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from sam2love import refavs
+from sam2love import provenance, refavs
 from sam2love.encoders.text import load_text_encoder
 from sam2love.params import load_params
 from sam2love.store import ArraySpec, fill_store
@@ -21,7 +21,8 @@ def main(index_folder: Path, out: Path) -> None:
     """Encode each text of the index once."""
     params = load_params()
     torch.set_num_threads(params.runtime.threads)
-    texts = refavs.read_index(index_folder).expressions["exp"].drop_duplicates().tolist()
+    index = refavs.read_index(index_folder)
+    texts = index.expressions["exp"].drop_duplicates().tolist()
     encoder = load_text_encoder(
         params.text.weights,
         params.text.digest,
@@ -41,12 +42,7 @@ def main(index_folder: Path, out: Path) -> None:
             ArraySpec("length", (), "int32", 1024, "tokens that are no padding"),
         ],
         ids=texts,
-        provenance={
-            "stage": "text",
-            "encoder": "transformers text encoder",
-            "weights": params.text.digest,
-            "preprocessing": f"cut to {params.text.max_tokens} tokens",
-        },
+        provenance=provenance.of_features("text", params, index),
         encode=encode,
         batch_size=64,
         description="text",

@@ -40,7 +40,7 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
             mask = np.zeros(tuple(sizes.loc[key]), dtype=bool)
         return torch.from_numpy(mask).float()
 
-    reader = FeatureReader(features, index)
+    reader = FeatureReader(features, index, params=params)
     model = SAM2Love.build(params, **reader.dims)
     used = params.model_dump(mode="json", include={"data", "runtime", "sam2", "fusion", "train"})
     work = [used, stamps([index_folder, *sorted(features.glob("*.zarr"))])]

@@ -8,10 +8,9 @@ the same frames share theirs: `patches` (10, h*w, d_V) and `cls` (10, d_V), floa
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from sam2love import refavs
+from sam2love import provenance, refavs
 from sam2love.encoders.vision import load_vision_encoder
 from sam2love.params import load_params
 from sam2love.store import ArraySpec, fill_store
@@ -22,39 +21,48 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
     """Encode each sequence of frames of the index once."""
     params = load_params()
     torch.set_num_threads(params.runtime.threads)
-    clips = refavs.read_index(index_folder).clips
-    pictures = clips[clips["key"] == clips["frames_key"]]
+    index = refavs.read_index(index_folder)
+    keys = index.clips["frames_key"].drop_duplicates().tolist()
     encoder = load_vision_encoder(
         params.vision.weights, params.vision.digest, device=params.runtime.device
     )
 
-    def encode(keys: list[str]) -> dict:
-        images = torch.cat([encoder.preprocess(refavs.read_frames(root, key)) for key in keys])
+    def load(keys: list[str]) -> torch.Tensor:
+        return torch.cat([encoder.preprocess(refavs.read_frames(root, key)) for key in keys])
+
+    def encode(images: torch.Tensor) -> dict:
         encoded = [encoder.encode(batch) for batch in images.split(params.vision.batch_size)]
         patches, cls = (torch.cat(parts).numpy() for parts in zip(*encoded, strict=True))
-        by_clip = (len(keys), refavs.FRAMES, -1, encoder.dim)
-        return {"patches": patches.reshape(by_clip), "cls": np.squeeze(cls.reshape(by_clip), 2)}
+        frames = (-1, refavs.FRAMES)
+        return {
+            "patches": patches.reshape(*frames, *patches.shape[1:]),
+            "cls": cls.reshape(*frames, encoder.dim),
+        }
 
     frame = (refavs.FRAMES, encoder.patches, encoder.dim)
     fill_store(
         out,
         specs=[
-            ArraySpec("patches", frame, "float16", 32, "patches row by row, (frames, h*w, d_V)"),
-            ArraySpec("cls", (refavs.FRAMES, encoder.dim), "float16", 32, "[cls], (frames, d_V)"),
+            ArraySpec(name, shape, "float16", 32, description, params.vision.keep_bits)
+            for name, shape, description in (
+                ("patches", frame, "patches row by row, (frames, h*w, d_V)"),
+                ("cls", (refavs.FRAMES, encoder.dim), "[cls], (frames, d_V)"),
+            )
         ],
-        ids=pictures["key"].tolist(),
-        provenance={
-            "stage": "vision",
-            "encoder": encoder.kind,
-            "weights": params.vision.digest,
-            "preprocessing": f"resized to {encoder.image_size} x {encoder.image_size}, normalised",
-            "inputs": refavs.digest_of(pictures[["key", "frames_digest"]]),
-        },
+        ids=keys,
+        provenance=provenance.of_features(
+            "vision",
+            params,
+            index,
+            encoder=encoder.kind,
+            preprocessing=f"resized to {encoder.image_size} x {encoder.image_size}, normalised",
+        ),
+        load=load,
         encode=encode,
         batch_size=max(1, params.vision.batch_size // refavs.FRAMES),
         description="vision",
     )
-    print(f"{out}: frames of {len(pictures)} clips, {encoder.patches} patches of {encoder.dim}")
+    print(f"{out}: frames of {len(keys)} clips, {encoder.patches} patches of {encoder.dim}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from benchmarks import __main__, fusion, propagation, store, timing
+from benchmarks import __main__, extraction, fusion, memory, propagation, store, timing
 from sam2love.params import load_params
 from tests import tiny
 
@@ -15,17 +15,28 @@ def toy_fusion():
     return size.model_copy(update={"dim": 8, "layers": 2, "heads": 2})
 
 
+def toy_extraction():
+    return extraction.measure(clips=2, size=(64, 48), model="vit_tiny_patch16_224", rounds=1)
+
+
 def test_each_figure_is_a_finite_positive_ratio(toy_fusion, monkeypatch):
     monkeypatch.chdir(tiny.REPOSITORY)
     measured = [
         ("store", store.measure(clips=3, item=(2, 4, 8), reads=5, rounds=2)),
+        ("extraction", toy_extraction()),
+        ("memory", memory.measure(few=3, many=6, rounds=1)),
         ("propagation", propagation.measure(prompts=2, frames=3, rounds=1)),
         ("fusion", fusion.measure(toy_fusion, rows=2, rounds=2)),
     ]
     leaves = {f"{part}.{name}": leaf for part, found in measured for name, leaf in found.items()}
     assert set(leaves) == {
         "store.read_over_memmap",
+        "store.cold_read_over_memmap",
+        "store.loader_read_over_memmap",
         "store.bytes_over_raw",
+        "store.rounded_bytes_over_raw",
+        "extraction.over_bare_forward",
+        "memory.rss_4000_over_400",
         "propagation.speedup_over_official_predictor",
         "propagation.speedup_over_official_multi_object",
         "fusion.speedup_over_plain_encoder",

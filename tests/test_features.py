@@ -9,7 +9,9 @@ import torch
 
 from sam2love import refavs
 from sam2love.features import LEVELS, FeatureReader
+from sam2love.params import load_params
 from sam2love.store import ArraySpec, FeatureStore, fill_store
+from tests import tiny
 
 AUDIO, CLS, TEXT, PATCHES = 6, 5, 7, 4
 LENGTHS = {"a cat": 4, "the object that sounds last": 9}
@@ -95,8 +97,8 @@ def test_text_is_cut_to_the_longest_of_the_batch_and_its_padding_masked(folder):
 
 
 def test_first_frames_keep_the_sound_whole(folder):
-    whole = FeatureReader(folder, INDEX).features(EXPRESSIONS)
-    first = whole.first_frames(3)
+    reader = FeatureReader(folder, INDEX)
+    whole, first = reader.features(EXPRESSIONS), reader.features(EXPRESSIONS, frames=3)
     assert first.patches.shape == (3, 3, PATCHES, CLS)
     assert torch.equal(first.cls, whole.cls[:, :3])
     assert torch.equal(first.audio, whole.audio)
@@ -156,6 +158,42 @@ def test_an_expression_without_features_names_the_stage(folder):
     unknown = EXPRESSIONS.assign(exp="never encoded")
     with pytest.raises(ValueError, match=r"text\.zarr: no item 'never encoded'; run the stage"):
         FeatureReader(folder, INDEX).features(unknown)
+
+
+@pytest.mark.parametrize(
+    ("change", "store", "key", "stage"),
+    [
+        ({"vision.digest": "0" * 64}, "vision", "weights", "vision"),
+        ({"audio.post_relu": True}, "audio", "post_relu", "audio"),
+        ({"text.max_tokens": 7}, "text", "preprocessing", "text"),
+        ({"sam2.train_high_res_convs": True}, "sam2", "before_high_res_convs", "embeddings"),
+        ({"sam2.keep_bits": 7}, "sam2", "keep_bits", "embeddings"),
+    ],
+)
+def test_stores_made_with_other_parameters_are_refused(
+    feature_folder, tmp_path, change, store, key, stage
+):
+    path = tmp_path / "params.yaml"
+    path.write_bytes((feature_folder / "params.yaml").read_bytes())
+    index = refavs.read_index(feature_folder / "index")
+    same = FeatureReader(feature_folder, index, params=load_params(path))
+    same.features(index.expressions[:2])
+    same.embeddings([index.clips["key"][0]], frames=[0])
+    tiny.change_params(path, change)
+    other = FeatureReader(feature_folder, index, params=load_params(path))
+    message = rf"{store}\.zarr: made with {key} .*, expected .* --single-item {stage}$"
+    with pytest.raises(ValueError, match=message):
+        getattr(other, f"_{store}")
+
+
+def test_stores_made_from_other_inputs_are_refused(feature_folder):
+    index = refavs.read_index(feature_folder / "index")
+    params = load_params(feature_folder / "params.yaml")
+    changed = refavs.Index(
+        index.clips.assign(audio_digest="other"), index.expressions, index.families
+    )
+    with pytest.raises(ValueError, match=r"audio\.zarr: made with inputs"):
+        _ = FeatureReader(feature_folder, changed, params=params)._audio
 
 
 def test_no_store_at_all(tmp_path):

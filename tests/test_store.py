@@ -8,12 +8,16 @@ import sys
 import time
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from sam2love.cli import app
+from sam2love.inspection import describe, find_stores, verify_stores
 from sam2love.store import ArraySpec, FeatureStore, fill_store
 
 SPECS = [
@@ -106,7 +110,7 @@ def test_the_fast_path_reads_what_zarr_reads(
     store = FeatureStore.open(out)
     reference = zarr.open_group(out, mode="r")["values"]
     assert reference.shape == values.shape
-    assert store._array("values")._plain
+    assert store._array("values").is_plain
     for i, name in enumerate(ids):
         np.testing.assert_array_equal(store.read("values", name), values[i])
         np.testing.assert_array_equal(reference[i], values[i])
@@ -130,7 +134,7 @@ def test_a_plain_zarr_layout_is_read_by_the_reference_reader(filled, tmp_path):
     array = group.create_array("patches", shape=values.shape, chunks=(5, 2, 3, 4), dtype="float16")
     array[:] = values
     store = FeatureStore.open(tmp_path / "plain.zarr")
-    assert not store._array("patches")._plain
+    assert not store._array("patches").is_plain
     np.testing.assert_array_equal(store.read("patches", IDS[7]), values[7])
     assert store.verify() == []
 
@@ -140,6 +144,61 @@ def test_attrs_are_kept_and_may_depend_on_what_was_filled(tmp_path):
     assert FeatureStore.open(tmp_path / "a.zarr").attrs == {"gate_threshold": None}
     fill(tmp_path / "b.zarr", attrs=lambda store: {"longest": int(store.read("length", IDS[9]))})
     assert FeatureStore.open(tmp_path / "b.zarr").attrs == {"longest": 9}
+
+
+def test_the_first_entries_of_an_item(filled):
+    store = FeatureStore.open(filled)
+    first = store.read("patches", IDS[6], first=1)
+    np.testing.assert_array_equal(first, store.read("patches", IDS[6])[:1])
+    first[:] = 0
+    assert store.read("patches", IDS[6], first=9).shape == (2, 3, 4)
+
+
+def test_what_is_loaded_comes_in_order_whatever_is_ready_first(filled, tmp_path):
+    def load(ids: list[str]) -> list[str]:
+        time.sleep(0.02 * (len(IDS) - IDS.index(ids[0])) / len(IDS))
+        return ids
+
+    fill(tmp_path / "a.zarr", load=load)
+    assert contents(tmp_path / "a.zarr") == contents(filled)
+
+
+def test_rounded_and_compressed(tmp_path):
+    specs = [ArraySpec("values", (10, 8, 96), "float16", 4, "made up", keep_bits=5)]
+    values = np.random.default_rng(0).normal(size=(10, 10, 8, 96)).astype(np.float16)
+
+    def encode(ids: list[str]) -> dict[str, np.ndarray]:
+        return {"values": values[[IDS.index(name) for name in ids]]}
+
+    fill(tmp_path / "a.zarr", encode, specs=specs)
+    store = FeatureStore.open(tmp_path / "a.zarr")
+    assert store.specs == specs
+    assert store.stored_bytes() < 0.8 * values.nbytes
+    found = store.read("values", IDS[7])
+    np.testing.assert_allclose(found, values[7], rtol=2**-6)
+    assert (found != values[7]).any()
+    np.testing.assert_array_equal(store.read("values", IDS[7], first=2), found[:2])
+    assert store.verify() == []
+    damaged = tmp_path / "a.zarr/values/c/1/0/0/0"
+    data = bytearray(damaged.read_bytes())
+    data[5] ^= 1
+    damaged.write_bytes(data)
+    assert len(FeatureStore.open(tmp_path / "a.zarr").verify()) == 1
+
+
+def test_any_address_that_fsspec_knows(filled):
+    files = fsspec.filesystem("memory")
+    files.put(f"{filled}/", "/bucket/vision.zarr", recursive=True)
+    store = FeatureStore.open("memory://bucket/vision.zarr", PROVENANCE)
+    here = FeatureStore.open(filled)
+    np.testing.assert_array_equal(store.read("patches", IDS[5]), here.read("patches", IDS[5]))
+    assert store.verify() == []
+    assert describe("memory://bucket/vision.zarr")[1]
+    files.rm("/bucket/vision.zarr/length/c/1")
+    with pytest.raises(ValueError, match=r"memory://bucket/vision\.zarr: incomplete"):
+        FeatureStore.open("memory://bucket/vision.zarr")
+    with pytest.raises(FileNotFoundError, match=r"memory://bucket/gone\.zarr: no such store"):
+        FeatureStore.open("memory://bucket/gone.zarr")
 
 
 class Lengths:
@@ -285,6 +344,67 @@ def test_waits_for_another_process(filled, tmp_path, capfd):
     assert contents(tmp_path / "vision.zarr") == contents(filled)
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_ranks_make_every_nth_shard_and_the_last_finishes(
+    filled, tmp_path, monkeypatch, capsys, order
+):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    made = []
+
+    def encode(ids: list[str]) -> dict[str, np.ndarray]:
+        made.append(ids[0])
+        return items(ids)
+
+    for place, rank in enumerate(order):
+        monkeypatch.setenv("RANK", str(rank))
+        fill(tmp_path / "vision.zarr", encode, batch_size=4)
+        assert (tmp_path / "vision.zarr").exists() == (place == 2)
+    assert made == [IDS[4 * rank] for rank in order]
+    assert capsys.readouterr().out.count("others have") == 2
+    assert contents(tmp_path / "vision.zarr") == contents(filled)
+    fill(tmp_path / "vision.zarr", encode, batch_size=4)  # a rank that comes too late
+    assert len(made) == 3
+
+
+def test_what_a_dead_rank_left_the_next_run_makes(filled, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    fill(tmp_path / "vision.zarr")
+    monkeypatch.undo()
+    seen: list[str] = []
+
+    def go_on(ids: list[str]) -> dict[str, np.ndarray]:
+        seen.extend(ids)
+        return items(ids)
+
+    fill(tmp_path / "vision.zarr", go_on)
+    assert seen == IDS[:4] + IDS[8:]
+    assert contents(tmp_path / "vision.zarr") == contents(filled)
+
+
+def test_a_rank_without_a_shard_leaves(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    fill(tmp_path / "vision.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("rank", "world"), [("2", "2"), ("0", "0"), ("-1", "2"), ("0", "two")])
+def test_ranks_that_make_no_sense(tmp_path, monkeypatch, rank, world):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", world)
+    with pytest.raises(ValueError, match=f"RANK is '{rank}' and WORLD_SIZE '{world}'"):
+        fill(tmp_path / "vision.zarr")
+
+
+def test_killed_while_it_was_put_in_place_it_begins_anew(filled, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.rmtree", lambda path, **options: None)  # as if killed before
+    fill(tmp_path / "vision.zarr")
+    monkeypatch.undo()
+    fill(tmp_path / "vision.zarr")
+    assert contents(tmp_path / "vision.zarr") == contents(filled)
+
+
 # ---- what must not be written -------------------------------------------------------------------
 
 
@@ -377,6 +497,29 @@ def test_a_flipped_bit_is_found(own):
     assert str(own / "patches") in fault
     with pytest.raises(ValueError, match=r"damaged .* run the stage again"):
         store.read_all("patches")
+
+
+def test_check_and_inspect_tell_every_fault(filled, own, tmp_path):
+    runner = CliRunner()
+    told = runner.invoke(app, ["inspect", str(filled)])
+    assert told.exit_code == 0, told.output
+    for line in ("patches: (2, 3, 4) float16 an item, made up; 3 shards of 4", "weights: abc"):
+        assert line in told.output
+    assert "checksums of 10 items in 2 arrays verified" in told.output
+    assert find_stores(tmp_path) == [own]
+    assert verify_stores([filled, own])[1]
+    for number in (0, 2):
+        data = bytearray(shard(own, number).read_bytes())
+        data[5] ^= 1
+        shard(own, number).write_bytes(data)
+    for arguments in (["inspect", str(own)], ["check", str(own)], ["check", str(tmp_path)]):
+        told = runner.invoke(app, arguments)
+        assert told.exit_code == 1
+        assert told.output.count("fatal: ") == 2
+        assert "items 8 to 9 damaged" in told.output
+    shard(own, 1).unlink()
+    told = runner.invoke(app, ["check", str(tmp_path)])
+    assert (told.exit_code, told.output.count("incomplete")) == (1, 1)
 
 
 @pytest.mark.parametrize("size", [0, 10, 100])

@@ -7,15 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sam2love import refavs
+from sam2love import provenance, refavs
 from sam2love.scoring import score_masks
 from sam2love.selections import read_expressions
 from sam2love.store import ArraySpec, fill_store
 from sam2love.survey import build_index
+from sam2love.weights import digest
 from stages import score
 
 SIDE = 16
 GATE = 0.0
+STAGES = {"masks": "propagate", "objects": "baselines"}
 SPECS = [
     ArraySpec("logits", (10, SIDE, SIDE), "float16", 4, "mask logits"),
     ArraySpec("object_score", (10,), "float32", 4, "object score"),
@@ -40,7 +42,7 @@ def fill(path, items: dict[str, tuple[np.ndarray, float]], **attrs) -> None:
         path,
         specs=SPECS,
         ids=list(items),
-        provenance={},
+        provenance=provenance.of_masks(STAGES[path.stem], path.parent.parent / "index"),
         encode=encode,
         batch_size=4,
         description="test",
@@ -143,10 +145,19 @@ def test_a_missing_row_names_the_store(params, work, refavs_root):
         run(refavs_root, work)
 
 
+def test_masks_of_another_index_are_refused(params, work, refavs_root):
+    (work / "index" / "families.csv").write_text("uid,family\n")
+    with pytest.raises(ValueError, match=r"masks\.zarr: made with index .* repro .* propagate"):
+        run(refavs_root, work)
+
+
 def test_an_index_without_a_split_is_scored_without_it(params, work, refavs_root, capsys):
     path = work / "index" / "expressions.csv"
     table = pd.read_csv(path)
+    before = digest(work / "index")
     table[~table["split"].isin(["test_u"])].to_csv(path, index=False)
+    for store in (work / "predictions").glob("*.zarr/zarr.json"):
+        store.write_text(store.read_text().replace(before, digest(work / "index")))
     metrics = run(refavs_root, work)
     assert set(metrics["refavs"]) == {"test_s", "test_n"}
     assert "unseen 100" not in capsys.readouterr().out

@@ -74,9 +74,9 @@ def seen(monkeypatch) -> list[pd.DataFrame]:
     batches = []
     features = FeatureReader.features
 
-    def watched(self, expressions):
+    def watched(self, expressions, **options):
         batches.append(expressions)
-        return features(self, expressions)
+        return features(self, expressions, **options)
 
     monkeypatch.setattr(FeatureReader, "features", watched)
     return batches
