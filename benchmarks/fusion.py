@@ -81,7 +81,7 @@ def plain_encoder(fusion: FusionTransformer) -> nn.TransformerEncoder:
 def plain_loop(
     fusion: FusionTransformer, encoder: nn.TransformerEncoder, inputs: dict[str, Tensor]
 ) -> Tensor:
-    """Eq. 3 and 4 written down one frame after another: [seg], (B, S, D)."""
+    """Eq. 3 and 4 written down one frame after another: [seg], (B, S, D). The tests compare too."""
     rows = len(inputs["text_mask"])
     audio = fusion.audio_projection(inputs["audio_features"])
     text = fusion.text_projection(inputs["text_features"])
@@ -90,7 +90,8 @@ def plain_loop(
     aud, vis = (token.expand(rows, 1, -1) for token in (fusion.aud, fusion.vis))
     seg = fusion.seg.expand(rows, -1, -1)
     for i in range(visual.shape[1]):
-        parts = [seg, audio, aud, text, vis, visual[:, i], cls[:, :i]]
+        seen = {"previous": i, "inclusive": i + 1, "none": 0}[fusion.history]
+        parts = [seg, audio, aud, text, vis, visual[:, i], cls[:, :seen]]
         padding = [torch.zeros(part.shape[:2], dtype=torch.bool) for part in parts]
         padding[3] = ~inputs["text_mask"]
         output = encoder(torch.cat(parts, 1), src_key_padding_mask=torch.cat(padding, 1))
