@@ -4,6 +4,8 @@ The plain loop computes every output of every layer; ours leaves out those that 
 same weights, float32, not compiled, and the same outputs.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,18 +16,20 @@ from sam2love.fusion import FusionTransformer
 from sam2love.params import Fusion
 
 FRAMES, WORDS, PATCHES = 10, 12, 64
-DIMS = {"audio_dim": 128, "visual_dim": 96, "text_dim": 64}
+DIMS: dict[str, Any] = {"audio_dim": 128, "visual_dim": 96, "text_dim": 64}
 """Of the mini encoders."""
 
 
 def measure(size: Fusion, *, rows: int = 64, rounds: int = 7) -> dict[str, Leaf]:
     """Forward and backward at a size, without what of the parameters is ours alone."""
     torch.manual_seed(0)
-    sizes = {name: getattr(size, name) for name in ("dim", "layers", "heads", "mlp_ratio")}
+    sizes: dict[str, Any] = {
+        name: getattr(size, name) for name in ("dim", "layers", "heads", "mlp_ratio")
+    }
     fusion = FusionTransformer(**sizes, **DIMS)
     encoder = plain_encoder(fusion)
     inputs = made_up(rows)
-    ways = {
+    ways: dict[str, Callable[[], Tensor]] = {
         "ours": lambda: fusion(**inputs).seg_tokens,
         "plain": lambda: plain_loop(fusion, encoder, inputs),
     }
@@ -36,7 +40,7 @@ def measure(size: Fusion, *, rows: int = 64, rounds: int = 7) -> dict[str, Leaf]
         for module in (fusion, encoder):
             module.zero_grad(set_to_none=True)
 
-    seconds = side_by_side({way: lambda way=way: step(way) for way in ways}, rounds=rounds)
+    seconds = side_by_side({way: partial(step, way) for way in ways}, rounds=rounds)
     bound = short(flops_bound(size, tokens=3 + FRAMES + WORDS + PATCHES + FRAMES // 2))
     leaf = speedup(seconds, "ours", "plain", **sizes, rows=rows, bound_by_flops=bound)
     return {"speedup_over_plain_encoder": leaf}

@@ -43,16 +43,16 @@ def propagate(
     logits, scores = [], []
     for frame in range(frames):
         model = sam2 if frame == 0 or tracker is None else tracker
-        embedding, *high_res = convolved(model, _frame(embeddings, frame))
-        high_res = [level[clip_of_row] for level in high_res]
+        embedding, *finer = convolved(model, _frame(embeddings, frame))
+        high_res_0, high_res_1 = (level[clip_of_row] for level in finer)
         if frame == 0:
-            row_levels = (embedding[clip_of_row], *high_res)
-            mask, score, token = decode(model, row_levels, prompts)
+            levels = (embedding[clip_of_row], high_res_0, high_res_1)
+            mask, score, token = decode(model, levels, prompts)
             pointer, present = model.obj_ptr_proj(token), torch.ones_like(score[:, 0]) > 0
         else:
             _, _, _, mask, _, pointer, score = model._forward_sam_heads(
                 memory.condition(embedding, clip_of_row),
-                high_res_features=high_res,
+                high_res_features=[high_res_0, high_res_1],
                 multimask_output=model._use_multimask(False, None),
             )
             present = score[:, 0] > 0
