@@ -1,4 +1,4 @@
-"""Run every benchmark on the CPU and write benchmarks/results.json: `make bench`, five minutes.
+"""Run every benchmark on the CPU and write benchmarks/results.json: `make bench`, ten minutes.
 
 Only an otherwise idle machine gives figures to believe: look at the spread.
 """
@@ -12,15 +12,16 @@ from typing import Any
 
 import torch
 
-from benchmarks import extraction, fusion, memory, propagation, store
+from benchmarks import extraction, fusion, memory, propagation, store, training
 from benchmarks.timing import Leaf
 from sam2love.params import load_params
 
 RESULTS = Path("benchmarks/results.json")
+PAPER = Path("profiles/paper.yaml")
 
 
 def main() -> None:
-    params = load_params()
+    params, paper = load_params(), load_params(PAPER)
     torch.set_num_threads(params.runtime.threads)
     results: dict[str, Any] = {
         "commit": commit(),
@@ -31,8 +32,14 @@ def main() -> None:
         "store": store.measure,
         "extraction": extraction.measure,
         "memory": memory.measure,
-        "propagation": propagation.measure,
+        "propagation": lambda: (
+            propagation.measure() | {"speedup_at_1024": propagation.measure_at_1024()}
+        ),
         "fusion": lambda: fusion.measure(params.fusion),
+        "training": lambda: (
+            training.measure(params)
+            | {"cached_speedup_at_paper_size": training.measure_at_paper_size(paper)}
+        ),
     }
     for name, measure in measurements.items():
         print(f"{name} ...", flush=True)

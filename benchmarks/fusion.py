@@ -4,6 +4,8 @@ The plain loop computes every output of every layer; ours leaves out those that 
 same weights, float32, not compiled, and the same outputs.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,18 +16,20 @@ from sam2love.fusion import FusionTransformer
 from sam2love.params import Fusion
 
 FRAMES, WORDS, PATCHES = 10, 12, 64
-DIMS = {"audio_dim": 128, "visual_dim": 96, "text_dim": 64}
+DIMS: dict[str, Any] = {"audio_dim": 128, "visual_dim": 96, "text_dim": 64}
 """Of the mini encoders."""
 
 
 def measure(size: Fusion, *, rows: int = 64, rounds: int = 7) -> dict[str, Leaf]:
     """Forward and backward at a size, without what of the parameters is ours alone."""
     torch.manual_seed(0)
-    sizes = {name: getattr(size, name) for name in ("dim", "layers", "heads", "mlp_ratio")}
+    sizes: dict[str, Any] = {
+        name: getattr(size, name) for name in ("dim", "layers", "heads", "mlp_ratio")
+    }
     fusion = FusionTransformer(**sizes, **DIMS)
     encoder = plain_encoder(fusion)
     inputs = made_up(rows)
-    ways = {
+    ways: dict[str, Callable[[], Tensor]] = {
         "ours": lambda: fusion(**inputs).seg_tokens,
         "plain": lambda: plain_loop(fusion, encoder, inputs),
     }
@@ -36,7 +40,7 @@ def measure(size: Fusion, *, rows: int = 64, rounds: int = 7) -> dict[str, Leaf]
         for module in (fusion, encoder):
             module.zero_grad(set_to_none=True)
 
-    seconds = side_by_side({way: lambda way=way: step(way) for way in ways}, rounds=rounds)
+    seconds = side_by_side({way: partial(step, way) for way in ways}, rounds=rounds)
     bound = short(flops_bound(size, tokens=3 + FRAMES + WORDS + PATCHES + FRAMES // 2))
     leaf = speedup(seconds, "ours", "plain", **sizes, rows=rows, bound_by_flops=bound)
     return {"speedup_over_plain_encoder": leaf}
@@ -81,7 +85,7 @@ def plain_encoder(fusion: FusionTransformer) -> nn.TransformerEncoder:
 def plain_loop(
     fusion: FusionTransformer, encoder: nn.TransformerEncoder, inputs: dict[str, Tensor]
 ) -> Tensor:
-    """Eq. 3 and 4 written down one frame after another: [seg], (B, S, D)."""
+    """Eq. 3 and 4 written down one frame after another: [seg], (B, S, D). The tests compare too."""
     rows = len(inputs["text_mask"])
     audio = fusion.audio_projection(inputs["audio_features"])
     text = fusion.text_projection(inputs["text_features"])
@@ -90,7 +94,8 @@ def plain_loop(
     aud, vis = (token.expand(rows, 1, -1) for token in (fusion.aud, fusion.vis))
     seg = fusion.seg.expand(rows, -1, -1)
     for i in range(visual.shape[1]):
-        parts = [seg, audio, aud, text, vis, visual[:, i], cls[:, :i]]
+        seen = {"previous": i, "inclusive": i + 1, "none": 0}[fusion.history]
+        parts = [seg, audio, aud, text, vis, visual[:, i], cls[:, :seen]]
         padding = [torch.zeros(part.shape[:2], dtype=torch.bool) for part in parts]
         padding[3] = ~inputs["text_mask"]
         output = encoder(torch.cat(parts, 1), src_key_padding_mask=torch.cat(padding, 1))

@@ -1,13 +1,15 @@
 """Several prompts on one clip: our one batch against the sam2 package's own video predictor.
 
-The mini SAM 2, a click a prompt on the first frame. Every way reads the JPEGs and encodes them, as
-often as its user pays for that: once in ours and in one state with many objects, once a prompt with
-a state a prompt. The predictor is as it comes, with a padding point beside each click and bfloat16
-memories, so a few pixels may differ: `mask_iou` is the overlap of both sides' masks.
+The mini SAM 2, and SAM 2.1 tiny at 1024; a click a prompt on the first frame. Every way reads the
+JPEGs and encodes them, as often as its user pays for that: once in ours and in one state with many
+objects, once a prompt with a state a prompt. The predictor is as it comes, with a padding point
+beside each click and bfloat16 memories, so a few pixels may differ: `mask_iou` is the overlap of
+both sides' masks.
 """
 
 import contextlib
 import io
+from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,12 +31,30 @@ from sam2love.sam.propagate import propagate
 
 CONFIG = "weights/mini/sam2/config.yaml"
 WEIGHTS = "weights/mini/sam2/model.safetensors"
+TINY = str(files("sam2") / "configs/sam2.1/sam2.1_hiera_t.yaml")
+
+
+def measure_at_1024(*, prompts: int = 3, frames: int = 4, rounds: int = 2) -> Leaf:
+    """SAM 2.1 tiny with random weights, so that no mask is worth a look."""
+    torch.manual_seed(0)
+    sam2 = build_sam2(TINY)
+    predictor = _predictor(sam2, TINY)
+    with TemporaryDirectory() as clip, contextlib.redirect_stderr(io.StringIO()):
+        points = _make_clip(Path(clip), frames, prompts, side=sam2.image_size)
+        ways = {
+            "batch": lambda: one_batch(sam2, clip, points),
+            "state_per_prompt": lambda: [
+                one_state(predictor, clip, point[None]) for point in points
+            ],
+        }
+        seconds = side_by_side(ways, rounds=rounds)
+    return speedup(seconds, "batch", "state_per_prompt", prompts=prompts, frames=frames)
 
 
 def measure(*, prompts: int = 6, frames: int = 10, rounds: int = 7) -> dict[str, Leaf]:
     """Masks of every prompt in every frame, at the pictures' size."""
     sam2 = build_sam2(CONFIG, WEIGHTS)
-    predictor = _predictor(sam2)
+    predictor = _predictor(sam2, CONFIG)
     with TemporaryDirectory() as clip, contextlib.redirect_stderr(io.StringIO()):  # bars
         points = _make_clip(Path(clip), frames, prompts, side=sam2.image_size)
         ways = {
@@ -80,8 +100,8 @@ def one_state(predictor: SAM2VideoPredictor, clip: str, points: Tensor) -> Tenso
     return torch.stack([masks[:, 0] for *_, masks in predictor.propagate_in_video(state)], dim=1)
 
 
-def _predictor(sam2: SAM2Base) -> SAM2VideoPredictor:
-    config = OmegaConf.load(CONFIG).model
+def _predictor(sam2: SAM2Base, config_file: str) -> SAM2VideoPredictor:
+    config = OmegaConf.load(config_file).model
     config._target_ = "sam2.sam2_video_predictor.SAM2VideoPredictor"
     predictor = instantiate(config).eval()
     predictor.load_state_dict(sam2.state_dict())
@@ -92,10 +112,12 @@ def _make_clip(folder: Path, frames: int, objects: int, *, side: int) -> Tensor:
     """Write JPEGs of coloured boxes that move; returns (objects, 2), x and y of their centres."""
     rng = np.random.default_rng(0)
     colours = rng.integers(0, 255, (objects, 3))
-    starts = np.array([(x, y) for y in (20, 70) for x in (15, 55, 95)])[:objects]
+    scale = side // 128
+    starts = scale * np.array([(x, y) for y in (20, 70) for x in (15, 55, 95)])[:objects]
     for frame in range(frames):
         picture = np.full((side, side, 3), 128, np.uint8)
         for colour, (x, y) in zip(colours, starts, strict=True):
-            picture[y + frame : y + frame + 22, x : x + 18] = colour
+            top = y + scale * frame
+            picture[top : top + 22 * scale, x : x + 18 * scale] = colour
         Image.fromarray(picture).save(folder / f"{frame}.jpg", quality=95)
-    return torch.from_numpy(starts).float() + torch.tensor([9.0, 11.0])
+    return torch.from_numpy(starts).float() + scale * torch.tensor([9.0, 11.0])

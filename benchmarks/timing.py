@@ -49,6 +49,16 @@ def speedup(seconds: Mapping[str, list[float]], ours: str, other: str, **figures
     }
 
 
+def share(parts: list[float], **figures: Any) -> Leaf:
+    """The median of a share over rounds, and its spread."""
+    return {
+        "ratio": short(median(parts)),
+        "spread": [short(min(parts)), short(max(parts))],
+        "rounds": len(parts),
+        **figures,
+    }
+
+
 def short(value: float) -> float:
     """Four digits; more are noise."""
     return float(f"{value:.4g}")

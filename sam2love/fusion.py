@@ -166,6 +166,8 @@ class FusionTransformer(nn.Module):
 
         seg_tokens = start = self.seg.expand(len(text_mask), -1, -1)
         outputs, agreement = [], None
+        # Cut once: the gradient of a slice a frame would each time be as large as all frames.
+        patch_tokens = visual_tokens.unbind(1)
         frames = list(range(visual_features.shape[1]))
         if self.order == "backward":
             frames.reverse()
@@ -173,7 +175,7 @@ class FusionTransformer(nn.Module):
             parts = [seg_tokens, context]
             if "vision" in self.modalities:
                 history = cls_tokens[:, self._remembered(frames, visit)]
-                parts += [visual_tokens[:, frame], history]
+                parts += [patch_tokens[frame], history]
             sequence = torch.cat(parts, dim=1)  # Eq. 3
             mask = self._mask(seg_tokens.shape[1], context_mask, sequence.shape[1])
             for block in self.blocks[:-1]:

@@ -4,28 +4,44 @@ import math
 
 import pytest
 
-from benchmarks import __main__, extraction, fusion, memory, propagation, store, timing
+from benchmarks import (
+    __main__,
+    extraction,
+    fusion,
+    memory,
+    propagation,
+    store,
+    timing,
+    training,
+)
 from sam2love.params import load_params
 from tests import tiny
 
 
 @pytest.fixture
-def toy_fusion():
-    size = load_params(tiny.DEFAULT_PARAMS).fusion
-    return size.model_copy(update={"dim": 8, "layers": 2, "heads": 2})
+def toy_params():
+    params = load_params(tiny.DEFAULT_PARAMS)
+    size = params.fusion.model_copy(update={"dim": 8, "layers": 2, "heads": 2})
+    return params.model_copy(update={"fusion": size})
+
+
+@pytest.fixture
+def toy_fusion(toy_params):
+    return toy_params.fusion
 
 
 def toy_extraction():
     return extraction.measure(clips=2, size=(64, 48), model="vit_tiny_patch16_224", rounds=1)
 
 
-def test_each_figure_is_a_finite_positive_ratio(toy_fusion, monkeypatch):
+def test_each_figure_is_a_finite_positive_ratio(toy_params, toy_fusion, monkeypatch):
     monkeypatch.chdir(tiny.REPOSITORY)
     measured = [
         ("store", store.measure(clips=3, item=(2, 4, 8), reads=5, rounds=2)),
         ("extraction", toy_extraction()),
         ("memory", memory.measure(few=3, many=6, rounds=1)),
         ("propagation", propagation.measure(prompts=2, frames=3, rounds=1)),
+        ("training", training.measure(toy_params, rows=2, rounds=2)),
         ("fusion", fusion.measure(toy_fusion, rows=2, rounds=2)),
     ]
     leaves = {f"{part}.{name}": leaf for part, found in measured for name, leaf in found.items()}
@@ -40,6 +56,9 @@ def test_each_figure_is_a_finite_positive_ratio(toy_fusion, monkeypatch):
         "propagation.speedup_over_official_predictor",
         "propagation.speedup_over_official_multi_object",
         "fusion.speedup_over_plain_encoder",
+        "training.cached_speedup_over_end_to_end",
+        "training.share_waiting",
+        "training.share_of_attainable_flops",
     }
     for leaf in leaves.values():
         least, most = leaf["spread"]

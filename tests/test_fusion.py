@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from benchmarks.fusion import plain_encoder, plain_loop
 from sam2love.fusion import FusionTransformer
 
 B, N, HW, P = 2, 4, 6, 5
@@ -37,48 +38,11 @@ def build(**changes) -> FusionTransformer:
     return SegOnly(**settings).eval()
 
 
-def reference_encoder(fusion: FusionTransformer) -> nn.TransformerEncoder:
-    """torch's pre-norm encoder with the same weights."""
-    layer = nn.TransformerEncoderLayer(
-        16, 4, 64, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-    )
-    encoder = nn.TransformerEncoder(layer, 3, norm=fusion.norm, enable_nested_tensor=False)
-    for theirs, ours in zip(encoder.layers, fusion.blocks, strict=True):
-        attention = theirs.self_attn
-        attention.in_proj_weight = nn.Parameter(
-            torch.cat([ours.query.weight, ours.key_value.weight])
-        )
-        attention.in_proj_bias = nn.Parameter(torch.cat([ours.query.bias, ours.key_value.bias]))
-        attention.out_proj = ours.out
-        theirs.norm1, theirs.norm2 = ours.norm_attention, ours.norm_mlp
-        theirs.linear1, theirs.linear2 = ours.mlp[0], ours.mlp[2]
-    return encoder.eval()
-
-
-def plain_loop(fusion: FusionTransformer, inputs: dict[str, Tensor], *, history: str) -> Tensor:
-    """Eq. 3 and 4 written down one frame after another."""
-    encoder = reference_encoder(fusion)
-    audio = fusion.audio_projection(inputs["audio_features"])
-    text = fusion.text_projection(inputs["text_features"])
-    visual = fusion.visual_projection(inputs["visual_features"])
-    cls = fusion.visual_projection(inputs["cls_features"])
-    seg = fusion.seg.expand(B, -1, -1)
-    for i in range(N):
-        seen = {"previous": i, "inclusive": i + 1, "none": 0}[history]
-        markers = [token.expand(B, 1, -1) for token in (fusion.aud, fusion.vis)]
-        parts = [seg, audio, markers[0], text, markers[1], visual[:, i], cls[:, :seen]]
-        padding = [torch.zeros(B, part.shape[1], dtype=torch.bool) for part in parts]
-        padding[3] = ~inputs["text_mask"]
-        output = encoder(torch.cat(parts, 1), src_key_padding_mask=torch.cat(padding, 1))
-        seg = output[:, : seg.shape[1]]
-    return seg
-
-
 @pytest.mark.parametrize("history", ["previous", "inclusive", "none"])
 @pytest.mark.parametrize("seg_tokens", [1, 4])
 def test_equals_torchs_encoder_in_a_plain_loop(inputs, history, seg_tokens):
     fusion = build(history=history, seg_tokens=seg_tokens)
-    expected = plain_loop(fusion, inputs, history=history)
+    expected = plain_loop(fusion, plain_encoder(fusion), inputs)
     torch.testing.assert_close(fusion(**inputs), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -122,7 +86,7 @@ def test_without_propagation_frames_do_not_meet(inputs):
 
 def test_mean_strategy_is_the_mean_output_of_one_pass(inputs):
     fusion = build(strategy="mean")
-    encoder = reference_encoder(fusion)
+    encoder = plain_encoder(fusion)
     markers = [token.expand(B, 1, -1) for token in (fusion.aud, fusion.vis)]
     parts = [
         fusion.audio_projection(inputs["audio_features"]),

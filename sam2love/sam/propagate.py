@@ -8,6 +8,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from sam2love.sam.decode import convolved, decode
+from sam2love.sam.memory import Memory, encode_memory
 
 
 @torch.inference_mode()
@@ -38,69 +39,30 @@ def propagate(
     Source: SAM2-LOVE section 3.3, SAM 2 section 4.
     """
     frames = embeddings[0].shape[1]
-    outputs: dict[str, dict[int, dict]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+    memory = Memory(tracker or sam2, frames=frames)
     logits, scores = [], []
     for frame in range(frames):
-        embedding, high_res_0, high_res_1 = (level[clip_of_row, frame] for level in embeddings)
         model = sam2 if frame == 0 or tracker is None else tracker
-        levels = _levels(model, convolved(model, (embedding, high_res_0, high_res_1)))
+        embedding, *finer = convolved(model, _frame(embeddings, frame))
+        high_res_0, high_res_1 = (level[clip_of_row] for level in finer)
         if frame == 0:
-            output = _prompted(model, levels, prompts)
-            outputs["cond_frame_outputs"][0] = output
+            levels = (embedding[clip_of_row], high_res_0, high_res_1)
+            mask, score, token = decode(model, levels, prompts)
+            pointer, present = model.obj_ptr_proj(token), torch.ones_like(score[:, 0]) > 0
         else:
-            output = model.track_step(
-                frame_idx=frame,
-                is_init_cond_frame=False,
-                point_inputs=None,
-                mask_inputs=None,
-                output_dict=outputs,
-                num_frames=frames,
-                **levels,
+            _, _, _, mask, _, pointer, score = model._forward_sam_heads(
+                memory.condition(embedding, clip_of_row),
+                high_res_features=[high_res_0, high_res_1],
+                multimask_output=model._use_multimask(False, None),
             )
-            outputs["non_cond_frame_outputs"][frame] = output
-        logits.append(output["pred_masks"][:, 0])
-        scores.append(output["object_score_logits"][:, 0])
-        output.pop("pred_masks_high_res", None)  # image_size squared a row, not read again
+            present = score[:, 0] > 0
+        if frame < frames - 1:
+            memory.remember(encode_memory(model, embedding, clip_of_row, mask, present), pointer)
+        logits.append(mask[:, 0])
+        scores.append(score[:, 0])
     return torch.stack(logits, dim=1), torch.stack(scores, dim=1)
 
 
-def _levels(sam2: SAM2Base, embeddings: tuple[Tensor, Tensor, Tensor]) -> dict[str, list]:
-    """The arguments of `track_step` that describe a frame, finest level first."""
-    embedding, high_res_0, high_res_1 = embeddings
-    maps = [high_res_0, high_res_1, embedding]
-    position = sam2.image_encoder.neck.position_encoding
-    return {
-        "current_vision_feats": [level.flatten(2).permute(2, 0, 1) for level in maps],
-        "current_vision_pos_embeds": [
-            position(level).flatten(2).permute(2, 0, 1) for level in maps
-        ],
-        "feat_sizes": [tuple(level.shape[-2:]) for level in maps],
-    }
-
-
-def _prompted(sam2: SAM2Base, levels: dict[str, list], prompts: Tensor) -> dict:
-    """Frame 0 in the form in which `track_step` remembers frames."""
-    rows = len(prompts)
-    high_res_0, high_res_1, embedding = (
-        features.permute(1, 2, 0).reshape(rows, -1, *size)
-        for features, size in zip(levels["current_vision_feats"], levels["feat_sizes"], strict=True)
-    )
-    decoded = decode(sam2, (embedding, high_res_0, high_res_1), prompts)
-    present = torch.full_like(decoded.object_score, 10.0)
-    masks = torch.nn.functional.interpolate(
-        decoded.logits.float(), size=(sam2.image_size,) * 2, mode="bilinear"
-    )
-    features, positions = sam2._encode_new_memory(
-        current_vision_feats=levels["current_vision_feats"],
-        feat_sizes=levels["feat_sizes"],
-        pred_masks_high_res=masks,
-        object_score_logits=present,
-        is_mask_from_pts=False,
-    )
-    return {
-        "pred_masks": decoded.logits.float(),
-        "object_score_logits": decoded.object_score,
-        "obj_ptr": sam2.obj_ptr_proj(decoded.token),
-        "maskmem_features": features,
-        "maskmem_pos_enc": positions,
-    }
+def _frame(embeddings: tuple[Tensor, Tensor, Tensor], frame: int) -> tuple[Tensor, Tensor, Tensor]:
+    embedding, high_res_0, high_res_1 = (level[:, frame] for level in embeddings)
+    return embedding, high_res_0, high_res_1

@@ -16,7 +16,8 @@ from sam2love.sam.encode import encode_frames
 from sam2love.sam.propagate import propagate
 
 CONFIG = "weights/mini/sam2/config.yaml"
-FRAMES, SIDE = 5, 128
+FRAMES, SIDE = 8, 128
+"""Twice as many frames as the memory holds."""
 POINTS = torch.tensor([[40.0, 50.0], [90.0, 80.0], [64.0, 20.0]])
 
 
@@ -32,7 +33,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> Path:
-    """A folder of five JPEGs, as the predictor reads them."""
+    """A folder of JPEGs, as the predictor reads them."""
     folder = tmp_path_factory.mktemp("clip")
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
@@ -79,14 +80,17 @@ def images(clip: Path) -> torch.Tensor:
 
 
 def test_equals_the_packages_predictor(model, clip, monkeypatch):
-    embeddings = tuple(level[None] for level in encode_frames(model, images(clip)))
-    logits, scores = propagate(
-        model, embeddings, click(model, POINTS), torch.zeros(3, dtype=torch.int64)
-    )
+    frames = images(clip)
+    both = [encode_frames(model, frames.flip(0)), encode_frames(model, frames)]
+    embeddings = tuple(torch.stack(level) for level in zip(*both, strict=True))
+    prompts = click(model, POINTS)[[0, 0, 1, 2]]
+    clip_of_row = torch.tensor([0, 1, 1, 1])
+    logits, scores = propagate(model, embeddings, prompts, clip_of_row)
     expected = official(model, clip, monkeypatch)
-    ours = torch.nn.functional.interpolate(logits, size=(SIDE, SIDE), mode="bilinear")
+    ours = torch.nn.functional.interpolate(logits[1:], size=(SIDE, SIDE), mode="bilinear")
     assert (scores > 0).all()
     assert expected.std() > 0.01
+    assert model.num_maskmem < FRAMES
     torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
 
 
