@@ -1,10 +1,16 @@
 """Weights by their digests: a run uses the very weights that its parameters name, or none."""
 
 import hashlib
+import re
 from pathlib import Path
 
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 HUB_FOLDER = Path("weights/hub")
 """Where the files of hub ids are kept."""
+SHIPPED = Path(__file__).parent / "shipped"
+"""The mini weights, by the names that they have from the repository's root."""
+DEFAULT = "weights/mini/sam2love"
+"""The pretrained folder of the default run."""
 
 
 def digest(path: str | Path) -> str:
@@ -43,6 +49,15 @@ def verify(path: str | Path, expected: str) -> None:
         )
 
 
+def find(name: str) -> str:
+    """A name as it is, or, if it's only among the shipped weights, as a path to those.
+
+    So what runs from the repository's root also runs where only the package is installed.
+    """
+    shipped = SHIPPED / name
+    return str(shipped) if shipped.exists() and not Path(name).exists() else name
+
+
 def locate(weights: str, suffixes: tuple[str, ...] = (".json", ".txt", ".safetensors")) -> Path:
     """The local file or folder of some weights; a hub id's files are downloaded once.
 
@@ -73,6 +88,34 @@ def locate(weights: str, suffixes: tuple[str, ...] = (".json", ".txt", ".safeten
                 f"{weights}: no such path, and the hub does not give it ({error})"
             ) from None
         partial.rename(folder)
+    return folder
+
+
+def fetch_pretrained(source: str, names: tuple[str, ...]) -> Path:
+    """A pretrained folder on this machine; of a hub id, `owner/name[@revision]`, in the hub's cache.
+
+    Raises:
+        FileNotFoundError: it is no folder with these files, and no hub id or not to be had.
+    """
+    folder = Path(find(source))
+    name, _, revision = source.partition("@")
+    if not folder.exists() and HUB_ID.fullmatch(name):
+        from huggingface_hub import snapshot_download
+
+        try:
+            folder = Path(
+                snapshot_download(name, revision=revision or None, allow_patterns=list(names))
+            )
+        except Exception as error:  # of the network, of the hub, of the disk
+            raise FileNotFoundError(
+                f"{source}: no such folder, and the hub does not give it ({error})"
+            ) from None
+    for file in names:
+        if not (folder / file).is_file():
+            raise FileNotFoundError(
+                f"{folder / file}: no such file; expected a folder that save_pretrained wrote, or "
+                "a hub id owner/name"
+            )
     return folder
 
 
