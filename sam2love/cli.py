@@ -148,7 +148,7 @@ def predict(
         for note in prediction.notes:
             typer.echo(f"note: {note}")
         for sentence in prediction.sentences:
-            typer.echo(sentence.text)
+            typer.echo(f"{sentence.text}: {sentence.told}")
         typer.echo(folder)
 
 
@@ -170,3 +170,35 @@ def export(
         params = load_params(run / "params.yaml")
         SAM2Love.restore(params, run / "model" / WEIGHTS).save_pretrained(out)
         typer.echo(out)
+
+
+@app.command()
+def demo(
+    model: Annotated[str | None, typer.Option(help="As for `sam2love predict`.")] = None,
+    host: Annotated[str, typer.Option(help="Address; the default is this machine only.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Port.")] = 7860,
+) -> None:
+    """Serve a page to try the model on a video: type sentences, watch the overlays.
+
+    Needs the extra: pip install 'sam2love[demo]'. Example: sam2love demo --port 8000
+    """
+    with _faults_in_a_line():
+        try:
+            from sam2love.demo import serve
+        except ModuleNotFoundError as error:
+            raise ValueError(f"{error}; pip install 'sam2love[demo]'") from None
+        from sam2love.predict import Predictor
+        from sam2love.weights import DEFAULT
+
+        serve(Predictor.from_pretrained(model or DEFAULT), host=host, port=port)
+
+
+@app.command()
+def env() -> None:
+    """Print versions, devices, weights and stores found, for a bug report. Example: sam2love env"""
+    from sam2love.environment import describe
+
+    for line in describe():
+        typer.echo(line)

@@ -77,6 +77,13 @@ class Sentence:
     windows: list[float]
     beliefs: list[float]
 
+    @property
+    def told(self) -> str:
+        """What came of it, in words."""
+        if self.prompted_at is None:
+            return f"not believed to be there (at most {max(self.windows):.2f})"
+        return f"from second {self.prompted_at:g} on, belief {max(self.windows):.2f}"
+
 
 @dataclass(frozen=True)
 class Prediction:

@@ -81,7 +81,7 @@ class Video:
                     last = time
 
     def sound(self, *, seconds: int) -> Iterator[tuple[np.ndarray, int]]:
-        """The sound in one channel, in pieces of so many seconds: (n,) float32 and its rate in Hz.
+        """The mean of the sound's channels, in pieces of so many seconds: (n,) float32 and its rate in Hz.
 
         Gaps are silent; the last piece may be shorter. Nothing comes if the file has no sound.
         """
@@ -91,9 +91,9 @@ class Video:
             rate_hz = container.streams.audio[0].rate
             piece, length = np.zeros(0, np.float32), seconds * rate_hz
             yielded = 0
-            for time, samples in _samples(container, self._start, layout="mono", rate_hz=rate_hz):
+            for time, samples in _samples(container, self._start, layout=None, rate_hz=rate_hz):
                 gap = max(0, round(time * rate_hz) - yielded - len(piece))
-                piece = np.concatenate([piece, np.zeros(gap, np.float32), samples[0]])
+                piece = np.concatenate([piece, np.zeros(gap, np.float32), samples.mean(0)])
                 while len(piece) >= length:
                     yield piece[:length], rate_hz
                     piece, yielded = piece[length:], yielded + length
@@ -108,7 +108,7 @@ class Video:
 
 
 def _samples(
-    container: Any, start: float, *, layout: str, rate_hz: int
+    container: Any, start: float, *, layout: str | None, rate_hz: int
 ) -> Iterator[tuple[float, np.ndarray]]:
     """The sound from `start` on, in the pieces that the decoder gives: times, (channels, n)."""
     resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate_hz)

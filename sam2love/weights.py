@@ -75,7 +75,7 @@ def locate(weights: str, suffixes: tuple[str, ...] = (".json", ".txt", ".safeten
         raise FileNotFoundError(
             f"{weights}: no such weights; expected a path or a hub id owner/name"
         )
-    folder = HUB_FOLDER / weights.replace("/", "--")
+    folder = hub_folder(weights)
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 
@@ -89,6 +89,11 @@ def locate(weights: str, suffixes: tuple[str, ...] = (".json", ".txt", ".safeten
             ) from None
         partial.rename(folder)
     return folder
+
+
+def hub_folder(name: str) -> Path:
+    """Where the files of a hub id are kept."""
+    return HUB_FOLDER / name.replace("/", "--")
 
 
 def fetch_pretrained(source: str, names: tuple[str, ...]) -> Path:
