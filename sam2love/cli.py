@@ -148,7 +148,7 @@ def predict(
         for note in prediction.notes:
             typer.echo(f"note: {note}")
         for sentence in prediction.sentences:
-            typer.echo(f"{sentence.text}: {sentence.told}")
+            typer.echo(f'"{sentence.text}" {sentence.told}')
         typer.echo(folder)
 
 

@@ -12,7 +12,7 @@ import gradio as gr
 from sam2love.predict import OVERLAY, STRIP, Predictor
 
 EXAMPLE = Path(__file__).parent / "shipped/example.mp4"
-EXAMPLE_SENTENCES = "The object making the longest sound.\nThe loudest object.\nthe blue square"
+EXAMPLE_SENTENCES = "The object making the longest sound\nThe loudest object\nThe blue square"
 LARGEST_UPLOAD = "100mb"
 MOST_SENTENCES = 6
 
@@ -26,11 +26,15 @@ def build_page(predictor: Predictor, folder: Path) -> gr.Blocks:
     def segment(video: str, texts: list[str], *, sound: bool) -> tuple[Shown, list[str]]:
         out = Path(tempfile.mkdtemp(dir=folder)) / "out"
         prediction = predictor.predict(video, texts, out=out, sound=sound, progress=True)
-        told = [f"{sentence.text or '(blank)'}: {sentence.told}" for sentence in prediction.sentences]
+        told = [f'"{sentence.text}" {sentence.told}' for sentence in prediction.sentences]
         return (str(out / OVERLAY), str(out / STRIP)), prediction.notes + told
 
     def run(
-        video: str | None, lines: str, mute: bool, blank: bool, _: gr.Progress = gr.Progress(track_tqdm=True)  # noqa: B008
+        video: str | None,
+        lines: str,
+        mute: bool,
+        blank: bool,
+        _: gr.Progress = gr.Progress(track_tqdm=True),  # noqa: B008
     ) -> Iterator[tuple[str | None, ...]]:
         texts = [line.strip() for line in lines.splitlines() if line.strip()]
         try:
@@ -61,7 +65,7 @@ def build_page(predictor: Predictor, folder: Path) -> gr.Blocks:
                 with gr.Column():
                     results += [
                         gr.Video(label=name, interactive=False, height=300),
-                        gr.Image(label="Film strip and belief", interactive=False),
+                        gr.Image(show_label=False, interactive=False, buttons=["fullscreen"]),
                     ]
         button.click(run, [video, lines, mute, blank], [*results, told], show_progress_on=told)
     return page

@@ -31,9 +31,7 @@ def overlay(pixels: np.ndarray, masks: Sequence[np.ndarray], colours: Sequence) 
     for mask, colour in zip(masks, colours, strict=True):
         shown = mask > SHOWN
         picture[shown] = (0.5 * picture[shown] + 0.5 * np.array(colour)).astype(np.uint8)
-        edges, _ = cv2.findContours(
-            shown.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
-        )
+        edges, _ = cv2.findContours(shown.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
         cv2.drawContours(picture, edges, -1, colour, max(1, round(max(shown.shape) / 400)))
     return picture
 

@@ -81,8 +81,8 @@ class Sentence:
     def told(self) -> str:
         """What came of it, in words."""
         if self.prompted_at is None:
-            return f"not believed to be there (at most {max(self.windows):.2f})"
-        return f"from second {self.prompted_at:g} on, belief {max(self.windows):.2f}"
+            return f"is not believed to be there (at most {max(self.windows):.2f})"
+        return f"is shown from second {self.prompted_at:g} on (belief {max(self.windows):.2f})"
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,10 @@ class Predictor:
         windows: list[Window] = []
         while seen := list(islice(seconds, CLIP_SECONDS)):
             pictures = [self.vision.preprocess(frame.pixels[None]) for _, frame in seen]
-            clip = self.audio.encode(*next(pieces, SILENCE)), *self.vision.encode(torch.cat(pictures))
+            clip = (
+                self.audio.encode(*next(pieces, SILENCE)),
+                *self.vision.encode(torch.cat(pictures)),
+            )
             audio, patches, cls = (part.expand(len(texts), *part.shape) for part in clip)
             features = Features(audio, patches, cls, tokens[:, :longest], text_mask)
             prompts, _ = self.model.prompt(features.to(self._device))

@@ -129,19 +129,20 @@ def test_nothing_believed_nothing_shown(sure, tmp_path):
     prediction = sure([0.4]).predict(video, [""], out=tmp_path / "out")
     (sentence,) = prediction.sentences
     assert sentence.prompted_at is None
-    assert sentence.told == "not believed to be there (at most 0.40)"
+    assert sentence.told == "is not believed to be there (at most 0.40)"
     assert not read_masks(tmp_path / "out" / sentence.masks).any()
 
 
 def test_the_same_bytes_again(predictor, tmp_path):
-    video = make_video(tmp_path / "v.mkv", pictures(3))
+    # On pictures smaller than a few blocks of H.264 the encoder itself differs from time to time.
+    video = make_video(tmp_path / "v.mkv", pictures(3, height=48, width=64))
     for name in ("one", "two"):
         predictor.predict(video, ["the object"], out=tmp_path / name)
-    files = [path for path in (tmp_path / "one").rglob("*") if path.is_file()]
+    files = sorted(path for path in (tmp_path / "one").rglob("*") if path.is_file())
     assert len(files) == 6
-    for path in files:
-        again = tmp_path / "two" / path.relative_to(tmp_path / "one")
-        assert path.read_bytes() == again.read_bytes(), path.name
+    again = [tmp_path / "two" / path.relative_to(tmp_path / "one") for path in files]
+    same = [a.read_bytes() == b.read_bytes() for a, b in zip(files, again, strict=True)]
+    assert all(same), [path.name for path, right in zip(files, same, strict=True) if not right]
 
 
 def test_sound_is_heard_unless_muted(predictor, tmp_path):

@@ -53,7 +53,9 @@ def test_a_turned_telephone_shows_upright_pictures(tmp_path):
     with VideoWriter(plain, sound=iter(()), has_sound=False) as writer:
         writer.write(Frame(0.0, picture))
     data = plain.read_bytes()
-    unity = b"".join(int(v).to_bytes(4, "big") for v in (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30))
+    unity = b"".join(
+        int(v).to_bytes(4, "big") for v in (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    )
     # A quarter turn clockwise: x' = height - y, y' = x.
     entries = (0, 1 << 16, 0, (1 << 32) - (1 << 16), 0, 0, 48 << 16, 0, 1 << 30)
     matrix = b"".join(int(v).to_bytes(4, "big") for v in entries)
