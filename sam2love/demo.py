@@ -1,4 +1,4 @@
-"""A page on this machine to try the model: a video, sentences, and what changes without one of them.
+"""A page to try the model on a video: sentences, and what changes without one or the sound.
 
 Everything that is typed is shown as text, by components that know no markup.
 """

@@ -81,7 +81,7 @@ class Video:
                     last = time
 
     def sound(self, *, seconds: int) -> Iterator[tuple[np.ndarray, int]]:
-        """The mean of the sound's channels, in pieces of so many seconds: (n,) float32 and its rate in Hz.
+        """The mean of the channels in pieces of so many seconds: (n,) float32, and the rate in Hz.
 
         Gaps are silent; the last piece may be shorter. Nothing comes if the file has no sound.
         """

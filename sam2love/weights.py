@@ -97,7 +97,7 @@ def hub_folder(name: str) -> Path:
 
 
 def fetch_pretrained(source: str, names: tuple[str, ...]) -> Path:
-    """A pretrained folder on this machine; of a hub id, `owner/name[@revision]`, in the hub's cache.
+    """A pretrained folder; that of a hub id, `owner/name[@revision]`, in the hub's own cache.
 
     Raises:
         FileNotFoundError: it is no folder with these files, and no hub id or not to be had.
