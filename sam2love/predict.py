@@ -255,8 +255,8 @@ class Predictor:
                     if number in in_films:
                         own = overlay(frame.pixels, [masks[row]], [colours[row]])
                         films[row].append(thumbnail(own))
-        texts, beliefs = zip(*((s.text, s.beliefs) for s in sentences), strict=True)
-        film_strip(folder / STRIP, texts, films, times, beliefs)
+        texts = [sentence.text for sentence in sentences]
+        film_strip(folder / STRIP, texts, films, times, [s.beliefs for s in sentences])
 
     def _track(
         self, video: Video, windows: list[Window], frames: int

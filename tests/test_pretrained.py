@@ -1,4 +1,4 @@
-"""Folders that from_pretrained takes: written, read again, and the one that comes with the package."""
+"""Folders that from_pretrained takes, written and read again; and the package's own."""
 
 import hashlib
 import json
