@@ -13,6 +13,8 @@ from tests import tiny
 pytest.importorskip("gradio", reason="needs the extra 'demo'")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 
+from sam2love.demo import EXAMPLE_SENTENCES  # noqa: E402
+
 SENTENCE = "<img src=x onerror=document.title=1> the loudest object"
 
 
@@ -50,8 +52,10 @@ def test_an_example_with_and_without_its_sound(address):
         page.on("request", lambda request: requests.append(request.url))
         page.goto(address)
         page.locator("table tbody tr").first.click()
-        page.locator("video").first.wait_for()
-        page.get_by_label("Sentences, one a line").fill(f"The blue square\n{SENTENCE}")
+        lines = page.get_by_label("Sentences, one a line")
+        sync_api.expect(lines).to_have_value(EXAMPLE_SENTENCES, timeout=60_000)
+        page.locator("button[aria-label='Clear'], button[title='Clear']").first.wait_for()
+        lines.fill(f"The blue square\n{SENTENCE}")
         page.get_by_label("Also with the sound muted").check()
         page.get_by_role("button", name="Segment").click()
         page.wait_for_function(
