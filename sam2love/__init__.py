@@ -6,6 +6,7 @@ from typing import Any
 _HOMES = {
     "FusionTransformer": "fusion",
     "SAM2Love": "model",
+    "Predictor": "predict",
     "FeatureReader": "features",
     "FeatureStore": "store",
     "ArraySpec": "store",

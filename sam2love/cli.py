@@ -199,3 +199,95 @@ def report(
             settings=params.model_dump(include={"fusion", "train"}),
         )
         typer.echo(folder / "index.html")
+
+
+@app.command()
+def predict(
+    video: Annotated[Path, typer.Argument(help="Any video that FFmpeg reads.")],
+    text: Annotated[
+        list[str], typer.Option(help="A sentence that names the object; repeat it for several.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; VIDEO's name and '-masks' if not given.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder that `sam2love export` wrote, or a hub id, owner/name or "
+            "owner/name@revision; by default the mini model that comes with the package."
+        ),
+    ] = None,
+) -> None:
+    """Segment what a sentence means in a video with sound.
+
+    Writes masks/<n>-<sentence>/00000.png and so on (8-bit gray, value / 255 the probability),
+    overlay.mp4, strip.png, and belief.json: how probable the model thinks it for each frame that
+    what is meant is there. Example:
+
+    sam2love predict clip.mp4 --text "the object making the loudest sound" --out clip-masks
+    """
+    with _faults_in_a_line():
+        from sam2love.predict import Predictor
+        from sam2love.weights import DEFAULT
+
+        folder = out or Path(f"{video.stem}-masks")
+        prediction = Predictor.from_pretrained(model or DEFAULT).predict(
+            video, text, out=folder, progress=True
+        )
+        for note in prediction.notes:
+            typer.echo(f"note: {note}")
+        for sentence in prediction.sentences:
+            typer.echo(f'"{sentence.text}" {sentence.told}')
+        typer.echo(folder)
+
+
+@app.command()
+def export(
+    run: Annotated[
+        Path, typer.Argument(help="Where the pipeline ran: the folder with params.yaml and model/.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+) -> None:
+    """Write a run's trained model as a folder for `sam2love predict --model` and from_pretrained.
+
+    Example: sam2love export . my-model
+    """
+    with _faults_in_a_line():
+        from sam2love.model import WEIGHTS, SAM2Love
+        from sam2love.params import load_params
+
+        params = load_params(run / "params.yaml")
+        SAM2Love.restore(params, run / "model" / WEIGHTS).save_pretrained(out)
+        typer.echo(out)
+
+
+@app.command()
+def demo(
+    model: Annotated[str | None, typer.Option(help="As for `sam2love predict`.")] = None,
+    host: Annotated[str, typer.Option(help="Address; the default is this machine only.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Port.")] = 7860,
+) -> None:
+    """Serve a page to try the model on a video: type sentences, watch the overlays.
+
+    Needs the extra: pip install 'sam2love[demo]'. Example: sam2love demo --port 8000
+    """
+    with _faults_in_a_line():
+        try:
+            from sam2love.demo import serve
+        except ModuleNotFoundError as error:
+            raise ValueError(f"{error}; pip install 'sam2love[demo]'") from None
+        from sam2love.predict import Predictor
+        from sam2love.weights import DEFAULT
+
+        serve(Predictor.from_pretrained(model or DEFAULT), host=host, port=port)
+
+
+@app.command()
+def env() -> None:
+    """Print versions, devices, weights and stores found, for a bug report. Example: sam2love env"""
+    from sam2love.environment import describe
+
+    for line in describe():
+        typer.echo(line)

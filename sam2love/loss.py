@@ -30,10 +30,10 @@ def mask_loss(logits: Tensor, masks: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def grounding_loss(cells: Tensor, masks: list[Tensor]) -> Tensor:
-    """Cross-entropy of where a token looks against where the object lies.
+    """Cross-entropy of where a token looks against where the object lies, or that it is nowhere.
 
-    The true distribution over the cells of a square grid is the mask's area in each. Rows with an
-    empty mask have nowhere to look and are left out.
+    The true distribution over the cells of a square grid is the mask's area in each. Beside them
+    stands 'nowhere', with logit 0, which is where to look for an empty mask.
 
     Args:
         cells: (B, cells) logits, row by row of the grid.
@@ -42,9 +42,9 @@ def grounding_loss(cells: Tensor, masks: list[Tensor]) -> Tensor:
     """
     side = math.isqrt(cells.shape[1])
     area = torch.cat([F.adaptive_avg_pool2d(mask[None], side) for mask in masks]).flatten(1)
-    total = area.sum(1)
-    losses = -(area * cells.log_softmax(1)).sum(1) / total.clamp(min=1e-6)
-    return losses[total > 0].sum() / max(1, int((total > 0).sum()))
+    target = torch.cat([area, (area.sum(1, keepdim=True) == 0).float()], dim=1)
+    log_shares = F.pad(cells, (0, 1)).log_softmax(1)
+    return -((target * log_shares).sum(1) / target.sum(1)).mean()
 
 
 def weigh(terms: dict[str, Tensor], weights: Loss) -> Tensor:

@@ -3,6 +3,8 @@
 Shapes: B expressions, N frames, C the width of SAM 2's prompts, h x w cells of its embedding.
 """
 
+import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,13 @@ from torch import Tensor, nn
 
 from sam2love.features import Features
 from sam2love.fusion import FusionTransformer, Projection
-from sam2love.params import Params
+from sam2love.params import Config, Params, load_config
 from sam2love.sam.build import SAM2Base, build_sam2
 from sam2love.sam.decode import Decoded, decode, grid_positions
+from sam2love.weights import DEFAULT, fetch_pretrained, find
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+"""What a pretrained folder holds."""
 
 
 class SAM2Love(nn.Module):
@@ -45,27 +51,86 @@ class SAM2Love(nn.Module):
         decoder.requires_grad_(train_mask_decoder)
         for conv in (decoder.conv_s0, decoder.conv_s1):
             conv.requires_grad_(train_high_res_convs)
+        self.config: Config | None = None
+        """The parameters it was built from."""
 
     @classmethod
-    def build(cls, params: Params, *, patches: int, **dims: Any) -> "SAM2Love":
+    def build(cls, params: Params, **dims: int) -> "SAM2Love":
         """Build from the parameters of a run, SAM 2 with its pre-trained weights.
 
         Args:
-            patches: HW, patches of a frame.
-            dims: audio_dim, visual_dim and text_dim of the encoders.
+            dims: `patches` (HW, patches of a frame), and audio_dim, visual_dim and text_dim of the
+                encoders.
         """
-        sam2 = build_sam2(params.sam2.config, params.sam2.weights, digest=params.sam2.digest)
+        return cls._of(params, **dims).to(params.runtime.device)
+
+    @classmethod
+    def _of(cls, config: Config, *, patches: int, **dims: Any) -> "SAM2Love":
+        sam2 = build_sam2(
+            find(config.sam2.config), find(config.sam2.weights), digest=config.sam2.digest
+        )
         fusion = FusionTransformer(
-            **dims, **dict(params.fusion), patch_positions=grid_positions(sam2, cells=patches)
+            **dims, **dict(config.fusion), patch_positions=grid_positions(sam2, cells=patches)
         )
         model = cls(
             fusion,
             sam2,
-            train_prompt_encoder=params.sam2.train_prompt_encoder,
-            train_mask_decoder=params.sam2.train_mask_decoder,
-            train_high_res_convs=params.sam2.train_high_res_convs,
+            train_prompt_encoder=config.sam2.train_prompt_encoder,
+            train_mask_decoder=config.sam2.train_mask_decoder,
+            train_high_res_convs=config.sam2.train_high_res_convs,
         )
-        return model.to(params.runtime.device)
+        model.config = config
+        return model
+
+    @classmethod
+    def restore(cls, config: Config, weights: Path) -> "SAM2Love":
+        """Build a trained model, on the CPU, as wide as the weights that `save` wrote.
+
+        Raises:
+            FileNotFoundError, ValueError: no such weights, or not those of this model.
+        """
+        shapes = {name: tensor.shape for name, tensor in load_file(weights).items()}
+        try:
+            dims = {
+                f"{name}_dim": shapes[f"fusion.{name}_projection.0.weight"][1]
+                for name in ("audio", "visual", "text")
+            }
+        except KeyError as error:
+            raise ValueError(f"{weights}: not the weights of a SAM2Love, no {error}") from None
+        # Only the learned positions ask how many patches there are.
+        patches = shapes.get("fusion.patch_positions", (1,))[0]
+        model = cls._of(config, patches=patches, **dims).eval()
+        model.load(weights)
+        return model
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path = DEFAULT) -> "SAM2Love":
+        """Load a trained model, on the CPU, ready to predict.
+
+        The encoders and SAM 2 are found by the names in its config.json: paths from the working
+        folder, hub ids, or what comes with the package; digests say if they are the right ones.
+
+        Args:
+            source: a folder that `save_pretrained` wrote, or a hub id, `owner/name` or
+                `owner/name@revision`. By default the mini model that comes with the package.
+
+        Raises:
+            FileNotFoundError, ValueError: no such folder or id, or what it holds does not fit.
+        """
+        folder = fetch_pretrained(str(source), (CONFIG, WEIGHTS))
+        return cls.restore(load_config(folder / CONFIG), folder / WEIGHTS)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder for `from_pretrained`: config.json, model.safetensors and a model card."""
+        if self.config is None:
+            raise ValueError("the model was not built from parameters: SAM2Love.build does that")
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = self.config.model_dump(mode="json", include=set(Config.model_fields))
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        self.save(folder / WEIGHTS)
+        card = files("sam2love").joinpath("card.md").read_text(encoding="utf-8")
+        (folder / CARD).write_text(card, encoding="utf-8")
 
     def prompt(self, features: Features) -> tuple[Tensor, Tensor | None]:
         """The token (B, 1, C) that stands for what the sentence means: [seg] after all frames.

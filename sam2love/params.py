@@ -1,7 +1,8 @@
 """The typed schema of params.yaml: every knob of a run, validated once, at the door."""
 
+import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -171,19 +172,27 @@ class Score(Section):
     seed: Annotated[int, Field(ge=0)]
 
 
-class Params(Section):
-    """params.yaml as a whole, a section per concern."""
+class Config(Section):
+    """What a trained model needs to predict: config.json of a folder for `from_pretrained`."""
 
-    data: Data
-    runtime: Runtime
     audio: Audio
     vision: Vision
     text: Text
     sam2: Sam2
     fusion: Fusion
-    train: Train
     propagate: Propagate
+
+
+class Params(Config):
+    """params.yaml as a whole, a section per concern."""
+
+    data: Data
+    runtime: Runtime
+    train: Train
     score: Score
+
+
+Sections = TypeVar("Sections", bound=Config)
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:
@@ -202,8 +211,26 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         raise ValueError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected sections such as 'data:' and 'fusion:'")
+    return _validated(Params, values, path)
+
+
+def load_config(path: str | Path) -> Config:
+    """Read and validate the config.json of a pretrained folder.
+
+    Raises:
+        ValueError: as `load_params`.
+    """
+    path = Path(path)
     try:
-        return Params.model_validate(values)
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not readable as JSON: {error}") from None
+    return _validated(Config, values, path)
+
+
+def _validated(schema: type[Sections], values: Any, path: Path) -> Sections:
+    try:
+        return schema.model_validate(values)
     except ValidationError as error:
         faults = [
             f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}, got {fault['input']!r}"

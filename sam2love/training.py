@@ -175,7 +175,10 @@ def _step(
 ) -> dict[str, float]:
     """Learn from the rows of a step, this process from its share, and return the mean losses."""
     frames = _frames_seen(step, train)
-    _set_learning_rate(optimiser, train, step)
+    steps = train.grounding_steps + train.steps
+    share = learning_rate_at(step, steps=steps, warmup_steps=train.warmup_steps)
+    for group in optimiser.param_groups:
+        group["lr"] = train.learning_rate * share
     means: dict[str, float] = {}
     for part in range(train.accumulation):
         # The processes take turns, so that a step's rows hang on processes x accumulation alone.
@@ -237,12 +240,3 @@ def _optimiser(model: SAM2Love, train: Train) -> torch.optim.Optimizer:
         betas=train.betas,
         weight_decay=train.weight_decay,
     )
-
-
-def _set_learning_rate(optimiser: torch.optim.Optimizer, train: Train, step: int) -> None:
-    """Warm up and decay in each of the two parts of a training."""
-    before = train.grounding_steps
-    step, steps = (step, before) if step < before else (step - before, train.steps)
-    share = learning_rate_at(step, steps=steps, warmup_steps=train.warmup_steps)
-    for group in optimiser.param_groups:
-        group["lr"] = train.learning_rate * share

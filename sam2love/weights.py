@@ -9,17 +9,22 @@ import pickle
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 
 HUB_FOLDER = Path("weights/hub")
+"""Where what is fetched is kept."""
 HUB_FILES = ("*.json", "*.txt", "*.safetensors")
 """What is fetched of a folder: configuration, tokenizer, weights that can't run code."""
-_HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
+SHIPPED = Path(__file__).parent / "shipped"
+"""The mini weights, by the names that they have from the repository's root."""
+DEFAULT = "weights/mini/sam2love"
+"""The pretrained folder of the default run."""
+_REPOSITORY = r"[\w-][\w.-]*/[\w.-]+"
+_HUB_ID = re.compile(rf"(?P<repository>{_REPOSITORY})@(?P<revision>[\w./-]+)")
 
 
 def digest(path: str | Path) -> str:
@@ -58,6 +63,15 @@ def verify(path: str | Path, expected: str) -> None:
         )
 
 
+def find(name: str) -> str:
+    """A name as it is, or, if it's only among the shipped weights, as a path to those.
+
+    So what runs from the repository's root also runs where only the package is installed.
+    """
+    shipped = SHIPPED / name
+    return str(shipped) if shipped.exists() and not Path(name).exists() else name
+
+
 def locate(weights: str | Path, expected: str | None = None) -> Path:
     """The local file or folder of some weights, fetched if it is not there yet.
 
@@ -69,7 +83,7 @@ def locate(weights: str | Path, expected: str | None = None) -> Path:
         FileNotFoundError: they are not there, and not to be had.
         ValueError: they are others than the digest says.
     """
-    path = _place(str(weights))
+    path = place(str(weights))
     if not path.exists():
         _fetch(str(weights), path)
     if expected is not None:
@@ -79,7 +93,7 @@ def locate(weights: str | Path, expected: str | None = None) -> Path:
 
 def account(weights: str, expected: str) -> tuple[str, bool]:
     """Fetch weights if need be: a line on what came of it, and whether all is well."""
-    outcome = "found" if _place(weights).exists() else "fetched"
+    outcome = "found" if place(weights).exists() else "fetched"
     try:
         path = locate(weights, expected)
     except FileNotFoundError as error:
@@ -89,7 +103,8 @@ def account(weights: str, expected: str) -> tuple[str, bool]:
     return f"{outcome}: {path}, its SHA-256 is {expected}, as the parameters expect", True
 
 
-def _place(weights: str) -> Path:
+def place(weights: str) -> Path:
+    """Where some weights lie, or will once they are fetched."""
     fetched = weights.startswith("https://") or _HUB_ID.fullmatch(weights)
     if fetched and not Path(weights).exists():
         return HUB_FOLDER / weights.removeprefix("https://").replace("/", "--")
@@ -131,11 +146,40 @@ def _fetch_folder(path: Path, *, repository: str, revision: str) -> None:
 
 
 def _fetch_file(address: str, path: Path) -> None:
+    import torch
     from huggingface_hub import is_offline_mode
 
     if is_offline_mode():
         raise OSError("HF_HUB_OFFLINE is set")
     torch.hub.download_url_to_file(address, str(path))
+
+
+def fetch_pretrained(source: str, names: tuple[str, ...]) -> Path:
+    """A pretrained folder; that of a hub id, `owner/name[@revision]`, in the hub's own cache.
+
+    Raises:
+        FileNotFoundError: it is no folder with these files, and no hub id or not to be had.
+    """
+    folder = Path(find(source))
+    name, _, revision = source.partition("@")
+    if not folder.exists() and re.fullmatch(_REPOSITORY, name):
+        from huggingface_hub import snapshot_download
+
+        try:
+            folder = Path(
+                snapshot_download(name, revision=revision or None, allow_patterns=list(names))
+            )
+        except Exception as error:  # of the network, of the hub, of the disk
+            raise FileNotFoundError(
+                f"{source}: no such folder, and the hub does not give it ({error})"
+            ) from None
+    for file in names:
+        if not (folder / file).is_file():
+            raise FileNotFoundError(
+                f"{folder / file}: no such file; expected a folder that save_pretrained wrote, or "
+                "a hub id owner/name"
+            )
+    return folder
 
 
 def _file_digest(path: Path) -> str:
@@ -152,6 +196,10 @@ def read_state(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it holds something else.
     """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -162,7 +210,7 @@ def read_state(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str:
+def misfit(model: "nn.Module", state: "Mapping[str, Tensor]") -> str:
     """What of a state dict doesn't fit a model, by name; empty if everything does."""
     expected, found = (
         {name: tuple(tensor.shape) for name, tensor in tensors.items()}

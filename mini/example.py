@@ -1,0 +1,53 @@
+"""Write a video of the mini world, as smooth as any, to try `sam2love predict` on.
+
+    python -m mini.example sam2love/shipped/example.mp4
+
+A clip of the mini set at 25 frames a second, in the middle of a wide picture. Prints what can be
+said of it.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from mini import story
+from mini.pictures import Thing, render
+from mini.sounds import SAMPLE_RATE_HZ
+from sam2love.video import SOUND_RATE_HZ, Frame, VideoWriter
+
+FRAMES_PER_SECOND = 25
+NOISE_DB = -60.0
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="MP4 to write.")],
+    seed: Annotated[int, typer.Option(help="Which clip.")] = 1,
+    side: Annotated[int, typer.Option(help="Pixels.")] = 256,
+) -> None:
+    """Write the example."""
+    rng = np.random.default_rng(seed)
+    told = story.tell(rng, held_out=False, side=side)
+    kinds = [thing.kind for thing in told.scene.things]
+    wave = story.mix(rng, kinds, told.heard, noise_db=NOISE_DB)
+    scene = replace(told.scene, things=tuple(_smooth(thing) for thing in told.scene.things))
+    sound = wave.repeat(SOUND_RATE_HZ // SAMPLE_RATE_HZ).astype(np.float32) / 32768
+    pieces = iter([(0.0, np.stack([sound, sound]))])
+    with VideoWriter(out, sound=pieces, has_sound=True) as writer:
+        for frame in range(story.CLIP_SECONDS * FRAMES_PER_SECOND):
+            writer.write(Frame(frame / FRAMES_PER_SECOND, render(scene, frame)[0]))
+    for _, sentence, thing in told.sayings:
+        print(f"{kinds[thing].colour} {kinds[thing].shape}: {sentence}")
+
+
+def _smooth(thing: Thing) -> Thing:
+    """The same thing with its place at every frame of the video; it rests after the last second."""
+    seconds = np.arange(story.CLIP_SECONDS * FRAMES_PER_SECOND) / FRAMES_PER_SECOND
+    path = [np.interp(seconds, np.arange(len(thing.path)), place) for place in thing.path.T]
+    return replace(thing, path=np.stack(path, axis=1))
+
+
+if __name__ == "__main__":
+    typer.run(main)

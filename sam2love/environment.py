@@ -1,0 +1,84 @@
+"""What a bug report should say of the machine and of the folder it happened in."""
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from sam2love.params import Config, load_config, load_params
+from sam2love.store import FeatureStore
+from sam2love.weights import DEFAULT, digest, find, place
+
+PACKAGES = (
+    "sam2love",
+    "torch",
+    "torchaudio",
+    "sam2",
+    "timm",
+    "transformers",
+    "zarr",
+    "numpy",
+    "av",
+    "dvc",
+    "gradio",
+)
+
+
+def describe() -> list[str]:
+    """Lines on versions, devices, weights and the stores in the working folder."""
+    return [
+        f"python {platform.python_version()}, {platform.platform()}",
+        *(f"{name} {_version(name)}" for name in PACKAGES),
+        f"{os.cpu_count()} processors",
+        f"GPU: {_gpu()}",
+        *_weights(),
+        *_stores(),
+    ]
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _gpu() -> str:
+    if shutil.which("nvidia-smi") is None:
+        return "no driver found"
+    import torch  # takes seconds, so only where there is something to ask it
+
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ", ".join(names) or "a driver, but none that torch can use"
+
+
+def _weights() -> Iterator[str]:
+    """Of each source of weights' names, whether they are there and the ones named."""
+    sources = {"params.yaml": Path("params.yaml"), "default model": Path(find(DEFAULT))}
+    for name, path in sources.items():
+        try:
+            config = load_params(path) if path.suffix else load_config(path / "config.json")
+        except ValueError as error:
+            yield str(error)
+        else:
+            yield from (f"{name}: {line}" for line in _named(config))
+
+
+def _named(config: Config) -> Iterator[str]:
+    for section in (config.audio, config.vision, config.text, config.sam2):
+        path = place(find(section.weights))
+        if not path.exists():
+            yield f"{section.weights} is not on this machine"
+        else:
+            right = "as named" if digest(path) == section.digest else "other ones than named"
+            yield f"{path}, {right}"
+
+
+def _stores() -> Iterator[str]:
+    for path in sorted(Path().glob("*/*.zarr")):
+        try:
+            yield f"{path}: {len(FeatureStore.open(path).ids)} items"
+        except (ValueError, OSError) as error:
+            yield f"{path}: {error}"

@@ -1,0 +1,18 @@
+"""What a bug report says."""
+
+from sam2love.environment import describe
+from tests import tiny
+
+
+def test_versions_weights_and_stores(run_folder, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    lines = describe()
+    assert any(line.startswith("torch ") for line in lines)
+    assert "GPU: no driver found" in lines
+    right = [line for line in lines if line.endswith("as named")]
+    assert len(right) == 8  # four of params.yaml, four of the default model
+    tiny.change_params(run_folder / "params.yaml", {"audio.weights": "weights/gone.safetensors"})
+    (run_folder / "features/audio.zarr").mkdir(parents=True)
+    lines = describe()
+    assert "params.yaml: weights/gone.safetensors is not on this machine" in lines
+    assert any(line.startswith("features/audio.zarr: ") for line in lines)

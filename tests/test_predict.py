@@ -1,0 +1,196 @@
+"""Predictions on small videos, against the pipeline and against what was drawn."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sam2love import refavs
+from sam2love.features import FeatureReader
+from sam2love.metrics import probabilities
+from sam2love.model import SAM2Love
+from sam2love.params import load_params
+from sam2love.predict import Predictor, each_second
+from sam2love.segmentation import segment_clips
+from sam2love.video import Frame, Video
+from tests import tiny
+from tests.videos import make_video
+
+KEY = "--seenD_1_2"
+
+
+@pytest.fixture
+def model_folder(run_folder, feature_folder):
+    """A random model of the tiny encoders, saved for from_pretrained, and its FeatureReader."""
+    small = {"fusion.dim": 16, "fusion.heads": 2, "fusion.layers": 1}
+    tiny.change_params(run_folder / "params.yaml", small)
+    params = load_params(run_folder / "params.yaml")
+    torch.manual_seed(0)
+    index = refavs.read_index(run_folder / "index")
+    model = SAM2Love.build(params, **FeatureReader(feature_folder, index).dims)
+    model.save_pretrained(run_folder / "pretrained")
+    return run_folder / "pretrained"
+
+
+@pytest.fixture
+def predictor(model_folder):
+    return Predictor.from_pretrained(model_folder, device="cpu")
+
+
+@pytest.fixture
+def sure(predictor, monkeypatch):
+    """The same, with the belief of each window set by the test: a list of rows a window."""
+
+    def sure(*beliefs: list[float]) -> Predictor:
+        watch = Predictor._watch
+
+        def watched(self, *args, **settings):
+            windows, times = watch(self, *args, **settings)
+            for window, row in zip(windows, beliefs, strict=True):
+                window.beliefs[:] = row
+            return windows, times
+
+        monkeypatch.setattr(Predictor, "_watch", watched)
+        return predictor
+
+    return sure
+
+
+def pictures(count: int, *, height: int = 20, width: int = 30) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+def read_masks(folder) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
+
+
+def test_the_same_masks_as_the_pipeline(sure, feature_folder, refavs_root, run_folder, tmp_path):
+    index = refavs.read_index(run_folder / "index")
+    rows = index.expressions[index.expressions["key"] == KEY]
+    predictor = sure([0.9] * len(rows))
+    samples, rate_hz = refavs.read_audio(refavs_root, KEY)
+    video = make_video(
+        tmp_path / "clip.mkv",
+        refavs.read_frames(refavs_root, KEY),
+        sound=samples[None].astype(np.float32),
+        rate_hz=rate_hz,
+    )
+    prediction = predictor.predict(video, rows["exp"].tolist(), out=tmp_path / "out")
+    reader = FeatureReader(feature_folder, index)
+    with torch.inference_mode():
+        prompts, _ = predictor.model.prompt(reader.features(rows))
+    expected = segment_clips(
+        predictor.model.sam2, rows["key"].tolist(), prompts, reader, tracker=predictor.tracker
+    )
+    size = refavs.read_frames(refavs_root, KEY).shape[1:3]
+    for row, sentence in enumerate(prediction.sentences):
+        masks = read_masks(tmp_path / "out" / sentence.masks) / 255
+        wanted = probabilities(expected["logits"][row], size=size, logits=True)
+        assert np.abs(masks - wanted).max() < 0.02  # halves in the store, eighths of bits in PNGs
+        scores = torch.from_numpy(expected["object_score"][row]).sigmoid()
+        assert np.allclose(sentence.beliefs, scores, atol=0.01)
+
+
+def test_what_is_written(sure, tmp_path):
+    predictor = sure([0.2, 0.9], [0.7, 0.1])
+    video = make_video(tmp_path / "v.mkv", pictures(13))
+    texts = ["A <b>bold</b> $x_1$ & 错误?", "../up"]
+    prediction = predictor.predict(video, texts, out=tmp_path / "out")
+    out = tmp_path / "out"
+    assert {path.name for path in out.iterdir()} == {
+        "masks",
+        "overlay.mp4",
+        "strip.png",
+        "belief.json",
+    }
+    assert [s.masks for s in prediction.sentences] == ["masks/0-a-b-bold-b-x_1-错误", "masks/1-up"]
+    later, first = (read_masks(out / sentence.masks) for sentence in prediction.sentences)
+    assert later.shape == first.shape == (13, 20, 30)
+    assert later.dtype == np.uint8
+    assert not later[:10].any()  # nothing is shown before the window that believes
+    assert later[10].any()
+    assert first[0].any()
+    assert [s.prompted_at for s in prediction.sentences] == [10, 0]
+    assert prediction.sentences[0].beliefs[:10] == [0.2] * 10
+    assert prediction.window_starts == [0, 10]
+    assert prediction.notes == [f"{video} has no sound: taken as silence"]
+    told = json.loads((out / "belief.json").read_text(encoding="utf-8"))
+    assert told["times"] == list(range(13))
+    assert told["sentences"][0]["text"] == texts[0]
+    assert [len(sentence["beliefs"]) for sentence in told["sentences"]] == [13, 13]
+    overlaid = list(Video(out / "overlay.mp4").frames())
+    assert [frame.time for frame in overlaid] == pytest.approx(range(13))
+
+
+def test_nothing_believed_nothing_shown(sure, tmp_path):
+    video = make_video(tmp_path / "v.mkv", pictures(2))
+    prediction = sure([0.4]).predict(video, [""], out=tmp_path / "out")
+    (sentence,) = prediction.sentences
+    assert sentence.prompted_at is None
+    assert sentence.told == "is not believed to be there (at most 0.40)"
+    assert not read_masks(tmp_path / "out" / sentence.masks).any()
+
+
+def test_the_same_bytes_again(predictor, tmp_path):
+    # On pictures smaller than a few blocks of H.264 the encoder itself differs from time to time.
+    video = make_video(tmp_path / "v.mkv", pictures(3, height=48, width=64))
+    for name in ("one", "two"):
+        predictor.predict(video, ["the object"], out=tmp_path / name)
+    files = sorted(path for path in (tmp_path / "one").rglob("*") if path.is_file())
+    assert len(files) == 6
+    again = [tmp_path / "two" / path.relative_to(tmp_path / "one") for path in files]
+    same = [a.read_bytes() == b.read_bytes() for a, b in zip(files, again, strict=True)]
+    assert all(same), [path.name for path, right in zip(files, same, strict=True) if not right]
+
+
+def test_sound_is_heard_unless_muted(predictor, tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.2, (1, 48_000)).astype(np.float32)
+    video = Video(make_video(tmp_path / "v.mkv", pictures(3), sound=noise))
+    silent = Video(make_video(tmp_path / "s.mkv", pictures(3)))
+
+    def prompts(video: Video, *, sound: bool) -> torch.Tensor:
+        windows, _ = predictor._watch(video, ["the object"], sound=sound, progress=False)
+        return windows[0].prompts
+
+    heard, muted = prompts(video, sound=True), prompts(video, sound=False)
+    assert not torch.allclose(heard, muted)
+    assert torch.equal(muted, prompts(silent, sound=True))
+
+
+def test_a_failure_leaves_nothing(predictor, tmp_path, monkeypatch):
+    video = make_video(tmp_path / "v.mkv", pictures(2))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sam2love.predict.film_strip", full)
+    with pytest.raises(OSError, match="No space left"):
+        predictor.predict(video, ["the object"], out=tmp_path / "out")
+    assert [path.name for path in tmp_path.glob("out*")] == []
+
+
+def test_what_cannot_be_done_is_told(predictor, tmp_path):
+    video = make_video(tmp_path / "v.mkv", pictures(2))
+    with pytest.raises(FileExistsError, match="already there; remove it or write elsewhere"):
+        predictor.predict(video, ["the object"], out=tmp_path)
+    with pytest.raises(ValueError, match="no sentence"):
+        predictor.predict(video, [], out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("times", "last_seconds", "expected"),
+    [
+        ([0], 0.04, [0]),
+        ([0, 1, 2], 1, [0, 1, 2]),
+        ([0, 0.5, 0.99, 1.01, 1.5], 0.5, [0, 2]),
+        ([0, 3.5, 4], 0.1, [0, 0, 0, 0, 2]),  # a still picture stays on show
+        ([0, 0.999999, 2], 0.5, [0, 1, 2]),  # files round their times
+    ],
+)
+def test_the_frame_on_show_at_each_second(times, last_seconds, expected):
+    frames = [Frame(time, np.zeros((1, 1, 3), np.uint8)) for time in times]
+    shown = list(each_second(frames, last_seconds=last_seconds))
+    assert [number for number, _ in shown] == expected
+    assert all(frame is frames[number] for number, frame in shown)

@@ -1,0 +1,75 @@
+"""Folders that from_pretrained takes, written and read again; and the package's own."""
+
+import hashlib
+import json
+import shutil
+
+import pytest
+import torch
+import yaml
+
+from sam2love.model import SAM2Love
+from sam2love.params import load_config, load_params
+from sam2love.weights import DEFAULT, SHIPPED, find
+from tests import tiny
+
+FOLDER = tiny.REPOSITORY / DEFAULT
+
+
+def test_the_committed_model_is_the_default_run_s():
+    """After a run: sam2love export . weights/mini/sam2love."""
+    lock = yaml.safe_load((tiny.REPOSITORY / "dvc.lock").read_text())
+    outs = {out["path"]: out["md5"] for out in lock["stages"]["train"]["outs"]}
+    weights = (FOLDER / "model.safetensors").read_bytes()
+    assert hashlib.md5(weights).hexdigest() == outs["model/model.safetensors"]
+    params, config = load_params(tiny.DEFAULT_PARAMS), load_config(FOLDER / "config.json")
+    assert config.model_dump() == params.model_dump(include=set(type(config).model_fields))
+
+
+def test_written_again_the_same(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no checkout here, so what is named is found in the package
+    model = SAM2Love.from_pretrained()
+    assert not model.training
+    model.save_pretrained(tmp_path / "again")
+    for path in FOLDER.iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+    assert torch.equal(SAM2Love.from_pretrained("again").fusion.seg, model.fusion.seg)
+
+
+def test_a_path_of_the_working_folder_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find(DEFAULT) == str(SHIPPED / DEFAULT)
+    assert find("owner/name") == "owner/name"
+    (tmp_path / DEFAULT).mkdir(parents=True)
+    assert find(DEFAULT) == DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("source", "revision"), [("owner/name", None), ("owner/name@v1.0", "v1.0")]
+)
+def test_a_hub_id(tmp_path, monkeypatch, source, revision):
+    def snapshot_download(name, *, revision, allow_patterns):
+        asked.append((name, revision, allow_patterns))
+        return str(FOLDER)
+
+    asked: list = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    SAM2Love.from_pretrained(source)
+    assert asked == [("owner/name", revision, ["config.json", "model.safetensors"])]
+
+
+def test_what_is_no_pretrained_folder(tmp_path, monkeypatch):
+    def snapshot_download(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    with pytest.raises(FileNotFoundError, match="the hub does not give it"):
+        SAM2Love.from_pretrained("owner/name")
+    with pytest.raises(FileNotFoundError, match=r"config\.json: no such file; expected a folder"):
+        SAM2Love.from_pretrained(tmp_path)
+    shutil.copytree(FOLDER, tmp_path / "wrong")
+    config = json.loads((FOLDER / "config.json").read_text())
+    (tmp_path / "wrong/config.json").write_text(json.dumps(config | {"more": 1}))
+    with pytest.raises(ValueError, match=r"config\.json: more: Extra inputs"):
+        SAM2Love.from_pretrained(tmp_path / "wrong")
