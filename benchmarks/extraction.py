@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmarks.timing import Leaf, side_by_side, speedup
 from sam2love import refavs
-from sam2love.encoders.vision import VisionEncoder
+from sam2love.encoders.vision import VisionEncoder, timm_encoder
 from sam2love.store import ArraySpec, fill_store
 
 
@@ -28,7 +28,7 @@ def measure(
     """Throughput of the extraction, reading JPEGs of a size (W, H), over that of the forward."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    encoder = VisionEncoder(timm.create_model(model, num_classes=0).eval())
+    encoder = timm_encoder(timm.create_model(model, num_classes=0).eval())
     try:
         with TemporaryDirectory() as name:
             root = Path(name)

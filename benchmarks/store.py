@@ -4,6 +4,7 @@ import os
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader
@@ -41,7 +42,7 @@ class Mapped:
         return np.array(self._raw[clip])
 
 
-WAYS = {"store": Stored, "memmap": Mapped}
+WAYS: dict[str, Any] = {"store": Stored, "memmap": Mapped}
 
 
 def measure(

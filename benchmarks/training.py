@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 from benchmarks.timing import Leaf, share, side_by_side, speedup
 from sam2love.encoders.audio import AudioEncoder, VGGish, load_audio_encoder
 from sam2love.encoders.text import TextEncoder, load_text_encoder
-from sam2love.encoders.vision import VisionEncoder, load_vision_encoder
+from sam2love.encoders.vision import VisionEncoder, load_vision_encoder, timm_encoder
 from sam2love.features import LEVELS, FeatureReader, Features
 from sam2love.fusion import FusionTransformer
 from sam2love.model import SAM2Love
@@ -97,7 +97,7 @@ def measure_at_paper_size(params: Params, *, rows: int = 2, rounds: int = 2) -> 
     tokenizer = AutoTokenizer.from_pretrained("weights/mini/roberta", padding_side="right")
     encoders = Encoders(
         AudioEncoder(VGGish().eval(), post_relu=False),
-        VisionEncoder(timm.create_model("vit_base_patch16_224", num_classes=0).eval()),
+        timm_encoder(timm.create_model("vit_base_patch16_224", num_classes=0).eval()),
         TextEncoder(roberta.eval(), tokenizer, max_tokens=params.text.max_tokens),
         build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml"),
     )

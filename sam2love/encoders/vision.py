@@ -107,7 +107,11 @@ def _load_timm(folder: Path, device: str) -> VisionEncoder:
         raise ValueError(f"{folder}: timm can't load it ({' '.join(str(error).split())})") from None
     if not (getattr(model, "has_class_token", False) and hasattr(model, "patch_embed")):
         raise ValueError(f"{folder}: not a vision transformer with a [cls] token")
-    model = model.to(device).eval()
+    return timm_encoder(model.to(device).eval(), device=device)
+
+
+def timm_encoder(model: Any, *, device: str = "cpu") -> VisionEncoder:
+    """The encoder that a vision transformer of timm's makes, in evaluation mode on its device."""
     config = timm.data.resolve_data_config(model=model)
 
     def encode(images: Tensor) -> tuple[Tensor, Tensor]:
