@@ -49,10 +49,10 @@ class EncodingReader:
     def __init__(self, encoders: Encoders) -> None:
         self._encoders = encoders
 
-    def features(self, expressions: pd.DataFrame) -> Features:
+    def features(self, expressions: pd.DataFrame, *, frames: int = FRAMES) -> Features:
         audio, vision, text, _ = self._encoders
         clips = [made_up(key) for key in expressions["key"]]
-        seen = [vision.encode(vision.preprocess(frames)) for frames, _ in clips]
+        seen = [vision.encode(vision.preprocess(pictures[:frames])) for pictures, _ in clips]
         tokens, length = text.encode(expressions["exp"].tolist())
         return Features(
             audio=torch.stack([audio.encode(sound, SAMPLE_RATE_HZ) for _, sound in clips]),

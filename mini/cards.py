@@ -39,6 +39,9 @@ def main(params: Path = Path("params.yaml")) -> None:
     editor.preserve_quotes = True
     editor.width = 1000
     editor.indent(mapping=2, sequence=4, offset=2)
+    editor.representer.add_representer(
+        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
     values = editor.load(params.read_text(encoding="utf-8"))
     ours = [name for name in WEIGHTS if Path(values[name]["weights"]) == WEIGHTS[name]]
     for section in ours:
