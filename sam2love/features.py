@@ -39,6 +39,21 @@ class Features:
         moved = (getattr(self, field.name).to(device) for field in fields(self))
         return Features(*(part if part.dtype == torch.bool else part.float() for part in moved))
 
+    def with_noise(self, share: float, generator: torch.Generator) -> "Features":
+        """The same under Gaussian noise; its deviation is a share of each feature's over the batch.
+
+        Source: ours; it keeps training from learning combinations by heart (docs/log.md).
+        """
+        parts = (getattr(self, field.name) for field in fields(self))
+        return Features(
+            *(
+                part
+                if part.dtype == torch.bool
+                else part + share * part.std() * torch.randn(part.shape, generator=generator)
+                for part in parts
+            )
+        )
+
 
 class FeatureReader:
     """Joins the stores with the index.

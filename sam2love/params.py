@@ -136,6 +136,8 @@ class Train(Section):
     weight_decay: Weight
     clip_norm: Annotated[float, Field(gt=0)]
     warmup_steps: Annotated[int, Field(ge=0)]
+    feature_noise: Weight
+    """Ours: Gaussian noise on the features, as a share of their deviation; 0 is the paper."""
     loss: Loss
 
     @model_validator(mode="before")

@@ -31,6 +31,9 @@ VALIDATIONS = 10
 ReadMask = Callable[[str, int], Tensor]
 """Reads the true mask on frame 0 of a clip's key and fid: (H, W) float32 of 0 and 1."""
 
+Noise = tuple[float, torch.Generator]
+"""How strong, and from where; see `Features.with_noise`."""
+
 
 def losses(
     model: SAM2Love,
@@ -40,16 +43,18 @@ def losses(
     *,
     frames: int,
     grounding_only: bool = False,
+    noise: Noise | None = None,
 ) -> dict[str, Tensor]:
     """The unweighted terms of the loss.
 
     Args:
         frames: how many frames the fusion sees, from the first on.
         grounding_only: leave out the terms for which SAM 2 has to decode a mask.
+        noise: what is added to the features.
     """
     device = model.sam2.device
     masks = _read_masks(rows, read_mask, device)
-    prompts, agreement = _prompt(model, rows, reader, frames=frames)
+    prompts, agreement = _prompt(model, rows, reader, frames=frames, noise=noise)
     terms = {"pointing": grounding_loss(model.locate(prompts.float()), masks)}
     if agreement is not None:
         terms["agreement"] = grounding_loss(agreement.float(), masks)
@@ -68,11 +73,19 @@ def _read_masks(rows: pd.DataFrame, read_mask: ReadMask, device: torch.device) -
 
 
 def _prompt(
-    model: SAM2Love, rows: pd.DataFrame, reader: FeatureReader, *, frames: int
+    model: SAM2Love,
+    rows: pd.DataFrame,
+    reader: FeatureReader,
+    *,
+    frames: int,
+    noise: Noise | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     device = model.sam2.device
+    features = reader.features(rows, frames=frames)
+    if noise is not None:
+        features = features.with_noise(*noise)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        return model.prompt(reader.features(rows, frames=frames).to(device))
+        return model.prompt(features.to(device))
 
 
 def _segment_first(
@@ -186,7 +199,10 @@ def _step(
         drawn = draw_rows(len(rows), batch_size=train.batch_size, step=turn, seed=train.seed)
         with accelerator.accumulate(objective):
             loss, terms = objective(
-                rows.iloc[drawn], frames=frames, grounding_only=step < train.grounding_steps
+                rows.iloc[drawn],
+                frames=frames,
+                grounding_only=step < train.grounding_steps,
+                noise=_noise(train, turn=turn),
             )
             accelerator.backward(loss)
             if accelerator.sync_gradients:
@@ -198,6 +214,14 @@ def _step(
     own = torch.tensor([*means.values()], dtype=torch.float64, device=accelerator.device)
     everyones = accelerator.reduce(own, reduction="mean").tolist()
     return {"step": step, "frames": frames, **dict(zip(means, everyones, strict=True))}
+
+
+def _noise(train: Train, *, turn: int) -> Noise | None:
+    """The noise of a batch, from the seed and the batch's number alone, as its rows."""
+    if not train.feature_noise:
+        return None
+    seed = np.random.SeedSequence((train.seed, turn)).generate_state(1)
+    return train.feature_noise, torch.Generator().manual_seed(int(seed[0]))
 
 
 def _frames_seen(step: int, train: Train) -> int:
