@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 import signal
 import sys
 import traceback
@@ -9,6 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import typer
+
+_INSTRUCTIONS = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_CBWR": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+}
+"""Wider instructions sum in another order, so a processor that has them would give other bytes. The
+libraries read this when they are imported."""
+
+if platform.machine() == "x86_64":
+    for _name, _value in _INSTRUCTIONS.items():
+        os.environ.setdefault(_name, _value)
 
 _PARENT = os.getppid()
 """Asked before a stage's imports, which take seconds."""

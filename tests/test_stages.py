@@ -1,6 +1,9 @@
 """What a stage's command shows of a fault, and that a stage's bytes are the same again."""
 
 import importlib
+import os
+import platform
+import subprocess
 import sys
 
 import pytest
@@ -52,3 +55,16 @@ def test_features_are_the_same_bytes_again(stage, run_folder, refavs_root):
         files = sorted(path for path in out.rglob("*") if path.is_file())
         contents.append({str(path.relative_to(out)): path.read_bytes() for path in files})
     assert contents[0] == contents[1]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="caps x86-64's instructions alone")
+def test_no_instructions_that_only_some_processors_have():
+    asked = (
+        "import stages, torch; from numpy._core._multiarray_umath import __cpu_features__ as has; "
+        "print(torch.backends.cpu.get_cpu_capability(), has['X86_V4'])"
+    )
+    bare = {name: value for name, value in os.environ.items() if name not in stages._INSTRUCTIONS}
+    told = subprocess.run(
+        [sys.executable, "-c", asked], env=bare, capture_output=True, text=True, check=True
+    ).stdout
+    assert told.split()[:2] == ["AVX2", "False"]
