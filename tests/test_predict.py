@@ -9,6 +9,7 @@ from PIL import Image
 
 from sam2love import refavs
 from sam2love.features import FeatureReader
+from sam2love.index import read_index
 from sam2love.metrics import probabilities
 from sam2love.model import SAM2Love
 from sam2love.params import load_params
@@ -28,7 +29,7 @@ def model_folder(run_folder, feature_folder):
     tiny.change_params(run_folder / "params.yaml", small)
     params = load_params(run_folder / "params.yaml")
     torch.manual_seed(0)
-    index = refavs.read_index(run_folder / "index")
+    index = read_index(run_folder / "index")
     model = SAM2Love.build(params, **FeatureReader(feature_folder, index).dims)
     model.save_pretrained(run_folder / "pretrained")
     return run_folder / "pretrained"
@@ -67,7 +68,7 @@ def read_masks(folder) -> np.ndarray:
 
 
 def test_the_same_masks_as_the_pipeline(sure, feature_folder, refavs_root, run_folder, tmp_path):
-    index = refavs.read_index(run_folder / "index")
+    index = read_index(run_folder / "index")
     rows = index.expressions[index.expressions["key"] == KEY]
     predictor = sure([0.9] * len(rows))
     samples, rate_hz = refavs.read_audio(refavs_root, KEY)
