@@ -81,7 +81,7 @@ def fill(path: Path, items: dict[str, tuple[np.ndarray, float]], **attrs: float)
         encode=encode,
         batch_size=4,
         description="made up",
-        attrs=attrs,
+        attrs=lambda _: attrs,
     )
 
 

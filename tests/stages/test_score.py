@@ -47,7 +47,7 @@ def fill(path, items: dict[str, tuple[np.ndarray, float]], **attrs) -> None:
         encode=encode,
         batch_size=4,
         description="test",
-        attrs=attrs,
+        attrs=lambda _: attrs,
     )
 
 
