@@ -23,9 +23,10 @@ from sam2love.encoders.text import TextEncoder, load_text_encoder
 from sam2love.encoders.vision import VisionEncoder, load_vision_encoder, timm_encoder
 from sam2love.features import LEVELS, FeatureReader, Features
 from sam2love.fusion import FusionTransformer
+from sam2love.index import Index
 from sam2love.model import SAM2Love
 from sam2love.params import Params
-from sam2love.refavs import FRAMES, Index
+from sam2love.refavs import FRAMES
 from sam2love.sam.build import SAM2Base, build_sam2
 from sam2love.sam.encode import encode_frames, preprocess
 from sam2love.store import ArraySpec, fill_store

@@ -3,14 +3,25 @@
 Commands import what they need when they run, so that the help is there at once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sam2love.weights import DEFAULT
+
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+Model = Annotated[
+    str,
+    typer.Option(
+        show_default=False,
+        help="A folder that `sam2love export` wrote, or a hub id, owner/name or "
+        "owner/name@revision; by default the mini model that comes with the package.",
+    ),
+]
 
 
 @app.callback()
@@ -20,7 +31,7 @@ def _about() -> None:
 
 @contextmanager
 def _faults_in_a_line() -> Iterator[None]:
-    """What is wrong with the input is told without a traceback; the exit status is 1."""
+    """Around a command: what is wrong with its input is told without a traceback, exit status 1."""
     try:
         yield
     except (ValueError, OSError) as error:
@@ -28,7 +39,15 @@ def _faults_in_a_line() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
+def _tell(lines: Iterable[str], *, well: bool = True) -> None:
+    for line in lines:
+        typer.echo(line)
+    if not well:
+        raise typer.Exit(1)
+
+
 @app.command()
+@_faults_in_a_line()
 def check(
     root: Annotated[
         Path,
@@ -48,22 +67,19 @@ def check(
     stop at, notes it would not. Of stores every checksum is verified; the exit status is 1 at any
     fault.
     """
-    with _faults_in_a_line():
-        from sam2love.inspection import find_stores, verify_stores
+    from sam2love.inspection import find_stores, verify_stores
 
-        if stores := find_stores(root):
-            lines, usable = verify_stores(stores)
-        else:
-            from sam2love.doctor import examine
+    if stores := find_stores(root):
+        lines, usable = verify_stores(stores)
+    else:
+        from sam2love.doctor import examine
 
-            lines, usable = examine(root, every=every, progress=True)
-        for line in lines:
-            typer.echo(line)
-        if not usable:
-            raise typer.Exit(1)
+        lines, usable = examine(root, every=every, progress=True)
+    _tell(lines, well=usable)
 
 
 @app.command()
+@_faults_in_a_line()
 def inspect(
     store: Annotated[
         str, typer.Argument(help="A store: a folder, or an address such as s3://bucket/vision.zarr")
@@ -73,17 +89,14 @@ def inspect(
 
     Every checksum is verified, which reads the whole store. The exit status is 1 if it is damaged.
     """
-    with _faults_in_a_line():
-        from sam2love.inspection import describe
+    from sam2love.inspection import describe
 
-        lines, sound = describe(store)
-        for line in lines:
-            typer.echo(line)
-        if not sound:
-            raise typer.Exit(1)
+    lines, sound = describe(store)
+    _tell(lines, well=sound)
 
 
 @app.command()
+@_faults_in_a_line()
 def score(
     masks: Annotated[
         Path,
@@ -115,13 +128,13 @@ def score(
     By four protocols: refavs (the benchmark's own), frame, original, davis. A split without any
     masks is left out; masks missing in part are an error.
     """
-    with _faults_in_a_line():
-        from sam2love.scoring import score_masks
+    from sam2love.scoring import score_masks
 
-        score_masks(masks, root, json_file=json_file, csv_file=csv_file, only=only)
+    score_masks(masks, root, json_file=json_file, csv_file=csv_file, only=only)
 
 
 @app.command()
+@_faults_in_a_line()
 def weights(
     params: Annotated[
         Path, typer.Option(help="The file that names them, such as profiles/paper.yaml.")
@@ -132,21 +145,21 @@ def weights(
     A line for each: found, fetched or missing, its SHA-256, and what to do if the parameters expect
     another. The exit status is 1 if any is missing or differs.
     """
-    with _faults_in_a_line():
-        from sam2love.params import Encoder, load_params
-        from sam2love.weights import account
+    from sam2love.params import Encoder, load_params
+    from sam2love.weights import account
 
-        sections = [(name, part) for name, part in load_params(params) if isinstance(part, Encoder)]
-        complete = True
-        for name, section in sections:
-            line, well = account(section.weights, section.digest)
-            typer.echo(f"{name}: {line}")
-            complete &= well
+    sections = [(name, part) for name, part in load_params(params) if isinstance(part, Encoder)]
+    complete = True
+    for name, section in sections:
+        line, well = account(section.weights, section.digest)
+        typer.echo(f"{name}: {line}")
+        complete &= well
     if not complete:
         raise typer.Exit(1)
 
 
 @app.command()
+@_faults_in_a_line()
 def report(
     run: Annotated[
         Path,
@@ -174,34 +187,34 @@ def report(
     With --compare: Markdown on stdout, a row a setting, seeds as mean and spread, the paper's
     ablations beside ours. Example: dvc exp show --json | sam2love report --compare -
     """
-    with _faults_in_a_line():
-        if compare is not None:
-            from sam2love.compare.tables import compare_experiments
+    if compare is not None:
+        from sam2love.compare.tables import compare_experiments
 
-            tables, notes = compare_experiments(compare.read())
-            for note in notes:
-                typer.echo(f"warning: {note}", err=True)
-            typer.echo(tables)
-            return
-        from sam2love.params import load_params
-        from sam2love.report.page import write_report
+        tables, notes = compare_experiments(compare.read())
+        for note in notes:
+            typer.echo(f"warning: {note}", err=True)
+        typer.echo(tables)
+        return
+    from sam2love.params import load_params
+    from sam2love.report.page import write_report
 
-        params = load_params(run / "params.yaml")
-        folder = out or run / "report"
-        write_report(
-            folder,
-            root=run / params.data.root,
-            index_folder=run / "index",
-            predictions=run / "predictions",
-            scores=run / "scores",
-            model=run / "model",
-            metrics=run / "metrics.json",
-            settings=params.model_dump(include={"fusion", "train"}),
-        )
-        typer.echo(folder / "index.html")
+    params = load_params(run / "params.yaml")
+    folder = out or run / "report"
+    write_report(
+        folder,
+        root=run / params.data.root,
+        index_folder=run / "index",
+        predictions=run / "predictions",
+        scores=run / "scores",
+        model=run / "model",
+        metrics=run / "metrics.json",
+        settings=params.model_dump(include={"fusion", "train"}),
+    )
+    typer.echo(folder / "index.html")
 
 
 @app.command()
+@_faults_in_a_line()
 def predict(
     video: Annotated[Path, typer.Argument(help="Any video that FFmpeg reads.")],
     text: Annotated[
@@ -210,13 +223,7 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; VIDEO's name and '-masks' if not given.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="A folder that `sam2love export` wrote, or a hub id, owner/name or "
-            "owner/name@revision; by default the mini model that comes with the package."
-        ),
-    ] = None,
+    model: Model = DEFAULT,
 ) -> None:
     """Segment what a sentence means in a video with sound.
 
@@ -226,22 +233,19 @@ def predict(
 
     sam2love predict clip.mp4 --text "the object making the loudest sound" --out clip-masks
     """
-    with _faults_in_a_line():
-        from sam2love.predict import Predictor
-        from sam2love.weights import DEFAULT
+    from sam2love.predict import Predictor
 
-        folder = out or Path(f"{video.stem}-masks")
-        prediction = Predictor.from_pretrained(model or DEFAULT).predict(
-            video, text, out=folder, progress=True
-        )
-        for note in prediction.notes:
-            typer.echo(f"note: {note}")
-        for sentence in prediction.sentences:
-            typer.echo(f'"{sentence.text}" {sentence.told}')
-        typer.echo(folder)
+    folder = out or Path(f"{video.stem}-masks")
+    prediction = Predictor.from_pretrained(model).predict(video, text, out=folder, progress=True)
+    for note in prediction.notes:
+        typer.echo(f"note: {note}")
+    for sentence in prediction.sentences:
+        typer.echo(f'"{sentence.text}" {sentence.told}')
+    typer.echo(folder)
 
 
 @app.command()
+@_faults_in_a_line()
 def export(
     run: Annotated[
         Path, typer.Argument(help="Where the pipeline ran: the folder with params.yaml and model/.")
@@ -252,18 +256,18 @@ def export(
 
     Example: sam2love export . my-model
     """
-    with _faults_in_a_line():
-        from sam2love.model import WEIGHTS, SAM2Love
-        from sam2love.params import load_params
+    from sam2love.model import WEIGHTS, SAM2Love
+    from sam2love.params import load_params
 
-        params = load_params(run / "params.yaml")
-        SAM2Love.restore(params, run / "model" / WEIGHTS).save_pretrained(out)
-        typer.echo(out)
+    params = load_params(run / "params.yaml")
+    SAM2Love.restore(params, run / "model" / WEIGHTS).save_pretrained(out)
+    typer.echo(out)
 
 
 @app.command()
+@_faults_in_a_line()
 def demo(
-    model: Annotated[str | None, typer.Option(help="As for `sam2love predict`.")] = None,
+    model: Model = DEFAULT,
     host: Annotated[str, typer.Option(help="Address; the default is this machine only.")] = (
         "127.0.0.1"
     ),
@@ -273,15 +277,13 @@ def demo(
 
     Needs the extra: pip install 'sam2love[demo]'. Example: sam2love demo --port 8000
     """
-    with _faults_in_a_line():
-        try:
-            from sam2love.demo import serve
-        except ModuleNotFoundError as error:
-            raise ValueError(f"{error}; pip install 'sam2love[demo]'") from None
-        from sam2love.predict import Predictor
-        from sam2love.weights import DEFAULT
+    try:
+        from sam2love.demo import serve
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error}; pip install 'sam2love[demo]'") from None
+    from sam2love.predict import Predictor
 
-        serve(Predictor.from_pretrained(model or DEFAULT), host=host, port=port)
+    serve(Predictor.from_pretrained(model), host=host, port=port)
 
 
 @app.command()
@@ -289,5 +291,4 @@ def env() -> None:
     """Print versions, devices, weights and stores found, for a bug report. Example: sam2love env"""
     from sam2love.environment import describe
 
-    for line in describe():
-        typer.echo(line)
+    _tell(describe())

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import gradio as gr
 
-from sam2love.predict import OVERLAY, STRIP, Predictor
+from sam2love.outcome import OVERLAY, STRIP
+from sam2love.predict import Predictor
 
 EXAMPLE = Path(__file__).parent / "shipped/example.mp4"
 EXAMPLE_SENTENCES = "The object making the longest sound\nThe loudest object\nThe blue square"

@@ -7,7 +7,7 @@ import pandas as pd
 
 from sam2love import selections
 from sam2love.faults import Fault, listing, rows_named
-from sam2love.refavs import SPLITS
+from sam2love.index import SPLITS
 from sam2love.survey import Survey, survey
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
 
 from sam2love.metrics import SHOWN
 
@@ -20,6 +21,8 @@ COLOURS = (
     (200, 90, 240),
     (50, 215, 215),
 )
+FONT = "DejaVu Sans"
+"""Comes with matplotlib."""
 STRIP_FRAMES = 10
 STRIP_HEIGHT = 120
 """Pixels of a picture in a film strip."""
@@ -63,10 +66,29 @@ def film_strip(
     for row, text in enumerate(texts):
         film, curve = axes[2 * row : 2 * row + 2]
         film.imshow(np.concatenate(pictures[row], axis=1), aspect="equal")
-        film.set_title(text or "(no sentence)", loc="left", fontsize=11, parse_math=False)
+        shown, fonts = caption(text or "(no sentence)")
+        film.set_title(shown, loc="left", fontsize=11, parse_math=False, fontfamily=fonts)
         film.axis("off")
         curve.plot(times, beliefs[row], color=np.array(COLOURS[row % len(COLOURS)]) / 255)
         curve.axhline(SHOWN, color="0.7", linewidth=0.8)
         curve.set(ylim=(-0.05, 1.05), ylabel="belief", xlabel="seconds")
         curve.margins(x=0)
     figure.savefig(path, dpi=100)
+
+
+def caption(text: str) -> tuple[str, list[str]]:
+    """A text as this machine can draw it, and the fonts that it takes, by name.
+
+    A letter that no font has is told by its number (backslash, u): a box would say nothing.
+    """
+    fonts, missing = [FONT], set(text) - _letters(findfont(FONT))
+    for font in sorted(fontManager.ttflist, key=lambda font: font.fname) if missing else ():
+        found = missing & _letters(font.fname)
+        if found and not font.name.startswith("Last Resort"):  # that one has boxes for everything
+            fonts.append(font.name)
+            missing -= found
+    return "".join(ascii(c)[1:-1] if c in missing else c for c in text), fonts
+
+
+def _letters(font: str) -> set[str]:
+    return set(map(chr, get_font(font).get_charmap()))

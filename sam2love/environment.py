@@ -68,7 +68,7 @@ def _weights() -> Iterator[str]:
 
 def _named(config: Config) -> Iterator[str]:
     for section in (config.audio, config.vision, config.text, config.sam2):
-        path = place(find(section.weights))
+        path = place(section.weights)
         if not path.exists():
             yield f"{section.weights} is not on this machine"
         else:

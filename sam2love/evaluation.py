@@ -188,11 +188,7 @@ def true_masks(root: Path, key: str, fid: int) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros((refavs.FRAMES, *SIZE), bool), np.zeros((refavs.FRAMES, *SIZE), bool)
     # Resized in colour and made gray afterwards: the other way round other pixels are above 0.
     square = [cv2.resize(picture, SIZE, interpolation=cv2.INTER_LINEAR) for picture in pictures]
-    return _above_black(square), _above_black(pictures)
-
-
-def _above_black(pictures: Iterable[np.ndarray]) -> np.ndarray:
-    return np.stack([cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) > 0 for picture in pictures])
+    return refavs.above_black(square), refavs.above_black(pictures)
 
 
 def _truth(entry: Any, truths: dict) -> np.ndarray:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from sam2love import provenance
+from sam2love.index import Index
 from sam2love.params import Params
-from sam2love.refavs import FRAMES, Index
+from sam2love.refavs import FRAMES
 from sam2love.store import FeatureStore
 
 LEVELS = ("embedding", "high_res_0", "high_res_1")

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from sam2love.index import Index, digest_of
 from sam2love.params import Params
-from sam2love.refavs import Index, digest_of
 from sam2love.weights import digest
 
 

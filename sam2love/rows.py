@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from sam2love.faults import Fault, rows_named
-from sam2love.refavs import SPLITS, UNUSABLE_SPLIT
+from sam2love.index import EXPRESSION_COLUMNS, SPLITS, UNUSABLE_SPLIT
 
 MAX_WORDS = 25
 """As many tokens as the benchmark's own loader keeps; a word is one or more."""
@@ -26,14 +26,19 @@ NEEDED_FOR = {
 }
 
 
-def unusable_rows(table: pd.DataFrame) -> dict[int, Fault]:
-    """Why rows of what `refavs.read_metadata` returns can't be used, by row."""
+def usable_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, Fault]]:
+    """The expressions among what `read_metadata` returns, and why other rows can't be used, by row.
+
+    The expressions keep their places in the table's index.
+    """
     splits = table[table["split"].isin(SPLITS)].groupby("key")["split"].agg(set)
-    return {
+    unusable = {
         entry.row: Fault(_row(entry), *reason)
         for entry in _entries(table)
         if (reason := _unusable(entry, splits.get(entry.key, set())))
     }
+    usable = table.loc[~table["row"].isin(unusable), EXPRESSION_COLUMNS]
+    return usable.astype({"fid": int}), unusable
 
 
 def row_notes(rows: pd.DataFrame) -> Iterator[Fault]:

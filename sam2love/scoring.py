@@ -8,8 +8,8 @@ import cv2
 import pandas as pd
 import typer
 
-from sam2love import refavs
 from sam2love.evaluation import SPLITS, score_rows
+from sam2love.index import read_families
 from sam2love.predictions import MaskFolder, Masks, StoredMasks, scorable
 from sam2love.scoreboard import scoreboard
 from sam2love.selections import read_expressions
@@ -53,7 +53,7 @@ def score_masks(
     scores = score_rows(expressions, masks, root=root, threads=os.cpu_count() or 1, progress=True)
     if not any(score.square.foreground for score in scores):
         notes.append("no pixel of any mask is foreground; values are read as value / 255")
-    rows = row_table(expressions, scores, refavs.read_families(root))
+    rows = row_table(expressions, scores, read_families(root))
     metrics = summarise(rows, scores, resamples=RESAMPLES, seed=SEED)
     if only is not None:
         metrics["only"] = only

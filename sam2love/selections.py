@@ -1,7 +1,7 @@
 """Which of a data set's rows scores may go by, and what can be asked of its texts.
 
 Texts are compared without case, doubled blanks and final full stop. Tables are those of usable rows
-in metadata order, of all splits (refavs.EXPRESSION_COLUMNS).
+in metadata order, of all splits (index.EXPRESSION_COLUMNS).
 """
 
 from collections.abc import Callable, Collection
@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from sam2love import refavs
-from sam2love.refavs import EXPRESSION_COLUMNS
-from sam2love.rows import PLACEHOLDER, unusable_rows
+from sam2love.index import read_metadata
+from sam2love.rows import PLACEHOLDER, usable_rows
 
 
 def plain(texts: pd.Series) -> pd.Series:
@@ -62,12 +61,11 @@ def read_expressions(
     """
     if only is not None and only not in SELECTIONS:
         raise ValueError(f"no selection {only!r}, expected one of {', '.join(SELECTIONS)}")
-    table = refavs.read_metadata(root)
-    unusable = unusable_rows(table)
+    table = read_metadata(root)
+    rows, unusable = usable_rows(table)
     for row in table.loc[table["split"].isin(splits), "row"]:
         if row in unusable:
             raise ValueError(f"{root}: {unusable[row]}")
-    rows = table.loc[~table["row"].isin(unusable), EXPRESSION_COLUMNS].astype({"fid": int})
     chosen = rows[rows["split"].isin(splits)]
     if only is not None:
         chosen = chosen[SELECTIONS[only](rows)[chosen.index]]

@@ -38,7 +38,7 @@ def fill_store(
     batch_size: int,
     description: str,
     load: Callable[[list[str]], Any] = list,
-    attrs: Mapping[str, Any] | Callable[["FeatureStore"], Mapping[str, Any]] | None = None,
+    attrs: Callable[["FeatureStore"], Mapping[str, Any]] | None = None,
 ) -> None:
     """Compute a store shard by shard, going on where a killed run of the same work stopped.
 
@@ -57,7 +57,7 @@ def fill_store(
             the items stacked along the first axis; floats are cast to the array's dtype.
         batch_size: the most ids that are loaded and encoded at once.
         load: reads what some ids need, ahead and in threads; without it `encode` gets the ids.
-        attrs: more JSON values to keep with the store; a function is given the filled store.
+        attrs: given the filled store, returns more JSON values to keep with it.
 
     Raises:
         ValueError: an id twice, or `encode` returned other arrays, shapes or counts than declared,
@@ -73,7 +73,7 @@ def fill_store(
     if rank and not own:
         return
     # The number of items at once counts as work: it may change bits.
-    work = [FORMAT_VERSION, [vars(spec) for spec in specs], ids, dict(provenance), batch_size]
+    work = [FORMAT_VERSION, [vars(spec) for spec in specs], ids, provenance, batch_size]
     staging = Staging(out, digest_of(work))
     with staging.locked(rank):
         with staging.locked():
@@ -110,27 +110,20 @@ def _check_declaration(specs: list[ArraySpec], ids: list[str]) -> None:
         raise ValueError(f"the id {twice!r} stands twice; every item of a store has its own")
 
 
-def _begin(staging: Staging, specs: list[ArraySpec], ids: list[str], provenance: Mapping) -> None:
+def _begin(staging: Staging, specs: list[ArraySpec], ids: list[str], provenance: dict) -> None:
     staging.clear()
-    group = zarr.create_group(
-        staging.store,
-        attributes={
-            "format_version": FORMAT_VERSION,
-            "complete": False,
-            "provenance": dict(provenance),
-            "ids": ids,
-        },
-    )
+    state = {"format_version": FORMAT_VERSION, "complete": False}
+    made = {"provenance": provenance, "ids": ids}
+    group = zarr.create_group(staging.store, attributes={**state, **made})
     for spec in specs:
         create_array(group, spec, count=len(ids))
     staging.begin()
 
 
-def _finish(staging: Staging, attrs: Any) -> None:
-    if callable(attrs):
-        attrs = attrs(FeatureStore(staging.store))
+def _finish(staging: Staging, attrs: Callable | None) -> None:
+    made = attrs(FeatureStore(staging.store)) if attrs else {}
     group = zarr.open_group(staging.store, mode="r+")
-    group.attrs.update({"attrs": dict(attrs or {}), "complete": True})
+    group.attrs.update({"attrs": dict(made), "complete": True})
     staging.publish()
 
 
@@ -178,8 +171,7 @@ class FeatureStore:
             ) from None
         except Exception as error:  # whatever Zarr makes of a file that is not its own
             raise ValueError(f"{path}: not readable as a store ({error})") from None
-        if attributes.get("format_version") != FORMAT_VERSION:
-            found = attributes.get("format_version")
+        if (found := attributes.get("format_version")) != FORMAT_VERSION:
             raise ValueError(
                 f"{path}: format version {found}, expected {FORMAT_VERSION}; {store._remedy}"
             )
@@ -187,8 +179,7 @@ class FeatureStore:
         if not whole or attributes.get("complete") is not True:
             raise ValueError(f"{path}: incomplete; {store._remedy}")
         for key, expected in (provenance or {}).items():
-            if store.provenance.get(key) != expected:
-                found = store.provenance.get(key)
+            if (found := store.provenance.get(key)) != expected:
                 raise ValueError(
                     f"{path}: made with {key} {found!r}, expected {expected!r}; {store._remedy}"
                 )

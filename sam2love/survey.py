@@ -14,8 +14,16 @@ from tqdm import tqdm
 
 from sam2love import refavs
 from sam2love.faults import Fault, listing
-from sam2love.refavs import CLIP_COLUMNS, CLIP_SECONDS, EXPRESSION_COLUMNS, UNUSABLE_SPLIT
-from sam2love.rows import row_notes, unusable_rows
+from sam2love.index import (
+    CLIP_COLUMNS,
+    UNUSABLE_SPLIT,
+    Index,
+    is_null,
+    read_families,
+    read_metadata,
+)
+from sam2love.refavs import CLIP_SECONDS
+from sam2love.rows import row_notes, usable_rows
 
 FULL_BAND_HZ = 16000
 """What VGGish hears; a lower sample rate leaves the upper part of its spectrum empty."""
@@ -27,27 +35,18 @@ Columns = dict[str, Any]
 class Survey:
     """A data set looked through.
 
-    table: every row of metadata.csv, as `refavs.read_metadata` gives it.
+    table: every row of metadata.csv, as `read_metadata` gives it.
     index: the clips and expressions without fatal faults. If media/ or gt_mask/ is missing as a
         whole, no clip, and the expressions by metadata.csv alone.
     faults: all of them.
     """
 
     table: pd.DataFrame
-    index: refavs.Index
+    index: Index
     faults: list[Fault]
 
 
-def build_index(root: str | Path) -> refavs.Index:
-    """Read, check and hash the whole data set.
-
-    Raises:
-        FileNotFoundError, ValueError: metadata.csv can't be read, or what `checked` raises.
-    """
-    return checked(survey(root))
-
-
-def checked(found: Survey) -> refavs.Index:
+def checked(found: Survey) -> Index:
     """The index of a data set without fatal faults.
 
     Raises:
@@ -70,17 +69,15 @@ def survey(root: str | Path, *, progress: bool = False) -> Survey:
         FileNotFoundError, ValueError: metadata.csv or families.csv can't be read as a table.
     """
     root = Path(root)
-    table = refavs.read_metadata(root)
-    families = refavs.read_families(root)
-    unusable = unusable_rows(table)
-    usable = table[~table["row"].isin(unusable)]
+    table, families = read_metadata(root), read_families(root)
+    usable, unusable = usable_rows(table)
     faults = [*unusable.values(), *row_notes(usable)]
-    expressions = usable[EXPRESSION_COLUMNS].astype({"fid": int}).reset_index(drop=True)
+    expressions = usable.reset_index(drop=True)
     if missing := refavs.missing_folders(root):
         what = f"no {' and no '.join(missing)} in it; no clip was checked, metadata.csv only"
         faults.append(Fault(str(root), what, "folders"))
         nothing = pd.DataFrame(columns=CLIP_COLUMNS)
-        return Survey(table, refavs.Index(nothing, expressions, families), faults)
+        return Survey(table, Index(nothing, expressions, families), faults)
     clips = []
     for clip, clip_faults in _examine_clips(root, expressions, progress):
         faults += clip_faults
@@ -89,9 +86,7 @@ def survey(root: str | Path, *, progress: bool = False) -> Survey:
     return Survey(table, _assemble(clips, expressions, families), faults)
 
 
-def _assemble(
-    clips: list[Columns], expressions: pd.DataFrame, families: pd.DataFrame
-) -> refavs.Index:
+def _assemble(clips: list[Columns], expressions: pd.DataFrame, families: pd.DataFrame) -> Index:
     splits = dict(zip(expressions["key"], expressions["split"], strict=True))
     frames_keys: dict[str, str] = {}
     for clip in clips:  # sorted by key, so the first to show the frames names them
@@ -99,7 +94,7 @@ def _assemble(
         clip["frames_key"] = frames_keys.setdefault(clip["frames_digest"], clip["key"])
     table = pd.DataFrame(clips, columns=CLIP_COLUMNS)
     kept = expressions[expressions["key"].isin(table["key"])].reset_index(drop=True)
-    return refavs.Index(clips=table, expressions=kept, families=families)
+    return Index(clips=table, expressions=kept, families=families)
 
 
 # ---- clips --------------------------------------------------------------------------------------
@@ -163,7 +158,7 @@ def _masks(root: Path, clip: Columns, *, fid: int) -> tuple[Columns, list[tuple[
     pictures = refavs.read_mask_pictures(root, clip["key"], fid)
     if pictures is None:
         return {}, []
-    null = refavs.is_null(clip["key"])
+    null = is_null(clip["key"])
     height, width = pictures.shape[1:3]
     whats = []
     if "height" in clip and (height, width) != (clip["height"], clip["width"]):

@@ -4,7 +4,7 @@ Nothing holds more than a few frames, or the seconds of sound asked for. Times a
 the first frame.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,6 +20,8 @@ TIME_BASE = Fraction(1, 90_000)
 """Of what is written: fine enough for any frame rate, or none."""
 SOUND_RATE_HZ = 48_000
 """Of what is written, in two channels."""
+ROUNDING = 1e-3
+"""Seconds by which files round their times."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,23 @@ def _samples(
             if samples.size:
                 yield max(0.0, time), samples
             time += frame.samples / rate_hz
+
+
+def each_second(frames: Iterable[Frame], *, last_seconds: float) -> Iterator[tuple[int, Frame]]:
+    """The frame on show at each whole second, with its number.
+
+    Args:
+        last_seconds: how long the last frame is shown.
+    """
+    second, before = 0, None
+    for number, frame in enumerate(frames):
+        while before and second < frame.time - ROUNDING:
+            yield before
+            second += 1
+        before = number, frame
+    while before and second < before[1].time + last_seconds - ROUNDING:
+        yield before
+        second += 1
 
 
 class VideoWriter:

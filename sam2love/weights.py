@@ -108,7 +108,7 @@ def place(weights: str) -> Path:
     fetched = weights.startswith("https://") or _HUB_ID.fullmatch(weights)
     if fetched and not Path(weights).exists():
         return HUB_FOLDER / weights.removeprefix("https://").replace("/", "--")
-    return Path(weights)
+    return Path(find(weights))
 
 
 def _fetch(weights: str, path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from sam2love import provenance, refavs
 from sam2love.encoders.audio import load_audio_encoder
+from sam2love.index import read_index
 from sam2love.params import load_params
 from sam2love.store import ArraySpec, fill_store
 from stages import run
@@ -21,7 +22,7 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
     """Encode the sound of every clip of the index."""
     params = load_params()
     torch.set_num_threads(params.runtime.threads)
-    index = refavs.read_index(index_folder)
+    index = read_index(index_folder)
     clips = index.clips
     encoder = load_audio_encoder(
         params.audio.weights,

@@ -13,6 +13,7 @@ import torch
 
 from sam2love import provenance, refavs
 from sam2love.features import FeatureReader
+from sam2love.index import read_index
 from sam2love.params import load_params
 from sam2love.sam.build import build_sam2
 from sam2love.segmentation import click_inside, frame_encoder, prediction_specs, segment_clips
@@ -24,7 +25,7 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
     """Segment all annotated objects that can be seen on frame 0."""
     params = load_params()
     torch.set_num_threads(params.runtime.threads)
-    index = refavs.read_index(index_folder)
+    index = read_index(index_folder)
     shown = index.clips.loc[index.clips["split"] != "train", "frames_key"]
     # A null clip's objects may be annotated in a train clip with the same pictures alone.
     clips = index.clips[index.clips["frames_key"].isin(shown)]

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from sam2love import provenance, refavs
+from sam2love.index import read_index
 from sam2love.params import load_params
 from sam2love.sam.build import build_sam2
 from sam2love.sam.encode import encode_frames, preprocess
@@ -28,7 +29,7 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
     """Encode the frames to keep, each once."""
     params = load_params()
     torch.set_num_threads(params.runtime.threads)
-    index = refavs.read_index(index_folder)
+    index = read_index(index_folder)
     model = build_sam2(
         params.sam2.config,
         params.sam2.weights,

@@ -10,8 +10,8 @@ cores. What follows depends on the index alone, by its digests.
 
 from pathlib import Path
 
-from sam2love import refavs
 from sam2love.faults import listing
+from sam2love.index import SPLITS, write_index
 from sam2love.survey import checked, survey
 from stages import run
 
@@ -20,11 +20,11 @@ def main(root: Path, out: Path) -> None:
     """Index a data set in the layout of Ref-AVS."""
     found = survey(root, progress=True)
     index = checked(found)
-    refavs.write_index(index, out)
+    write_index(index, out)
     for line in listing(found.faults):
         print(line)
     counts = index.expressions["split"].value_counts()
-    told = ", ".join(f"{split} {counts.get(split, 0)}" for split in refavs.SPLITS)
+    told = ", ".join(f"{split} {counts.get(split, 0)}" for split in SPLITS)
     pictures = index.clips["frames_key"].nunique()
     print(f"{out}: {len(index.clips)} clips ({pictures} of their own), expressions: {told}")
 

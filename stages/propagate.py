@@ -13,6 +13,7 @@ import torch
 
 from sam2love import provenance, refavs
 from sam2love.features import FeatureReader
+from sam2love.index import read_index
 from sam2love.model import SAM2Love
 from sam2love.params import load_params
 from sam2love.sam.build import build_sam2
@@ -26,7 +27,7 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
     """Predict the rows of all splits but 'train'."""
     params = load_params()
     torch.set_num_threads(params.runtime.threads)
-    index = refavs.read_index(index_folder)
+    index = read_index(index_folder)
     rows = index.expressions[index.expressions["split"] != "train"]
     rows = rows.set_index(rows["row"].astype(str), drop=False)
     model = SAM2Love.build(params, **FeatureReader(features, index, params=params).dims).eval()

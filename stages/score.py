@@ -14,9 +14,10 @@ from typing import Annotated
 import cv2
 import typer
 
-from sam2love import provenance, refavs
+from sam2love import provenance
 from sam2love.baselines import ObjectBaselines
 from sam2love.evaluation import SPLITS, score_rows
+from sam2love.index import read_index
 from sam2love.params import load_params
 from sam2love.predictions import StoredMasks, scorable
 from sam2love.scoreboard import scoreboard
@@ -36,7 +37,7 @@ def main(
 ) -> None:
     params = load_params()
     cv2.setNumThreads(1)  # a thread works on a clip
-    index = refavs.read_index(index_folder)
+    index = read_index(index_folder)
     made = provenance.of_masks("propagate", index_folder)
     masks = StoredMasks(FeatureStore.open(predictions / "masks.zarr", made))
     expressions = index.expressions[index.expressions["split"].isin(SPLITS)]

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from sam2love import provenance, refavs
+from sam2love import provenance
 from sam2love.encoders.text import load_text_encoder
+from sam2love.index import read_index
 from sam2love.params import load_params
 from sam2love.store import ArraySpec, fill_store
 from stages import run
@@ -21,7 +22,7 @@ def main(index_folder: Path, out: Path) -> None:
     """Encode each text of the index once."""
     params = load_params()
     torch.set_num_threads(params.runtime.threads)
-    index = refavs.read_index(index_folder)
+    index = read_index(index_folder)
     texts = index.expressions["exp"].drop_duplicates().tolist()
     encoder = load_text_encoder(
         params.text.weights,

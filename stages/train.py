@@ -15,6 +15,7 @@ import torch
 from sam2love import refavs
 from sam2love.engine import start_engine
 from sam2love.features import FeatureReader
+from sam2love.index import read_index
 from sam2love.model import SAM2Love
 from sam2love.params import load_params
 from sam2love.training import fit
@@ -28,7 +29,7 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
     torch.set_num_threads(params.runtime.threads)
     accelerator = start_engine(params.train, device=params.runtime.device)
     torch.manual_seed(params.train.seed)
-    index = refavs.read_index(index_folder)
+    index = read_index(index_folder)
     rows = index.expressions
     train_rows = rows[(rows["split"] == "train") & (params.data.null_rows | ~rows["null"])]
     val_rows = rows[rows["split"] == "val"]

@@ -12,6 +12,7 @@ import torch
 
 from sam2love import provenance, refavs
 from sam2love.encoders.vision import load_vision_encoder
+from sam2love.index import read_index
 from sam2love.params import load_params
 from sam2love.store import ArraySpec, fill_store
 from stages import run
@@ -21,7 +22,7 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
     """Encode each sequence of frames of the index once."""
     params = load_params()
     torch.set_num_threads(params.runtime.threads)
-    index = refavs.read_index(index_folder)
+    index = read_index(index_folder)
     keys = index.clips["frames_key"].drop_duplicates().tolist()
     encoder = load_vision_encoder(
         params.vision.weights, params.vision.digest, device=params.runtime.device

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sam2love import refavs
-from sam2love.survey import build_index
+from sam2love.index import write_index
 from stages import audio, embeddings, text, vision
 from tests import tiny
+from tests.tiny import build_index
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,7 @@ def run_folder(
     folder = tmp_path / "run"
     folder.mkdir()
     tiny.write_params(folder / "params.yaml", refavs_root, **encoders, sam2=sam2_folder)
-    refavs.write_index(build_index(refavs_root), folder / "index")
+    write_index(build_index(refavs_root), folder / "index")
     monkeypatch.chdir(folder)
     return folder
 
@@ -85,7 +85,7 @@ def feature_folder(
     encoders = {"vggish": vggish_file, "vit": vit_folder, "roberta": roberta_folder}
     cached = {"sam2.cache_test_frames": "all", "sam2.train_high_res_convs": False}
     tiny.write_params(folder / "params.yaml", refavs_root, **encoders, sam2=sam2_folder, **cached)
-    refavs.write_index(build_index(refavs_root), folder / "index")
+    write_index(build_index(refavs_root), folder / "index")
     with contextlib.chdir(folder):
         text.main(folder / "index", folder / "text.zarr")
         for stage in (audio, vision):

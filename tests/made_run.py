@@ -10,10 +10,11 @@ import yaml
 from sam2love import refavs
 from sam2love.baselines import ObjectBaselines
 from sam2love.evaluation import SPLITS, score_rows
+from sam2love.index import is_null, read_index, write_index
 from sam2love.predictions import StoredMasks
 from sam2love.store import ArraySpec, FeatureStore, fill_store
 from sam2love.summary import row_table, summarise
-from sam2love.survey import build_index
+from tests.tiny import build_index
 
 SIDE = 16
 GATE = 0.0
@@ -30,7 +31,7 @@ def make_run(root: Path, run: Path) -> Path:
     params["data"]["root"] = str(root)
     (run / "params.yaml").write_text(yaml.safe_dump(params))
     index = build_index(root)
-    refavs.write_index(index, run / "index")
+    write_index(index, run / "index")
     masks, objects = {}, {}
     for entry in index.expressions.itertuples():
         if entry.split in SPLITS:
@@ -48,7 +49,7 @@ def make_run(root: Path, run: Path) -> Path:
 
 def write_scores(root: Path, run: Path) -> None:
     """Score the rows of the run's index by its masks, as the stage does."""
-    index = refavs.read_index(run / "index")
+    index = read_index(run / "index")
     expressions = index.expressions[index.expressions["split"].isin(SPLITS)]
     baselines = ObjectBaselines(
         FeatureStore.open(run / "predictions" / "objects.zarr"),
@@ -80,13 +81,13 @@ def fill(path: Path, items: dict[str, tuple[np.ndarray, float]], **attrs: float)
         encode=encode,
         batch_size=4,
         description="made up",
-        attrs=attrs,
+        attrs=lambda _: attrs,
     )
 
 
 def _logits(root: Path, key: str, fid: int) -> np.ndarray:
     """True masks as coarse logits; a block in the middle for what has none."""
-    masks = None if refavs.is_null(key) else refavs.read_masks(root, key, fid)
+    masks = None if is_null(key) else refavs.read_masks(root, key, fid)
     if masks is None:
         masks = np.zeros((refavs.FRAMES, 48, 64), bool)
         masks[:, 12:30, 20:40] = True

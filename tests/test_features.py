@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from sam2love import refavs
 from sam2love.features import LEVELS, FeatureReader, Features
+from sam2love.index import Index, read_index
 from sam2love.params import load_params
 from sam2love.store import ArraySpec, FeatureStore, fill_store
 from tests import tiny
@@ -27,7 +27,7 @@ EXPRESSIONS = pd.DataFrame(
     ],
     columns=["key", "exp"],
 )
-INDEX = refavs.Index(clips=CLIPS, expressions=EXPRESSIONS, families=pd.DataFrame())
+INDEX = Index(clips=CLIPS, expressions=EXPRESSIONS, families=pd.DataFrame())
 
 
 def fill(path: Path, ids: list[str], shapes: dict[str, tuple[int, ...]], lengths=None) -> None:
@@ -175,7 +175,7 @@ def test_stores_made_with_other_parameters_are_refused(
 ):
     path = tmp_path / "params.yaml"
     path.write_bytes((feature_folder / "params.yaml").read_bytes())
-    index = refavs.read_index(feature_folder / "index")
+    index = read_index(feature_folder / "index")
     same = FeatureReader(feature_folder, index, params=load_params(path))
     same.features(index.expressions[:2])
     same.embeddings([index.clips["key"][0]], frames=[0])
@@ -187,11 +187,9 @@ def test_stores_made_with_other_parameters_are_refused(
 
 
 def test_stores_made_from_other_inputs_are_refused(feature_folder):
-    index = refavs.read_index(feature_folder / "index")
+    index = read_index(feature_folder / "index")
     params = load_params(feature_folder / "params.yaml")
-    changed = refavs.Index(
-        index.clips.assign(audio_digest="other"), index.expressions, index.families
-    )
+    changed = Index(index.clips.assign(audio_digest="other"), index.expressions, index.families)
     with pytest.raises(ValueError, match=r"audio\.zarr: made with inputs"):
         _ = FeatureReader(feature_folder, changed, params=params)._audio
 

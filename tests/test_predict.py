@@ -9,12 +9,13 @@ from PIL import Image
 
 from sam2love import refavs
 from sam2love.features import FeatureReader
+from sam2love.index import read_index
 from sam2love.metrics import probabilities
 from sam2love.model import SAM2Love
 from sam2love.params import load_params
-from sam2love.predict import Predictor, each_second
+from sam2love.predict import Predictor
 from sam2love.segmentation import segment_clips
-from sam2love.video import Frame, Video
+from sam2love.video import Video
 from tests import tiny
 from tests.videos import make_video
 
@@ -28,7 +29,7 @@ def model_folder(run_folder, feature_folder):
     tiny.change_params(run_folder / "params.yaml", small)
     params = load_params(run_folder / "params.yaml")
     torch.manual_seed(0)
-    index = refavs.read_index(run_folder / "index")
+    index = read_index(run_folder / "index")
     model = SAM2Love.build(params, **FeatureReader(feature_folder, index).dims)
     model.save_pretrained(run_folder / "pretrained")
     return run_folder / "pretrained"
@@ -67,7 +68,7 @@ def read_masks(folder) -> np.ndarray:
 
 
 def test_the_same_masks_as_the_pipeline(sure, feature_folder, refavs_root, run_folder, tmp_path):
-    index = refavs.read_index(run_folder / "index")
+    index = read_index(run_folder / "index")
     rows = index.expressions[index.expressions["key"] == KEY]
     predictor = sure([0.9] * len(rows))
     samples, rate_hz = refavs.read_audio(refavs_root, KEY)
@@ -159,38 +160,9 @@ def test_sound_is_heard_unless_muted(predictor, tmp_path):
     assert torch.equal(muted, prompts(silent, sound=True))
 
 
-def test_a_failure_leaves_nothing(predictor, tmp_path, monkeypatch):
-    video = make_video(tmp_path / "v.mkv", pictures(2))
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("sam2love.predict.film_strip", full)
-    with pytest.raises(OSError, match="No space left"):
-        predictor.predict(video, ["the object"], out=tmp_path / "out")
-    assert [path.name for path in tmp_path.glob("out*")] == []
-
-
 def test_what_cannot_be_done_is_told(predictor, tmp_path):
     video = make_video(tmp_path / "v.mkv", pictures(2))
     with pytest.raises(FileExistsError, match="already there; remove it or write elsewhere"):
         predictor.predict(video, ["the object"], out=tmp_path)
     with pytest.raises(ValueError, match="no sentence"):
         predictor.predict(video, [], out=tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    ("times", "last_seconds", "expected"),
-    [
-        ([0], 0.04, [0]),
-        ([0, 1, 2], 1, [0, 1, 2]),
-        ([0, 0.5, 0.99, 1.01, 1.5], 0.5, [0, 2]),
-        ([0, 3.5, 4], 0.1, [0, 0, 0, 0, 2]),  # a still picture stays on show
-        ([0, 0.999999, 2], 0.5, [0, 1, 2]),  # files round their times
-    ],
-)
-def test_the_frame_on_show_at_each_second(times, last_seconds, expected):
-    frames = [Frame(time, np.zeros((1, 1, 3), np.uint8)) for time in times]
-    shown = list(each_second(frames, last_seconds=last_seconds))
-    assert [number for number, _ in shown] == expected
-    assert all(frame is frames[number] for number, frame in shown)

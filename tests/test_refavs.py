@@ -1,63 +1,13 @@
 """The reader against a data set with the real one's oddities; faults are in test_doctor.py."""
 
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from sam2love import refavs
-from sam2love.survey import build_index
 from tests import tiny
 
 KEY = "vidA_0_10000"
-
-
-def test_metadata_keeps_rows_and_tells_null(refavs_root):
-    table = refavs.read_metadata(refavs_root)
-    assert list(table["row"]) == list(range(len(tiny.ROWS)))
-    assert not table["exp"].str.contains("\r").any()
-    null = table[table["null"]]
-    assert (null["key"] != null["vid"]).all()
-    assert (table[~table["null"]]["key"] == table[~table["null"]]["vid"]).all()
-
-
-def test_index_round_trip_keeps_types_and_bytes(refavs_root, tmp_path):
-    index = build_index(refavs_root)
-    refavs.write_index(index, tmp_path / "a")
-    again = refavs.read_index(tmp_path / "a")
-    for name, table in vars(index).items():
-        pd.testing.assert_frame_equal(getattr(again, name), table, check_dtype=False)
-    assert again.expressions["null"].dtype == bool
-    assert again.expressions["row"].dtype.kind == "i"
-    assert again.clips["width"].dtype.kind == "i"
-    refavs.write_index(build_index(refavs_root), tmp_path / "b")
-    for path in (tmp_path / "a").iterdir():
-        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1))
-def test_any_expression_survives_the_index(tmp_path_factory, exp):
-    folder = tmp_path_factory.mktemp("index")
-    expressions = pd.DataFrame(
-        [(0, "NA_1_1", "NA", "train", 1, exp, False)], columns=refavs.EXPRESSION_COLUMNS
-    )
-    index = refavs.Index(
-        clips=pd.DataFrame(columns=refavs.CLIP_COLUMNS),
-        expressions=expressions,
-        families=pd.DataFrame(columns=refavs.FAMILY_COLUMNS),
-    )
-    refavs.write_index(index, folder)
-    again = refavs.read_index(folder).expressions
-    assert list(again["exp"]) == [exp]
-    assert list(again["key"]) == ["NA"]
-
-
-def test_index_missing(tmp_path):
-    with pytest.raises(FileNotFoundError, match="run the stage 'index'"):
-        refavs.read_index(tmp_path)
 
 
 def test_reads_frames_audio_and_masks(refavs_root):

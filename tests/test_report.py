@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sam2love import refavs
+from sam2love.index import read_index, read_metadata
 from sam2love.params import load_params
 from sam2love.report import results
 from sam2love.report.charts import line_chart
@@ -148,7 +148,7 @@ def test_expressions_are_text(own_refavs_root, tmp_path):
 
 def test_families_are_text(own_refavs_root, tmp_path):
     lines = ["uid,family"]
-    for uid in refavs.read_metadata(own_refavs_root)["uid"].unique():
+    for uid in read_metadata(own_refavs_root)["uid"].unique():
         lines.append(f"{uid},<b onclick=x>&amp;")
     (own_refavs_root / "families.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     run = make_run(own_refavs_root, tmp_path / "run")
@@ -219,7 +219,7 @@ def test_families_curves_baselines_and_gate_may_be_missing(own_refavs_root, tmp_
     metrics = json.loads((run / "metrics.json").read_text())
     del metrics["baselines"], metrics["clips"], metrics["refavs"]["test_n"]["S_ungated"]
     (run / "metrics.json").write_text(json.dumps(metrics))
-    index = refavs.read_index(run / "index").expressions
+    index = read_index(run / "index").expressions
     logits = np.full((10, 16, 16), -6.0)
     fill(run / "predictions" / "masks.zarr", {str(row): (logits, 0.0) for row in index["row"]})
     strips, html = report(own_refavs_root, run)

@@ -4,8 +4,9 @@ import pytest
 from PIL import Image
 
 from sam2love import refavs
-from sam2love.survey import build_index, survey
+from sam2love.survey import survey
 from tests import tiny
+from tests.tiny import build_index
 
 KEY = "vidA_0_10000"
 

@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from sam2love.video import Frame, Video, VideoWriter
+from sam2love.video import Frame, Video, VideoWriter, each_second
 from tests.videos import make_video
 
 RNG = np.random.default_rng(0)
@@ -118,3 +118,20 @@ def test_sound_alone_is_no_video(tmp_path):
         container.mux(stream.encode(frame))
     with pytest.raises(ValueError, match="no pictures in it"):
         Video(path)
+
+
+@pytest.mark.parametrize(
+    ("times", "last_seconds", "expected"),
+    [
+        ([0], 0.04, [0]),
+        ([0, 1, 2], 1, [0, 1, 2]),
+        ([0, 0.5, 0.99, 1.01, 1.5], 0.5, [0, 2]),
+        ([0, 3.5, 4], 0.1, [0, 0, 0, 0, 2]),  # a still picture stays on show
+        ([0, 0.999999, 2], 0.5, [0, 1, 2]),  # files round their times
+    ],
+)
+def test_the_frame_on_show_at_each_second(times, last_seconds, expected):
+    frames = [Frame(time, np.zeros((1, 1, 3), np.uint8)) for time in times]
+    shown = list(each_second(frames, last_seconds=last_seconds))
+    assert [number for number, _ in shown] == expected
+    assert all(frame is frames[number] for number, frame in shown)

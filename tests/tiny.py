@@ -27,7 +27,9 @@ from transformers import (
 )
 
 from sam2love.encoders.audio import VGGish
+from sam2love.index import Index
 from sam2love.sam.build import build_sam2
+from sam2love.survey import checked, survey
 from sam2love.weights import digest
 
 REPOSITORY = Path(__file__).parent.parent
@@ -76,6 +78,11 @@ ROWS = [
     ("test_n", "null_m-Ünseen E_30_40", "null_1", 0, "The first object to make a sound"),
     ("test_n", "null_m-Ünseen E_30_40", "null_2", 0, "The object making a loudest sound"),
 ]
+
+
+def build_index(root: Path) -> Index:
+    """The index of a data set, as the stage makes it."""
+    return checked(survey(root))
 
 
 def make_refavs(root: Path, *, families: bool = False) -> Path:

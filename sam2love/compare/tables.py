@@ -11,11 +11,10 @@ from typing import Any
 
 from sam2love.compare.experiments import Commit, Experiment, read_experiments
 from sam2love.compare.paper import TABLES, Row, Table
+from sam2love.scoreboard import MEASURES, SPLITS
 
 SEED = "train.seed"
-MEASURES = ("J", "F", "J&F")
-SPLITS = {"test_s": "seen", "test_u": "unseen", "mix": "mix"}
-PICKED = {"test_s": "seen", "test_u": "unseen"}
+PICKED = ("test_s", "test_u")
 Params = tuple[tuple[str, str], ...]
 KEY = (
     "J, F and J&F in percent by the benchmark's protocol (`refavs`); S on null rows, 0 is best; "
@@ -102,7 +101,7 @@ def _label(params: dict[str, str], base: dict[str, str]) -> str:
 
 def _overview(settings: list[Setting], commit: Commit) -> str:
     head = ["", "n", *(f"{split} {measure}" for split in SPLITS.values() for measure in MEASURES)]
-    head += ["null S", *(f"picked {split}" for split in PICKED.values())]
+    head += ["null S", *(f"picked {SPLITS[split]}" for split in PICKED)]
     rows = []
     for setting in settings:
         row = [_label(setting.params, commit.params) or "the commit's parameters"]

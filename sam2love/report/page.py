@@ -13,7 +13,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from tqdm import tqdm
 
-from sam2love import refavs
+from sam2love.index import Index, read_index
 from sam2love.predictions import StoredMasks
 from sam2love.report import results
 from sam2love.report.charts import Chart, line_chart
@@ -72,7 +72,7 @@ def write_report(
         FileNotFoundError, ValueError: something is missing, or comes from another run; the message
             names the stage to run again.
     """
-    index = refavs.read_index(index_folder)
+    index = read_index(index_folder)
     figures = results.read_metrics(metrics)
     rows = results.read_rows(scores / "expressions.csv", index)
     groups = _groups(rows, root, FeatureStore.open(predictions / "masks.zarr"))
@@ -105,7 +105,7 @@ def render(**content: Any) -> str:
     return environment.get_template("page.html").render(**content)
 
 
-def about(index: refavs.Index) -> str:
+def about(index: Index) -> str:
     """What the run was trained and tested on, in a sentence."""
     clips = index.clips["split"].value_counts()
     expressions = index.expressions["split"].value_counts()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from sam2love.refavs import Index
+from sam2love.index import Index
 
 SPLITS = {"test_s": "seen", "test_u": "unseen", "mix": "mix"}
 NULL_SPLIT = "test_n"

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from sam2love.weights import few, locate, misfit, read_state
+from sam2love.weights import few, find, locate, misfit, read_state
 
 __all__ = ["SAM2Base", "build_sam2"]
 
@@ -44,7 +44,7 @@ def build_sam2(
 
 def _find(config: str) -> Path:
     packaged = Path(str(files("sam2"))) / config
-    for path in (Path(config), packaged):
+    for path in (Path(find(config)), packaged):
         if path.is_file():
             return path
     raise ValueError(

@@ -11,7 +11,73 @@ from sam2love.sam.decode import convolved, decode
 from sam2love.sam.memory import Memory, encode_memory
 
 
-@torch.inference_mode()
+class MaskStream:
+    """Carries masks forward through SAM 2's memory, a frame at a time, from the one prompted.
+
+    The prompted frame counts as one that shows the object, whatever its object score says: the
+    sentence asks for it, and the gate decides later. On the other frames the package's own rule
+    holds (a frame whose object score is not positive shows nothing).
+
+    Args:
+        prompts: (B, 1, C) for the first frame.
+        clip_of_row: (B,) int64, the clip that each row looks at.
+        frames: how many the clips have; SAM 2 places its memories in time by it.
+        tracker: what segments the other frames; the same model by default. One that was not
+            trained on prompts remembers better how to track.
+
+    Source: SAM2-LOVE section 3.3, SAM 2 section 4.
+    """
+
+    def __init__(
+        self,
+        sam2: SAM2Base,
+        prompts: Tensor,
+        clip_of_row: Tensor,
+        *,
+        frames: int,
+        tracker: SAM2Base | None = None,
+    ) -> None:
+        self._sam2, self._tracker = sam2, tracker or sam2
+        self._prompts, self._clip_of_row = prompts, clip_of_row
+        self._memory = Memory(self._tracker, frames=frames)
+        self._last: tuple[SAM2Base, Tensor, Tensor, Tensor, Tensor] | None = None
+
+    @torch.inference_mode()
+    def step(self, levels: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Segment the next frame of every clip.
+
+        Args:
+            levels: as `encode_frames` returns them, K rows each.
+
+        Returns:
+            Mask logits (B, 4h, 4w) and object scores (B,).
+        """
+        model = self._sam2 if self._last is None else self._tracker
+        embedding, *finer = convolved(model, levels)
+        high_res_0, high_res_1 = (level[self._clip_of_row] for level in finer)
+        if self._last is None:
+            rows = (embedding[self._clip_of_row], high_res_0, high_res_1)
+            mask, score, token = decode(model, rows, self._prompts)
+            pointer, present = model.obj_ptr_proj(token), torch.ones_like(score[:, 0]) > 0
+        else:
+            self._remember(*self._last)
+            _, _, _, mask, _, pointer, score = model._forward_sam_heads(
+                self._memory.condition(embedding, self._clip_of_row),
+                high_res_features=[high_res_0, high_res_1],
+                multimask_output=model._use_multimask(False, None),
+            )
+            present = score[:, 0] > 0
+        self._last = model, embedding, mask, present, pointer
+        return mask[:, 0], score[:, 0]
+
+    def _remember(
+        self, model: SAM2Base, embedding: Tensor, mask: Tensor, present: Tensor, pointer: Tensor
+    ) -> None:
+        """Keep a frame; only once there is a next one, so that the last costs nothing."""
+        features = encode_memory(model, embedding, self._clip_of_row, mask, present)
+        self._memory.remember(features, pointer)
+
+
 def propagate(
     sam2: SAM2Base,
     embeddings: tuple[Tensor, Tensor, Tensor],
@@ -20,49 +86,17 @@ def propagate(
     *,
     tracker: SAM2Base | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Segment frame 0 from a prompt and carry the mask forward through SAM 2's memory.
-
-    The prompted frame counts as one that shows the object, whatever its object score says: the
-    sentence asks for it, and the gate decides later. On the other frames the package's own rule
-    holds (a frame whose object score is not positive shows nothing).
+    """Segment whole clips as `MaskStream` does, from prompts (B, 1, C) for frame 0.
 
     Args:
-        embeddings: of whole clips, (K, N, C, h, w), (K, N, C/8, 4h, 4w), (K, N, C/4, 2h, 2w).
-        prompts: (B, 1, C) for frame 0.
-        clip_of_row: (B,) int64, the clip that each row looks at.
-        tracker: what segments the other frames; the same model by default. One that was not
-            trained on prompts remembers better how to track.
+        embeddings: (K, N, C, h, w), (K, N, C/8, 4h, 4w), (K, N, C/4, 2h, 2w).
 
     Returns:
         Mask logits (B, N, 4h, 4w) and object scores (B, N).
-
-    Source: SAM2-LOVE section 3.3, SAM 2 section 4.
     """
     frames = embeddings[0].shape[1]
-    memory = Memory(tracker or sam2, frames=frames)
-    logits, scores = [], []
-    for frame in range(frames):
-        model = sam2 if frame == 0 or tracker is None else tracker
-        embedding, *finer = convolved(model, _frame(embeddings, frame))
-        high_res_0, high_res_1 = (level[clip_of_row] for level in finer)
-        if frame == 0:
-            levels = (embedding[clip_of_row], high_res_0, high_res_1)
-            mask, score, token = decode(model, levels, prompts)
-            pointer, present = model.obj_ptr_proj(token), torch.ones_like(score[:, 0]) > 0
-        else:
-            _, _, _, mask, _, pointer, score = model._forward_sam_heads(
-                memory.condition(embedding, clip_of_row),
-                high_res_features=[high_res_0, high_res_1],
-                multimask_output=model._use_multimask(False, None),
-            )
-            present = score[:, 0] > 0
-        if frame < frames - 1:
-            memory.remember(encode_memory(model, embedding, clip_of_row, mask, present), pointer)
-        logits.append(mask[:, 0])
-        scores.append(score[:, 0])
+    stream = MaskStream(sam2, prompts, clip_of_row, frames=frames, tracker=tracker)
+    embedding, high_res_0, high_res_1 = (level.unbind(1) for level in embeddings)
+    levels = zip(embedding, high_res_0, high_res_1, strict=True)
+    logits, scores = zip(*map(stream.step, levels), strict=True)
     return torch.stack(logits, dim=1), torch.stack(scores, dim=1)
-
-
-def _frame(embeddings: tuple[Tensor, Tensor, Tensor], frame: int) -> tuple[Tensor, Tensor, Tensor]:
-    embedding, high_res_0, high_res_1 = (level[:, frame] for level in embeddings)
-    return embedding, high_res_0, high_res_1

@@ -13,7 +13,8 @@ from mini.expressions import MEANINGS, NULL_FAMILIES, sentences
 from mini.pictures import COLOURS, SHAPES
 from mini.rules import Seen
 from sam2love import refavs
-from sam2love.survey import build_index
+from sam2love.index import SPLITS, Index
+from tests.tiny import build_index
 
 PARAMS = Params.model_validate(
     {
@@ -36,7 +37,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def index(root: Path) -> refavs.Index:
+def index(root: Path) -> Index:
     return build_index(root)
 
 
@@ -54,7 +55,7 @@ def test_reader_finds_every_row_and_no_fault(root, index):
     rows = list(csv.reader((root / "metadata.csv").open(newline="")))
     assert rows[0] == ["vid", "uid", "split", "fid", "exp"]
     assert len(index.expressions) == len(rows) - 1
-    assert set(index.expressions["split"]) == set(refavs.SPLITS)
+    assert set(index.expressions["split"]) == set(SPLITS)
     assert b"\r\n" in (root / "metadata.csv").read_bytes()
     assert list(index.families["uid"]) == [row[1] for row in rows[1:]]
     assert index.expressions["uid"].is_unique

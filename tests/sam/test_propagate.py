@@ -13,11 +13,11 @@ from sam2 import sam2_video_predictor
 from sam2love.sam.build import build_sam2
 from sam2love.sam.decode import click
 from sam2love.sam.encode import encode_frames
-from sam2love.sam.propagate import propagate
+from sam2love.sam.propagate import MaskStream, propagate
 
 CONFIG = "weights/mini/sam2/config.yaml"
-FRAMES, SIDE = 8, 128
-"""Twice as many frames as the memory holds."""
+FRAMES, SIDE = 20, 128
+"""More frames than there are memories and object pointers kept."""
 POINTS = torch.tensor([[40.0, 50.0], [90.0, 80.0], [64.0, 20.0]])
 
 
@@ -90,7 +90,7 @@ def test_equals_the_packages_predictor(model, clip, monkeypatch):
     ours = torch.nn.functional.interpolate(logits[1:], size=(SIDE, SIDE), mode="bilinear")
     assert (scores > 0).all()
     assert expected.std() > 0.01
-    assert model.num_maskmem < FRAMES
+    assert max(model.num_maskmem, model.max_obj_ptrs_in_encoder) < FRAMES
     torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -118,3 +118,25 @@ def test_embeddings_kept_before_the_convolutions_give_the_same_masks(model, clip
     torch.testing.assert_close(
         propagate(model, kept, prompts, row)[0], propagate(model, after, prompts, row)[0]
     )
+
+
+def test_a_tracker_segments_all_frames_but_the_prompted_one(model, clip):
+    torch.manual_seed(1)
+    tracker = build_sam2(CONFIG)
+    embeddings = tuple(level[None] for level in encode_frames(model, images(clip)[:3]))
+    prompts, row = click(model, POINTS[:1]), torch.tensor([0])
+    own, own_scores = propagate(model, embeddings, prompts, row)
+    other, other_scores = propagate(model, embeddings, prompts, row, tracker=tracker)
+    torch.testing.assert_close(own[:, 0], other[:, 0], atol=0, rtol=0)
+    torch.testing.assert_close(own_scores[:, 0], other_scores[:, 0], atol=0, rtol=0)
+    assert not torch.isclose(own_scores[:, 1:], other_scores[:, 1:]).any()
+
+
+def test_a_stream_remembers_no_more_than_it_looks_back_on(model, clip):
+    levels = encode_frames(model, images(clip)[:1])
+    stream = MaskStream(model, click(model, POINTS[:1]), torch.tensor([0]), frames=40)
+    for _ in range(40):
+        stream.step(levels)
+    memory = stream._memory
+    assert 1 + len(memory._latest) == model.num_maskmem
+    assert 1 + len(memory._latest_pointers) == model.max_obj_ptrs_in_encoder

@@ -9,13 +9,14 @@ from PIL import Image
 
 from sam2love import refavs, segmentation
 from sam2love.features import FeatureReader
+from sam2love.index import read_index, write_index
 from sam2love.params import load_params
 from sam2love.sam.build import build_sam2
 from sam2love.sam.decode import click, decode
 from sam2love.store import FeatureStore
-from sam2love.survey import build_index
 from stages import baselines
 from tests import tiny
+from tests.tiny import build_index
 
 OBJECTS = {
     # "<frames_key>/<fid>": the clip in which it is annotated
@@ -65,7 +66,7 @@ def test_an_object_that_frame_0_does_not_show_is_left_out(run, own_refavs_root):
 def test_a_null_clip_has_the_objects_of_its_pictures_train_clip(run, run_folder, own_refavs_root):
     moved = [row if row[1] != "null_m-vidA_0_10000" else ("test_n", *row[1:]) for row in tiny.ROWS]
     tiny.write_metadata(own_refavs_root, [tiny._row(*row) for row in moved])
-    refavs.write_index(build_index(own_refavs_root), run_folder / "index")
+    write_index(build_index(own_refavs_root), run_folder / "index")
     theirs = {"null_m-vidA_0_10000/1", "null_m-vidA_0_10000/2"}
     assert run(own_refavs_root).ids == sorted(OBJECTS.keys() | theirs)
 
@@ -84,7 +85,7 @@ def test_clicks_lie_inside_the_masks(run, refavs_root, feature_folder, run_folde
 
     params = load_params()
     sam2 = build_sam2(params.sam2.config, params.sam2.weights)
-    reader = FeatureReader(feature_folder, refavs.read_index(run_folder / "index"))
+    reader = FeatureReader(feature_folder, read_index(run_folder / "index"))
     for point, name in zip(points, store.ids, strict=True):
         key, fid = OBJECTS[name], int(name.rsplit("/", 1)[1])
         mask = refavs.read_mask(refavs_root, key, fid, 0)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from sam2love import refavs
+from sam2love.index import read_index
 from stages import index
 from tests import tiny
 
@@ -15,15 +15,15 @@ def test_writes_the_index(refavs_root, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "9 clips (5 of their own), expressions: train 8, val 3" in told
     assert "note: metadata.csv rows 12, 13: the same uid '--seenD_1_2_car_1'; scores go by" in told
-    assert len(refavs.read_index(tmp_path / "index").clips) == 9
-    assert len(refavs.read_index(tmp_path / "index").families) == len(
+    assert len(read_index(tmp_path / "index").clips) == 9
+    assert len(read_index(tmp_path / "index").families) == len(
         {tiny._row(*row)[1] for row in tiny.ROWS}
     )
 
 
 def test_families_are_optional(own_refavs_root, tmp_path):
     index.main(own_refavs_root, tmp_path / "index")
-    assert refavs.read_index(tmp_path / "index").families.empty
+    assert read_index(tmp_path / "index").families.empty
 
 
 def test_a_fault_raises_before_anything_is_written(own_refavs_root, tmp_path):

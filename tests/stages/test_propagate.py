@@ -9,6 +9,7 @@ import torch
 
 from sam2love import refavs, segmentation
 from sam2love.features import FeatureReader
+from sam2love.index import read_index
 from sam2love.model import SAM2Love
 from sam2love.params import load_params
 from sam2love.store import FeatureStore
@@ -36,7 +37,7 @@ def run(run_folder, refavs_root, feature_folder):
 
 def make_model(run_folder: Path, features: Path) -> None:
     torch.manual_seed(0)
-    reader = FeatureReader(features, refavs.read_index(run_folder / "index"))
+    reader = FeatureReader(features, read_index(run_folder / "index"))
     model = SAM2Love.build(load_params(), **reader.dims)
     # Scores of random weights lie about 0, where rounding would decide what is there.
     torch.nn.init.constant_(
@@ -47,7 +48,7 @@ def make_model(run_folder: Path, features: Path) -> None:
 
 
 def expressions(run_folder: Path) -> pd.DataFrame:
-    return refavs.read_index(run_folder / "index").expressions
+    return read_index(run_folder / "index").expressions
 
 
 def test_every_row_but_those_of_train(run, run_folder, capsys):
@@ -133,7 +134,7 @@ def test_frames_that_are_not_cached_are_encoded(
     assert not read
     logits, scores = cached.read_all("logits"), cached.read_all("object_score")
     encoded = run(changes, features=stores["first"])
-    clips = refavs.read_index(run_folder / "index").clips
+    clips = read_index(run_folder / "index").clips
     keys = set(clips.loc[clips["split"] != "train", "frames_key"])
     assert set(read) == {(key, t) for key in keys for t in range(1, 10)}
     # The store holds halves: 11 bits of each number.

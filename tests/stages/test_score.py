@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 
 from sam2love import provenance, refavs
+from sam2love.index import read_index, write_index
 from sam2love.scoring import score_masks
 from sam2love.selections import read_expressions
 from sam2love.store import ArraySpec, fill_store
-from sam2love.survey import build_index
 from sam2love.weights import digest
 from stages import score
+from tests.tiny import build_index
 
 SIDE = 16
 GATE = 0.0
@@ -46,7 +47,7 @@ def fill(path, items: dict[str, tuple[np.ndarray, float]], **attrs) -> None:
         encode=encode,
         batch_size=4,
         description="test",
-        attrs=attrs,
+        attrs=lambda _: attrs,
     )
 
 
@@ -54,7 +55,7 @@ def fill(path, items: dict[str, tuple[np.ndarray, float]], **attrs) -> None:
 def work(refavs_root, tmp_path, monkeypatch):
     """An index, and masks that are right about objects; of null rows the odd ones are gated."""
     index = build_index(refavs_root)
-    refavs.write_index(index, tmp_path / "index")
+    write_index(index, tmp_path / "index")
     masks = {}
     for entry in index.expressions.itertuples():
         if entry.split in ("test_s", "test_u"):
@@ -102,7 +103,7 @@ def test_writes_metrics_and_rows(params, work, refavs_root, capsys):
         assert name in printed
     assert oracle["test_n"]["S"] == 0
     rows = pd.read_csv(work / "scores" / "expressions.csv")
-    index = refavs.read_index(work / "index").expressions
+    index = read_index(work / "index").expressions
     expected = index.loc[index["split"].isin(["test_s", "test_u", "test_n"]), "row"]
     assert rows["row"].tolist() == expected.tolist()
     assert set(rows["family"]) == {"audio", "vision"}
@@ -138,7 +139,7 @@ def test_the_command_agrees_with_the_stage(params, work, refavs_root):
 
 
 def test_a_missing_row_names_the_store(params, work, refavs_root):
-    index = refavs.read_index(work / "index")
+    index = read_index(work / "index")
     row = index.expressions.loc[index.expressions["split"] == "test_u", "row"].iloc[0]
     fill(work / "predictions" / "masks.zarr", {str(row): (small_logits(None), 1.0)})
     with pytest.raises(ValueError, match=r"rows are missing.*not in the store"):

@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sam2love import refavs, training
+from sam2love import training
 from sam2love.features import FeatureReader, Features
+from sam2love.index import read_index
 from sam2love.model import SAM2Love
 from stages import train
 from tests import tiny
@@ -148,7 +149,7 @@ def test_null_rows_are_seen_only_if_wanted(run, run_folder, seen, capsys, null_r
     run({"data.null_rows": null_rows})
     rows = pd.concat(seen)
     assert set(rows["split"]) == {"train", "val"}  # never one of test
-    index = refavs.read_index(run_folder / "index").expressions
+    index = read_index(run_folder / "index").expressions
     wanted = index[(index["split"] == "train") & (null_rows | ~index["null"])]
     assert len(wanted) == (8 if null_rows else 7)
     # Three steps of eight rows are three epochs, or nearly.

@@ -5,6 +5,7 @@ import pytest
 
 from sam2love import refavs
 from sam2love.encoders.vision import load_vision_encoder
+from sam2love.index import read_index
 from sam2love.params import load_params
 from sam2love.store import FeatureStore
 from sam2love.weights import digest
@@ -23,7 +24,7 @@ def test_each_sequence_of_frames_is_encoded_once(run_folder, refavs_root, batch_
     store = FeatureStore.open(
         run_folder / "features/vision.zarr", {"weights": params.vision.digest}
     )
-    clips = refavs.read_index(run_folder / "index").clips
+    clips = read_index(run_folder / "index").clips
     assert store.ids == sorted(set(clips["frames_key"]))
     assert len(store.ids) == len(tiny.CLIPS)
 
