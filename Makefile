@@ -4,13 +4,17 @@ BIN := .venv/bin
 DVC := PATH="$(CURDIR)/$(BIN):$$PATH" dvc
 export SAM2_BUILD_CUDA := 0
 
-.PHONY: repro test check verify bench mini-backbones
+.PHONY: repro test test-slow check verify bench mini-backbones
 
 repro: .venv/ready  ## rebuild the whole pipeline, from data to report
 	$(DVC) repro
 
 test: .venv/ready
 	$(BIN)/pytest
+
+test-slow: .venv/ready  ## kills, several processes, the wheel, and the demo in a browser
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[demo]'
+	$(BIN)/pytest -m slow
 
 check: .venv/ready  ## lint, format and types
 	$(BIN)/ruff check .

@@ -35,8 +35,16 @@ def _faults_in_a_line() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+        line = str(error)
+    except (RuntimeError, AssertionError) as error:
+        from sam2love.environment import gpu_fault
+
+        if not (line := gpu_fault(error)):
+            raise
+    else:
+        return
+    typer.echo(f"error: {line}", err=True)
+    raise typer.Exit(1)
 
 
 def _tell(lines: Iterable[str], *, well: bool = True) -> None:
@@ -65,7 +73,7 @@ def check(
     Every frame, sound and mask is read. Rows of metadata.csv count from 0 below the header. The
     exit status is 1 if anything is fatal or nothing is usable; fatal is what the pipeline would
     stop at, notes it would not. Of stores every checksum is verified; the exit status is 1 at any
-    fault.
+    fault. Example: sam2love check mini/data
     """
     from sam2love.inspection import find_stores, verify_stores
 
@@ -88,6 +96,7 @@ def inspect(
     """Show what is in a store, what it was made with, its size and its health.
 
     Every checksum is verified, which reads the whole store. The exit status is 1 if it is damaged.
+    Example: sam2love inspect features/vision.zarr
     """
     from sam2love.inspection import describe
 
@@ -126,7 +135,9 @@ def score(
     """Score any system's masks of the test splits: J, F, J&F on seen, unseen and mix, S on null.
 
     By four protocols: refavs (the benchmark's own), frame, original, davis. A split without any
-    masks is left out; masks missing in part are an error.
+    masks is left out; masks missing in part are an error. Example:
+
+    sam2love score my-masks mini/data --json scores.json
     """
     from sam2love.scoring import score_masks
 
@@ -143,7 +154,9 @@ def weights(
     """Fetch the weights that the parameters name and verify them; docs/weights.md says how to name.
 
     A line for each: found, fetched or missing, its SHA-256, and what to do if the parameters expect
-    another. The exit status is 1 if any is missing or differs.
+    another. The exit status is 1 if any is missing or differs. Example:
+
+    sam2love weights --params profiles/paper.yaml
     """
     from sam2love.params import Encoder, load_params
     from sam2love.weights import account
@@ -259,8 +272,10 @@ def export(
     from sam2love.model import WEIGHTS, SAM2Love
     from sam2love.params import load_params
 
-    params = load_params(run / "params.yaml")
-    SAM2Love.restore(params, run / "model" / WEIGHTS).save_pretrained(out)
+    params, trained = load_params(run / "params.yaml"), run / "model" / WEIGHTS
+    if not trained.is_file():
+        raise FileNotFoundError(f"{trained}: no such file; run the stage 'train'")
+    SAM2Love.restore(params, trained).save_pretrained(out)
     typer.echo(out)
 
 

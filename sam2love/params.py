@@ -235,7 +235,17 @@ def _validated(schema: type[Sections], values: Any, path: Path) -> Sections:
         return schema.model_validate(values)
     except ValidationError as error:
         faults = [
-            f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}, got {fault['input']!r}"
+            f"{path}: {'.'.join(map(str, fault['loc']))}: {_told(fault)}"
             for fault in error.errors(include_url=False)
         ]
         raise ValueError("\n".join(faults)) from None
+
+
+def _told(fault: Any) -> str:
+    match fault["type"]:
+        case "missing":
+            return "is missing"
+        case "extra_forbidden":
+            return "there is no such parameter; sam2love/params.py has them all"
+        case _:
+            return f"{fault['msg']}, got {fault['input']!r}"

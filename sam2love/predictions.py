@@ -142,5 +142,8 @@ def scorable(expressions: pd.DataFrame, masks: Masks) -> tuple[pd.DataFrame, lis
         listed = "; ".join(faults[:FAULTS_LISTED])
         raise ValueError(f"masks of {len(faults)} rows are missing or misshapen: {listed}{more}")
     if not kept:
-        raise ValueError("no masks for any row of " + ", ".join(expressions["split"].unique()))
+        splits = ", ".join(expressions["split"].unique())
+        raise ValueError(
+            f"no masks for any row of {splits}; expected folders by uid, as in metadata.csv"
+        )
     return pd.concat(kept).sort_values("row"), notes

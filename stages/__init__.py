@@ -47,6 +47,12 @@ def run(main: Callable[..., None]) -> None:
         if isinstance(error, ValueError) and not ours:
             raise
         sys.exit(f"error: {error}")
+    except (RuntimeError, AssertionError) as error:
+        from sam2love.environment import gpu_fault
+
+        if not (line := gpu_fault(error)):
+            raise
+        sys.exit(f"error: {line}")
 
 
 def _die_with_parent() -> None:

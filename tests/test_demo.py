@@ -1,5 +1,6 @@
 """The page in a browser, from the example to the overlays."""
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 
 from sam2love.demo import EXAMPLE_SENTENCES  # noqa: E402
 
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 SENTENCE = "<img src=x onerror=document.title=1> the loudest object"
 
 
@@ -41,11 +43,10 @@ def address():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium or google-chrome")
 def test_an_example_with_and_without_its_sound(address):
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
-        )
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1100, "height": 1250})
         page.set_default_timeout(180_000)
         requests: list[str] = []

@@ -1,5 +1,7 @@
 """The report: what is chosen and drawn; the page is whole, safe, and the same each time."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -9,6 +11,8 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
+from scipy.signal import resample_poly
 
 from sam2love.index import read_index, read_metadata
 from sam2love.params import load_params
@@ -112,10 +116,27 @@ def test_needs_nothing_from_outside(refavs_root, made_run):
     assert len(ids) == len(set(ids))
     for tag, attrs in page.elements:
         assert tag not in ("script", "link", "img", "iframe")
-        assert "src" not in attrs
+        assert attrs.get("src", "data:audio/mpeg;base64,").startswith("data:audio/mpeg;base64,")
         if link := attrs.get("href"):
             assert link.startswith("data:image/jpeg;base64,") or link[1:] in ids
     assert "default-src 'none'" in page.all("meta")[2]["content"]
+
+
+def test_plays_what_was_heard(refavs_root, made_run):
+    html = report(refavs_root, made_run)[1]
+    played = 0
+    for strip in re.findall(r"<article .*?</article>", html, re.S):
+        key = re.search("clip <bdi>(.*?)</bdi>", strip)[1]
+        samples, rate_hz = refavs.read_audio(refavs_root, key)
+        sound = re.search(r'<audio .*?base64,(.*?)"', strip)
+        assert bool(sound) == samples.any()
+        if sound:
+            heard, heard_rate_hz = soundfile.read(io.BytesIO(base64.b64decode(sound[1])))
+            expected = resample_poly(samples, heard_rate_hz, rate_hz)
+            assert len(heard) == len(expected)
+            assert np.corrcoef(heard, expected)[0, 1] > 0.99
+            played += 1
+    assert 0 < played < STRIPS
 
 
 def test_tells_in_words_what_the_pictures_show(refavs_root, made_run):

@@ -1,7 +1,8 @@
 """A film strip: what an expression was said of, what was meant, what was segmented, what was heard.
 
-Pictures are embedded once; masks are SVG paths over them. Units of paths: half a CSS pixel, so that
-coordinates are whole numbers. Shapes: N = 10 frames of H x W pixels, h x w in the strip.
+Pictures and sound are embedded; masks are SVG paths over the pictures. Units of paths: half a CSS
+pixel, so that coordinates are whole numbers. Shapes: N = 10 frames of H x W pixels, h x w in the
+strip.
 """
 
 import base64
@@ -13,7 +14,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+import soundfile
 from PIL import Image
+from scipy.signal import resample_poly
 
 from sam2love import refavs
 from sam2love.metrics import SHOWN
@@ -25,6 +28,9 @@ STORED_PIXELS = 160
 """The longer side of an embedded picture: sharp on a screen of finer pixels."""
 JPEG_QUALITY = 82
 UNITS = 2
+SOUND_RATE_HZ = 16_000
+SOUND_COMPRESSION = 0.9
+"""Of 0 to 1: some 30 kB for ten seconds."""
 WAVEFORM_HEIGHT = 44
 BARS = 360
 QUIETEST_PEAK = 0.05
@@ -45,6 +51,8 @@ class Strip:
     truth_frames: int
     prediction_frames: int
     """Frames with any foreground."""
+    sound: str
+    """What is heard, an MP3 as a data URI."""
     waveform: str
     peak_db: float | None
     """The sound's highest peak relative to full scale; None for digital silence."""
@@ -74,6 +82,7 @@ def film_strip(root: Path, entry: Any, prediction: Prediction) -> Strip:
         prediction=outline(shown, height=height, width=width),
         truth_frames=int(truth.any((1, 2)).sum()),
         prediction_frames=int(shown.any((1, 2)).sum()),
+        sound=_mp3(samples, sample_rate_hz),
         waveform=waveform(samples, sample_rate_hz, width=len(frames) * width),
         peak_db=20 * float(np.log10(peak)) if peak else None,
     )
@@ -112,6 +121,22 @@ def outline(masks: np.ndarray, *, height: int, width: int) -> str:
             points = cv2.approxPolyDP(contour, 0.75, True)[:, 0] + (t * UNITS * width, 0)
             parts.append("M" + "L".join(f"{x} {y}" for x, y in points.tolist()) + "z")
     return "".join(parts)
+
+
+def _mp3(samples: np.ndarray, sample_rate_hz: int) -> str:
+    """Ten seconds of sound (n,) as the data URI of an MP3: it plays everywhere, and its bytes are
+    the same each time, unlike those of an Ogg stream with its random number."""
+    heard = samples[: refavs.CLIP_SECONDS * sample_rate_hz]
+    written = io.BytesIO()
+    soundfile.write(
+        written,
+        resample_poly(heard, SOUND_RATE_HZ, sample_rate_hz),
+        SOUND_RATE_HZ,
+        format="MP3",
+        bitrate_mode="VARIABLE",
+        compression_level=SOUND_COMPRESSION,
+    )
+    return "data:audio/mpeg;base64," + base64.b64encode(written.getvalue()).decode()
 
 
 def waveform(samples: np.ndarray, sample_rate_hz: int, *, width: int) -> str:
