@@ -38,6 +38,7 @@ NOT_RUN = {
     "minutes; CI runs it": ["make repro", "make test"],
     "minutes; run when what it makes is to change": ["make bench"],
     "tests too slow for every day": ["pytest -m slow"],
+    "runs what is here": ["make docs"],
     "tests/test_demo.py does": ["sam2love demo"],
     "needs Ref-AVS": ["cp profiles/paper.yaml params.yaml"],
     "downloads": [
