@@ -106,9 +106,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_tells_people_to_type_works(page, checkout):
-    environment = os.environ | {"PATH": PATH, "PYTHONPATH": str(checkout)}
+    env = os.environ | {"PATH": PATH, "PYTHONPATH": str(checkout)}
     for command in commands(page):
-        done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True)
         assert done.returncode == 0, f"{command[-1]}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
 
