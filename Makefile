@@ -4,7 +4,7 @@ BIN := .venv/bin
 DVC := PATH="$(CURDIR)/$(BIN):$$PATH" dvc
 export SAM2_BUILD_CUDA := 0
 
-.PHONY: repro test test-slow check verify bench mini-backbones
+.PHONY: repro test test-slow check docs verify bench mini-backbones
 
 repro: .venv/ready  ## rebuild the whole pipeline, from data to report
 	$(DVC) repro
@@ -20,6 +20,10 @@ check: .venv/ready  ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/ready  ## the site in site/, and every command that the docs show
+	$(BIN)/mkdocs build --strict
+	$(BIN)/pytest -m slow tests/test_docs.py
 
 verify: .venv/ready  ## figures against the committed ones, and the same bytes twice
 	$(BIN)/python -m tests.verify
@@ -44,5 +48,5 @@ mini-backbones: .venv/ready  ## pre-train the committed mini weights again (abou
 	$(BIN)/pip install --quiet --constraint constraints.txt pip setuptools wheel
 	$(BIN)/pip install --quiet --constraint constraints.txt torch torchvision torchaudio
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation sam2
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[pipeline,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[pipeline,dev,docs]'
 	touch $@

@@ -16,6 +16,7 @@ from scipy.signal import resample_poly
 
 from sam2love.index import read_index, read_metadata
 from sam2love.params import load_params
+from sam2love.refavs import read_audio
 from sam2love.report import results
 from sam2love.report.charts import line_chart
 from sam2love.report.page import flatten, write_report
@@ -127,7 +128,7 @@ def test_plays_what_was_heard(refavs_root, made_run):
     played = 0
     for strip in re.findall(r"<article .*?</article>", html, re.S):
         key = re.search("clip <bdi>(.*?)</bdi>", strip)[1]
-        samples, rate_hz = refavs.read_audio(refavs_root, key)
+        samples, rate_hz = read_audio(refavs_root, key)
         sound = re.search(r'<audio .*?base64,(.*?)"', strip)
         assert bool(sound) == samples.any()
         if sound:
