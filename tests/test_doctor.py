@@ -76,6 +76,19 @@ def cut_header(path):
     path.write_bytes(path.read_bytes()[:20])
 
 
+def claim_hours(path):
+    """Have the header claim 3 h of sound, whatever there is."""
+    wav, size = bytearray(path.read_bytes()), 3 * 3600 * 32000
+    wav[4:8], wav[40:44] = struct.pack("<I", size + 36), struct.pack("<I", size)
+    path.write_bytes(wav)
+
+
+def last_hours(path):
+    claim_hours(path)
+    with path.open("r+b") as file:
+        file.truncate(44 + 3 * 3600 * 32000)  # a hole, which takes no room
+
+
 def prose(path):
     path.write_text("not what the name says")
 
@@ -220,6 +233,15 @@ FATAL = {
         sound(np.zeros(0), 16000),
         f"{WAV}: no samples; expected 10 s of sound",
     ),
+    "sound of 3 hours": (
+        sound_file(last_hours),
+        f"{WAV}: 10800 s at 16000 Hz, channels: 1; at most 16777216 samples are accepted; cut it "
+        "to 10 s",
+    ),
+    "sound at an absurd rate": (
+        sound(np.zeros(9), 2**31 - 1),
+        f"{WAV}: sampled at 2147483647 Hz, at most 192000 are accepted",
+    ),
     "sound with NaN": (
         sound(NAN, 16000, subtype="FLOAT"),
         f"{WAV}: samples that are no numbers (NaN or infinite)",
@@ -352,6 +374,7 @@ HARMLESS = {
     "accents": row(exp="The façade on the left"),
     "44.1 kHz stereo": sound(np.zeros((441000, 2)), 44100),
     "48 kHz": sound(np.zeros(480000), 48000, subtype="FLOAT"),
+    "sound header claims 3 hours": sound_file(claim_hours),
     "palette masks": all_masks("1", patch=1),
     "PNG named .jpg": frame(lambda path: Image.new("RGB", SIZE).save(path, format="PNG")),
     "null masks missing": without("gt_mask", NULL),
