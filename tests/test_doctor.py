@@ -201,6 +201,10 @@ FATAL = {
         row(uid="gone\n_cat_1"),
         r"{root}/media/gone\n/frames/0.jpg: no such file; a clip needs 10 of them",
     ),
+    "row of a clip that is not there": (
+        row(uid="gone_cat_1"),
+        "{root}/media/gone/frames/0.jpg: no such file; a clip needs 10 of them",
+    ),
     "fid a word": (row(fid="one"), f"{NEW}: fid 'one' is no number of an object"),
     "fid negative": (row(fid="-1"), f"{NEW}: fid '-1' is no number of an object"),
     "fid of other digits": (row(fid="²"), f"{NEW}: fid '²' is no number of an object"),
@@ -435,7 +439,7 @@ def test_what_is_fatal(root, monkeypatch, name):
     assert status == 1
     fatal = [line for line in lines if line.startswith("fatal")]
     assert fatal[0].startswith(f"fatal: {told.format(root=root)}")
-    assert len(fatal) == (3 if name == "uid with a line break" else 1)  # its clip has nothing
+    assert len(fatal) == (3 if "/media/gone" in told else 1)  # a clip that has nothing
     error = f"error: fatal faults in the data set: {len(fatal)}; mend or remove what they name"
     assert stage(root, monkeypatch).splitlines() == [error, *fatal]
 
@@ -519,11 +523,13 @@ def test_metadata_alone(root):
     assert "val: 3 of 3 rows usable, 1 null, 2 clips, 2 texts" in lines
 
 
-def test_splits_without_rows(root):
+def test_splits_without_rows(root, monkeypatch, capsys):
     lines, usable = doctor.examine(root)
     assert usable
     told = "note: metadata.csv: no usable rows of split 'test_u'; without them no scores on unseen"
     assert [line for line in lines if line.startswith(told)]
+    assert stage(root, monkeypatch) == 0
+    assert told in capsys.readouterr().out
 
 
 def test_a_folder_that_is_not_there(tmp_path):
