@@ -104,6 +104,15 @@ class FeatureReader:
             return FeatureStore.open(path)
         return FeatureStore.open(path, provenance.of_features(stage, params, self._index))
 
+    def check(self) -> None:
+        """Open all four stores now, not when each is first needed.
+
+        Raises:
+            FileNotFoundError, ValueError: see `FeatureStore.open`.
+        """
+        for name in ("_audio", "_vision", "_text", "_sam2"):
+            getattr(self, name)
+
     @property
     def dims(self) -> dict[str, int]:
         """The widths d_A, d_V, d_T of the three encoders, and the patches of a frame."""

@@ -25,6 +25,9 @@ FRAMES = 10
 CLIP_SECONDS = 10
 MAX_PIXELS = 4096 * 4096
 """Of a frame or mask; a larger one is refused before it is decoded."""
+MAX_SAMPLES = 2**24
+"""Of a sound, over all channels, refused likewise: 10 s of 8 channels at 192 kHz have fewer."""
+MAX_SAMPLE_RATE_HZ = 192000
 # MAX_PIXELS is stricter, and is told as an error.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -76,7 +79,7 @@ def read_audio(root: str | Path, key: str) -> tuple[np.ndarray, int]:
     """The clip's sound, channels averaged: (n,) float32 in [-1, 1], and its sample rate in Hz.
 
     Raises:
-        FileNotFoundError, ValueError: the file is missing, not sound, empty, or not finite.
+        FileNotFoundError, ValueError: what `read_channels` raises.
     """
     samples, sample_rate_hz = read_channels(root, key)
     return samples.mean(axis=1), sample_rate_hz
@@ -86,13 +89,17 @@ def read_channels(root: str | Path, key: str) -> tuple[np.ndarray, int]:
     """The clip's sound as it is: (n, channels) float32, and its sample rate in Hz.
 
     Raises:
-        FileNotFoundError, ValueError: the file is missing, not sound, empty, or not finite.
+        FileNotFoundError, ValueError: the file is missing, not sound, empty, absurdly long, or not
+            finite.
     """
     path = audio_path(root, key)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; every clip needs its sound")
     try:
-        samples, sample_rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(path) as file:
+            sample_rate_hz = file.samplerate
+            _check_size(path, file)
+            samples = file.read(dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise ValueError(f"{path}: not readable as sound ({error})") from None
     if not len(samples):
@@ -100,6 +107,20 @@ def read_channels(root: str | Path, key: str) -> tuple[np.ndarray, int]:
     if not np.isfinite(samples).all():
         raise ValueError(f"{path}: samples that are no numbers (NaN or infinite)")
     return samples, sample_rate_hz
+
+
+def _check_size(path: Path, sound: soundfile.SoundFile) -> None:
+    """Refuse what would not fit into memory, by the header alone."""
+    frames, channels, sample_rate_hz = sound.frames, sound.channels, sound.samplerate
+    if sample_rate_hz > MAX_SAMPLE_RATE_HZ:
+        raise ValueError(
+            f"{path}: sampled at {sample_rate_hz} Hz, at most {MAX_SAMPLE_RATE_HZ} are accepted"
+        )
+    if frames * channels > MAX_SAMPLES:
+        raise ValueError(
+            f"{path}: {frames / sample_rate_hz:.0f} s at {sample_rate_hz} Hz, channels: "
+            f"{channels}; at most {MAX_SAMPLES} samples are accepted; cut it to {CLIP_SECONDS} s"
+        )
 
 
 def read_mask(root: str | Path, key: str, fid: int, t: int) -> np.ndarray | None:

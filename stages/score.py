@@ -38,9 +38,12 @@ def main(
     params = load_params()
     cv2.setNumThreads(1)  # a thread works on a clip
     index = read_index(index_folder)
+    expressions = index.expressions[index.expressions["split"].isin(SPLITS)]
+    if expressions.empty:
+        told = f"no rows of {', '.join(SPLITS)} to score; add some to metadata.csv, then dvc repro"
+        raise ValueError(f"{index_folder}: {told}")
     made = provenance.of_masks("propagate", index_folder)
     masks = StoredMasks(FeatureStore.open(predictions / "masks.zarr", made))
-    expressions = index.expressions[index.expressions["split"].isin(SPLITS)]
     expressions, notes = scorable(expressions, masks)
     baselines = ObjectBaselines(
         FeatureStore.open(predictions / "objects.zarr", made | {"stage": "baselines"}),

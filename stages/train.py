@@ -32,6 +32,11 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
     index = read_index(index_folder)
     rows = index.expressions
     train_rows = rows[(rows["split"] == "train") & (params.data.null_rows | ~rows["null"])]
+    if train_rows.empty:
+        raise ValueError(
+            f"{index_folder}: no rows of split 'train' to learn from (data.null_rows is "
+            f"{str(params.data.null_rows).lower()}); add some to metadata.csv, then run dvc repro"
+        )
     val_rows = rows[rows["split"] == "val"]
     sizes = index.clips.set_index("key")[["height", "width"]]
 
@@ -42,6 +47,7 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
         return torch.from_numpy(mask).float()
 
     reader = FeatureReader(features, index, params=params)
+    reader.check()  # else sam2.zarr were opened after grounding, hours later
     model = SAM2Love.build(params, **reader.dims)
     used = params.model_dump(mode="json", include={"data", "runtime", "sam2", "fusion", "train"})
     work = [used, stamps([index_folder, *sorted(features.glob("*.zarr"))])]

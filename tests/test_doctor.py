@@ -76,6 +76,19 @@ def cut_header(path):
     path.write_bytes(path.read_bytes()[:20])
 
 
+def claim_hours(path):
+    """Have the header claim 3 h of sound, whatever there is."""
+    wav, size = bytearray(path.read_bytes()), 3 * 3600 * 32000
+    wav[4:8], wav[40:44] = struct.pack("<I", size + 36), struct.pack("<I", size)
+    path.write_bytes(wav)
+
+
+def last_hours(path):
+    claim_hours(path)
+    with path.open("r+b") as file:
+        file.truncate(44 + 3 * 3600 * 32000)  # a hole, which takes no room
+
+
 def prose(path):
     path.write_text("not what the name says")
 
@@ -188,6 +201,10 @@ FATAL = {
         row(uid="gone\n_cat_1"),
         r"{root}/media/gone\n/frames/0.jpg: no such file; a clip needs 10 of them",
     ),
+    "row of a clip that is not there": (
+        row(uid="gone_cat_1"),
+        "{root}/media/gone/frames/0.jpg: no such file; a clip needs 10 of them",
+    ),
     "fid a word": (row(fid="one"), f"{NEW}: fid 'one' is no number of an object"),
     "fid negative": (row(fid="-1"), f"{NEW}: fid '-1' is no number of an object"),
     "fid of other digits": (row(fid="²"), f"{NEW}: fid '²' is no number of an object"),
@@ -219,6 +236,15 @@ FATAL = {
     "sound without samples": (
         sound(np.zeros(0), 16000),
         f"{WAV}: no samples; expected 10 s of sound",
+    ),
+    "sound of 3 hours": (
+        sound_file(last_hours),
+        f"{WAV}: 10800 s at 16000 Hz, channels: 1; at most 16777216 samples are accepted; cut it "
+        "to 10 s",
+    ),
+    "sound at an absurd rate": (
+        sound(np.zeros(9), 2**31 - 1),
+        f"{WAV}: sampled at 2147483647 Hz, at most 192000 are accepted",
     ),
     "sound with NaN": (
         sound(NAN, 16000, subtype="FLOAT"),
@@ -352,6 +378,7 @@ HARMLESS = {
     "accents": row(exp="The façade on the left"),
     "44.1 kHz stereo": sound(np.zeros((441000, 2)), 44100),
     "48 kHz": sound(np.zeros(480000), 48000, subtype="FLOAT"),
+    "sound header claims 3 hours": sound_file(claim_hours),
     "palette masks": all_masks("1", patch=1),
     "PNG named .jpg": frame(lambda path: Image.new("RGB", SIZE).save(path, format="PNG")),
     "null masks missing": without("gt_mask", NULL),
@@ -412,7 +439,7 @@ def test_what_is_fatal(root, monkeypatch, name):
     assert status == 1
     fatal = [line for line in lines if line.startswith("fatal")]
     assert fatal[0].startswith(f"fatal: {told.format(root=root)}")
-    assert len(fatal) == (3 if name == "uid with a line break" else 1)  # its clip has nothing
+    assert len(fatal) == (3 if "/media/gone" in told else 1)  # a clip that has nothing
     error = f"error: fatal faults in the data set: {len(fatal)}; mend or remove what they name"
     assert stage(root, monkeypatch).splitlines() == [error, *fatal]
 
@@ -496,11 +523,13 @@ def test_metadata_alone(root):
     assert "val: 3 of 3 rows usable, 1 null, 2 clips, 2 texts" in lines
 
 
-def test_splits_without_rows(root):
+def test_splits_without_rows(root, monkeypatch, capsys):
     lines, usable = doctor.examine(root)
     assert usable
     told = "note: metadata.csv: no usable rows of split 'test_u'; without them no scores on unseen"
     assert [line for line in lines if line.startswith(told)]
+    assert stage(root, monkeypatch) == 0
+    assert told in capsys.readouterr().out
 
 
 def test_a_folder_that_is_not_there(tmp_path):

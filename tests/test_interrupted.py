@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+import yaml
 
 from sam2love.store import FeatureStore
 from tests.test_store import contents
@@ -38,7 +41,7 @@ def start(command: list[str], *, rank: int = 0, world: int = 1, **options) -> su
     )
 
 
-def wait_until(condition, *, seconds: float = 60) -> None:
+def wait_until(condition, *, seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -71,6 +74,44 @@ def test_killed_and_finished_by_two_ranks_it_ends_the_same(command, feature_fold
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_killed_many_times_it_ends_the_same(command, feature_folder, seed):
     kill_and_go_on(command, kills=6, seed=seed, ranks=1 + seed % 2)
+    assert contents(OUT) == contents(feature_folder / "sam2.zarr")
+
+
+@pytest.mark.slow
+def test_dvc_killed_takes_its_stage_along_and_the_next_ends_the_same(command, feature_folder):
+    stage = {"cmd": shlex.join(command), "deps": ["index"], "outs": [str(OUT)]}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"embeddings": stage}}))
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "init", "--no-scm", "--quiet"], check=True)
+    killed = start([*dvc, "repro"])
+    wait_until(STAGING.exists)
+    stages = [child.pid for child in psutil.Process(killed.pid).children(recursive=True)]
+    assert stages
+    killed.kill()
+    killed.wait()
+    wait_until(lambda: not any(map(is_running, stages)), seconds=10)
+    assert not OUT.exists()
+    again = start([*dvc, "repro"])
+    told = again.communicate()
+    assert again.returncode == 0, told
+    assert contents(OUT) == contents(feature_folder / "sam2.zarr")
+
+
+@pytest.mark.slow
+def test_torchruns_processes_fill_one_store_and_make_good_a_killed_one(command, feature_folder):
+    python, *stage = command
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [python, "-m", *torchrun, *stage]
+    process = start(command)
+    wait_until(STAGING.exists)
+    ranks = {p.environ().get("RANK"): p for p in psutil.Process(process.pid).children()}
+    ranks["1"].kill()
+    told = process.communicate()
+    assert process.returncode != 0, told
+    assert not OUT.exists()
+    again = start(command)
+    told = again.communicate()
+    assert again.returncode == 0, told
     assert contents(OUT) == contents(feature_folder / "sam2.zarr")
 
 

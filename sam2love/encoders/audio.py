@@ -17,6 +17,9 @@ from sam2love.refavs import CLIP_SECONDS
 from sam2love.weights import locate, misfit, read_state
 
 SAMPLE_RATE_HZ = 16000
+RATE_STEP_HZ = 25
+"""Other rates are taken as the nearest multiple: the filter that resamples has as many taps as both
+rates over their common divisor, gigabytes for 11127 Hz. All usual rates are multiples."""
 WINDOW, HOP, FFT = 400, 160, 512  # samples: 25 ms, 10 ms
 FRAMES, BANDS = 96, 64
 LOWEST_HZ, HIGHEST_HZ = 125.0, 7500.0
@@ -177,4 +180,5 @@ def _mel(hz: Tensor) -> Tensor:
 
 def _resampled(samples: np.ndarray | Tensor, sample_rate_hz: int) -> Tensor:
     waveform = torch.as_tensor(samples, dtype=torch.float32)
-    return resample(waveform, sample_rate_hz, SAMPLE_RATE_HZ)
+    rate = max(1, round(sample_rate_hz / RATE_STEP_HZ)) * RATE_STEP_HZ
+    return resample(waveform, rate, SAMPLE_RATE_HZ)

@@ -65,12 +65,12 @@ def test_log_mel_fills_up_the_last_second(samples, seconds):
     assert audio.log_mel(np.zeros(samples, np.float32), 16000).shape == (seconds, 96, 64)
 
 
-@pytest.mark.parametrize("sample_rate_hz", [8000, 44100, 48000])
+@pytest.mark.parametrize("sample_rate_hz", [8000, 11127, 44100, 44101, 48000])
 def test_other_sample_rates_sound_the_same(sample_rate_hz):
     def tone(rate: int) -> np.ndarray:
         return 0.3 * np.sin(2 * np.pi * 440 * np.arange(2 * rate) / rate).astype(np.float32)
 
-    found = audio.log_mel(tone(sample_rate_hz), sample_rate_hz)
+    found = audio.log_mel(tone(sample_rate_hz), sample_rate_hz)[:2]  # 44101 Hz: a sample more
     expected = audio.log_mel(tone(16000), 16000)
     loud = expected > expected.max() - 3
     np.testing.assert_allclose(found[loud].numpy(), expected[loud].numpy(), atol=0.05)

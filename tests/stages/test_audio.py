@@ -9,6 +9,7 @@ from sam2love.params import load_params
 from sam2love.store import FeatureStore
 from stages import audio
 from tests import tiny
+from tests.test_doctor import last_hours
 
 
 def test_every_clip_has_its_sound(run_folder, refavs_root, vggish_file, capsys):
@@ -24,6 +25,14 @@ def test_every_clip_has_its_sound(run_folder, refavs_root, vggish_file, capsys):
         expected = encoder.encode(*refavs.read_audio(refavs_root, key))
         np.testing.assert_array_equal(store.read("audio", key), expected.numpy())
     assert store.read("audio", "vidC_1_2").dtype == np.float32
+
+
+def test_a_sound_of_hours_is_refused_before_it_is_decoded(run_folder, own_refavs_root):
+    path = refavs.audio_path(own_refavs_root, "vidC_1_2")
+    last_hours(path)
+    with pytest.raises(ValueError, match=f"^{path}: 10800 s at 16000 Hz, channels: 1; at most"):
+        audio.main(own_refavs_root, run_folder / "index", run_folder / "features/audio.zarr")
+    assert not (run_folder / "features/audio.zarr").exists()
 
 
 def test_refuses_other_weights(run_folder, refavs_root, vggish_file):

@@ -162,3 +162,11 @@ def test_an_index_without_a_split_is_scored_without_it(params, work, refavs_root
     metrics = run(refavs_root, work)
     assert set(metrics["refavs"]) == {"test_s", "test_n"}
     assert "unseen 100" not in capsys.readouterr().out
+
+
+def test_no_rows_to_score_are_told(params, work, refavs_root):
+    path = work / "index" / "expressions.csv"
+    rows = pd.read_csv(path)
+    rows[rows["split"].isin(["train", "val"])].to_csv(path, index=False)
+    with pytest.raises(ValueError, match="index: no rows of test_s, test_u, test_n to score; add"):
+        run(refavs_root, work)

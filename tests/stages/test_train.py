@@ -1,6 +1,8 @@
 """A few steps on the tiny data set, reopened, and compared with what training started from."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -271,6 +273,34 @@ def test_every_batch_that_is_learned_from_gets_its_own_noise(run, monkeypatch, s
     assert {stated for stated, _ in seeds} == ({share} if share else set())
 
 
+def test_no_rows_to_learn_from_is_told_at_once(run, run_folder, tmp_path):
+    path = run_folder / "index" / "expressions.csv"
+    rows = pd.read_csv(path)
+    rows[(rows["split"] != "train") | rows["null"]].to_csv(path, index=False)
+    told = r"index: no rows of split 'train' .* is false\); add some"
+    with pytest.raises(ValueError, match=told):
+        run({"data.null_rows": False}, features=tmp_path / "none")
+
+
+def test_a_store_that_only_all_frame_steps_read_is_refused_at_once(
+    run, seen, feature_folder, tmp_path
+):
+    for store in ("audio", "vision", "text", "sam2"):
+        (tmp_path / f"{store}.zarr").symlink_to(feature_folder / f"{store}.zarr")
+    (tmp_path / "sam2.zarr").unlink()
+    with pytest.raises(FileNotFoundError, match=r"sam2\.zarr: no such store"):
+        run(features=tmp_path)
+    assert not seen
+    shutil.copytree(feature_folder / "sam2.zarr", tmp_path / "sam2.zarr")
+    path = tmp_path / "sam2.zarr" / "zarr.json"
+    attributes = json.loads(path.read_text())
+    attributes["attributes"]["provenance"]["weights"] = "0" * 64
+    path.write_text(json.dumps(attributes))
+    with pytest.raises(ValueError, match=r"sam2\.zarr: made with weights '0{64}', expected"):
+        run(features=tmp_path)
+    assert not seen
+
+
 def test_missing_features_name_what_makes_them(run, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"vision\.zarr: no such store; `dvc repro`"):
+    with pytest.raises(FileNotFoundError, match=r"audio\.zarr: no such store; `dvc repro`"):
         run(features=tmp_path)
