@@ -16,6 +16,8 @@ SPLITS = ("train", "val", "test_s", "test_u", "test_n")
 UNUSABLE_SPLIT = "TODO"
 """The benchmark's own mark for rows that were never finished; they are left out."""
 
+REFAVS_METADATA = "ab03ab83b69f15399d9b3e3dce442664c432cdd1e4072b7f89f6a03f78cd18a0"
+"""SHA-256 of Ref-AVS's own metadata.csv."""
 METADATA_COLUMNS = ["vid", "uid", "split", "fid", "exp"]
 CLIP_COLUMNS = [
     "key", "split", "frames_key", "width", "height", "frames_digest", "audio_digest", "masks_digest"
@@ -48,6 +50,11 @@ def clip_key(uid: str) -> str:
 def is_null(uid: str) -> bool:
     """Whether the uid, or the key, says that what is meant is not in the clip."""
     return uid.startswith(("null_c-", "null_m-"))
+
+
+def is_refavs(root: str | Path) -> bool:
+    """Whether a data set is Ref-AVS itself, with which alone the paper's figures compare."""
+    return hashlib.sha256((Path(root) / "metadata.csv").read_bytes()).hexdigest() == REFAVS_METADATA
 
 
 def read_metadata(root: str | Path) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from benchmarks import (
     fusion,
     memory,
     propagation,
+    stages,
     store,
     timing,
     training,
@@ -83,6 +84,14 @@ def test_ways_take_turns():
 def test_the_bound_of_the_papers_fusion(toy_fusion):
     paper = toy_fusion.model_copy(update={"dim": 1024, "layers": 6, "heads": 16})
     assert fusion.flops_bound(paper, tokens=0) == pytest.approx(1.16, abs=0.005)
+
+
+def test_a_stage_lasts_until_the_next_starts():
+    clock = iter([0, 2, 5, 15])
+    lines = ["Running stage 'mini/dvc.yaml:dataset':\n", "> python\n", "Running stage 'index':\n"]
+    seconds = stages.seconds_by_stage(lines, now=lambda: next(clock))
+    assert seconds == {"dvc": 2, "mini/dvc.yaml:dataset": 3, "index": 10}
+    assert stages.table(seconds)[-2:] == ["| index | 10 | 67% |", "| all | 15 | 100% |"]
 
 
 def test_where_it_was_measured():

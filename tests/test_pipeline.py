@@ -61,3 +61,40 @@ def test_a_stage_depends_on_its_script_and_just_the_modules_it_uses(stage):
     script = f"stages/{stage}.py"
     assert script in STAGES[stage]["deps"]
     assert declared(stage) == reached(ROOT / script)
+
+
+def run_again(knob: str) -> list[str]:
+    """The stages that a change of a parameter runs again: those that list it, and what follows."""
+    again: list[str] = []
+    written: list[str] = []
+    for name, stage in STAGES.items():  # in the order in which they run
+        params = stage.get("params", [])
+        listed = any(f"{knob}.".startswith(f"{param}.") for param in params)
+        follows = any(f"{a}/".startswith(f"{b}/") for b in stage["deps"] for a in written)
+        if listed or follows:
+            again.append(name)
+            for kind in ("outs", "metrics", "plots"):
+                written += [
+                    next(iter([out] if isinstance(out, str) else out))
+                    for out in stage.get(kind, [])
+                ]
+    return again
+
+
+FROM_TRAINING_ON = ["train", "propagate", "score", "report"]
+
+
+@pytest.mark.parametrize(
+    ("knob", "stages"),
+    [
+        ("fusion.layers", FROM_TRAINING_ON),
+        ("sam2.train_mask_decoder", FROM_TRAINING_ON),
+        ("train.seed", FROM_TRAINING_ON),
+        ("data.null_rows", FROM_TRAINING_ON),
+        ("text.weights", ["text", *FROM_TRAINING_ON]),
+        ("propagate.gate_loss", ["propagate", "score", "report"]),
+        ("score.bootstrap", ["score", "report"]),
+    ],
+)
+def test_an_ablation_runs_again_only_what_it_changes(knob, stages):
+    assert run_again(knob) == stages

@@ -1,6 +1,7 @@
 """The report: what is chosen and drawn; the page is whole, safe, and the same each time."""
 
 import base64
+import hashlib
 import io
 import json
 import re
@@ -14,6 +15,7 @@ import pytest
 import soundfile
 from scipy.signal import resample_poly
 
+from sam2love import index
 from sam2love.index import read_index, read_metadata
 from sam2love.params import load_params
 from sam2love.refavs import read_audio
@@ -105,6 +107,21 @@ def test_shows_scores_families_curves_and_strips(refavs_root, made_run):
     assert strips == STRIPS
     assert len(page.all("image")) == strips
     assert len(html) < 500_000
+
+
+def test_the_papers_figures_stand_beside_ours_on_ref_avs_alone(refavs_root, made_run, monkeypatch):
+    def table() -> list[str]:
+        html = report(refavs_root, made_run)[1]
+        return re.findall(r'<th scope="row">([^<]*figures)</th>(.*?)</tr>', html, re.S)
+
+    assert not table()
+    metadata = (refavs_root / "metadata.csv").read_bytes()
+    monkeypatch.setattr(index, "REFAVS_METADATA", hashlib.sha256(metadata).hexdigest())
+    (_, eemc), (name, ours) = table()
+    assert name == "SAM2-LOVE, the paper&#39;s figures"
+    numbers = re.findall(r"<td[^>]*>([\d.]+)</td>", ours)
+    assert " ".join(numbers) == "43.5 51.9 47.7 66.5 72.3 69.4 55.0 62.1 58.5 0.230"
+    assert "57.2" in eemc
 
 
 def test_is_the_same_each_time(refavs_root, made_run):

@@ -24,6 +24,11 @@ BASELINES = {
     "random": "a random object",
     "oracle_point": "the object meant (oracle)",
 }
+PAPER = {
+    "EEMC": ([34.2, 51.3, 42.8, 49.5, 64.8, 57.2, 41.9, 58.1, 50.0], 0.007),
+    "SAM2-LOVE": ([43.5, 51.9, 47.7, 66.5, 72.3, 69.4, 55.0, 62.1, 58.5], 0.23),
+}
+"""As printed, on Ref-AVS: J, F, J&F on seen, unseen and mix, and S. Source: SAM2-LOVE, Table 1."""
 PROTOCOLS = ("refavs", "frame", "original", "davis")
 ROW_COLUMNS = [
     "row", "family", "objects", "picked", "object_score", "gated", "S", "refavs_J", "refavs_F"
@@ -117,6 +122,19 @@ def systems(metrics: Mapping[str, Any]) -> list[System]:
             scores = metrics["baselines"][name]["refavs"]
             s = scores.get(NULL_SPLIT, {}).get("S")
             listed.append(System(title, _scores(scores), s, ceiling=name == "oracle_point"))
+    return listed
+
+
+def paper() -> list[System]:
+    """The best before the paper, and the paper, as it prints them."""
+    listed = []
+    for name, (figures, s) in PAPER.items():
+        by_split = zip(*[iter(figures)] * 3, strict=True)
+        scores = {
+            split: dict(zip(("J", "F", "J&F"), of_split, strict=True))
+            for split, of_split in zip(SPLITS.values(), by_split, strict=True)
+        }
+        listed.append(System(f"{name}, the paper's figures", scores, s))
     return listed
 
 
