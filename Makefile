@@ -12,7 +12,7 @@ repro: .venv/ready  ## rebuild the whole pipeline, from data to report
 test: .venv/ready
 	$(BIN)/pytest
 
-test-slow: .venv/ready  ## kills, several processes, the wheel, and the demo in a browser
+test-slow: .venv/ready  ## kills, processes, the wheel, the docs' commands, the demo
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[demo]'
 	$(BIN)/pytest -m slow
 
@@ -21,9 +21,8 @@ check: .venv/ready  ## lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: .venv/ready  ## the site in site/, and every command that the docs show
+docs: .venv/ready  ## the site in site/
 	$(BIN)/mkdocs build --strict
-	$(BIN)/pytest -m slow tests/test_docs.py
 
 verify: .venv/ready  ## figures against the committed ones, and the same bytes twice
 	$(BIN)/python -m tests.verify
