@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -56,7 +58,8 @@ def kill_and_go_on(command: list[str], *, kills: int, seed: int, ranks: int) -> 
         process = start(command, start_new_session=whole_group)
         wait_until(lambda p=process: STAGING.exists() or p.poll() is not None)
         time.sleep(rng.uniform(0, 0.6))
-        (os.killpg if whole_group else os.kill)(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it had ended
+            (os.killpg if whole_group else os.kill)(process.pid, signal.SIGKILL)
         process.communicate()
         assert not OUT.exists() or FeatureStore.open(OUT).verify() == []
     processes = [start(command, rank=rank, world=ranks) for rank in range(ranks)]
@@ -77,19 +80,34 @@ def test_killed_many_times_it_ends_the_same(command, feature_folder, seed):
     assert contents(OUT) == contents(feature_folder / "sam2.zarr")
 
 
+@contextmanager
+def frame_withheld(root: Path) -> Iterator[None]:
+    """Within, the last frame is a pipe nobody writes to: a stage waits there while it lives."""
+    frame = max(root.rglob("*.jpg"))
+    hidden = frame.rename(frame.with_suffix(".hidden"))
+    os.mkfifo(frame)
+    try:
+        yield
+    finally:
+        hidden.replace(frame)
+
+
 @pytest.mark.slow
-def test_dvc_killed_takes_its_stage_along_and_the_next_ends_the_same(command, feature_folder):
+def test_dvc_killed_takes_its_stage_along_and_the_next_ends_the_same(
+    command, refavs_root, feature_folder
+):
     stage = {"cmd": shlex.join(command), "deps": ["index"], "outs": [str(OUT)]}
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"embeddings": stage}}))
     dvc = [sys.executable, "-m", "dvc"]
     subprocess.run([*dvc, "init", "--no-scm", "--quiet"], check=True)
-    killed = start([*dvc, "repro"])
-    wait_until(STAGING.exists)
-    stages = [child.pid for child in psutil.Process(killed.pid).children(recursive=True)]
-    assert stages
-    killed.kill()
-    killed.wait()
-    wait_until(lambda: not any(map(is_running, stages)), seconds=10)
+    with frame_withheld(refavs_root):
+        killed = start([*dvc, "repro"])
+        wait_until(STAGING.exists)
+        stages = [child.pid for child in psutil.Process(killed.pid).children(recursive=True)]
+        assert stages
+        killed.kill()
+        killed.wait()
+        wait_until(lambda: not any(map(is_running, stages)), seconds=10)
     assert not OUT.exists()
     again = start([*dvc, "repro"])
     told = again.communicate()
@@ -98,15 +116,18 @@ def test_dvc_killed_takes_its_stage_along_and_the_next_ends_the_same(command, fe
 
 
 @pytest.mark.slow
-def test_torchruns_processes_fill_one_store_and_make_good_a_killed_one(command, feature_folder):
+def test_torchruns_processes_fill_one_store_and_make_good_a_killed_one(
+    command, refavs_root, feature_folder
+):
     python, *stage = command
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [python, "-m", *torchrun, *stage]
-    process = start(command)
-    wait_until(STAGING.exists)
-    ranks = {p.environ().get("RANK"): p for p in psutil.Process(process.pid).children()}
-    ranks["1"].kill()
-    told = process.communicate()
+    with frame_withheld(refavs_root):
+        process = start(command)
+        wait_until(STAGING.exists)
+        ranks = {p.environ().get("RANK"): p for p in psutil.Process(process.pid).children()}
+        ranks["1"].kill()
+        told = process.communicate()
     assert process.returncode != 0, told
     assert not OUT.exists()
     again = start(command)
