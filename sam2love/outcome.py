@@ -3,7 +3,8 @@
 import json
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,26 @@ from sam2love.video import Frame, Video, VideoWriter
 MASKS, OVERLAY, BELIEF, STRIP = "masks", "overlay.mp4", "belief.json", "strip.png"
 Tracked = Iterable[tuple[Frame, list[np.ndarray], list[float]]]
 """Every frame with the mask (H, W), float32 in [0, 1], and the belief of each sentence."""
+
+
+@contextmanager
+def whole_or_none(out: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `out` at the end and is gone if it doesn't come to that.
+
+    Raises:
+        FileExistsError: `out` is there already.
+        OSError: nothing can be written there.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out}: already there; remove it or write elsewhere")
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -63,20 +84,14 @@ class Outcome:
     times: list[float]
     sentences: list[Sentence]
 
-    def write(self, out: Path, *, video: Video, tracked: Tracked) -> None:
-        """Write the folder, and note the beliefs as frames come; it is there when all is done."""
-        partial = out.with_name(f"{out.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            films = self._write_frames(partial, video, tracked)
-            texts = [sentence.text for sentence in self.sentences]
-            beliefs = [sentence.beliefs for sentence in self.sentences]
-            film_strip(partial / STRIP, texts, films, self.times, beliefs)
-            told = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
-            (partial / BELIEF).write_text(told, encoding="utf-8")
-            partial.rename(out)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    def write(self, folder: Path, *, video: Video, tracked: Tracked) -> None:
+        """Fill the folder, and note the beliefs as frames come."""
+        films = self._write_frames(folder, video, tracked)
+        texts = [sentence.text for sentence in self.sentences]
+        beliefs = [sentence.beliefs for sentence in self.sentences]
+        film_strip(folder / STRIP, texts, films, self.times, beliefs)
+        told = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        (folder / BELIEF).write_text(told, encoding="utf-8")
 
     def _write_frames(self, folder: Path, video: Video, tracked: Tracked) -> list[list[np.ndarray]]:
         """Write masks and overlay; returns each sentence's pictures of the film strip."""

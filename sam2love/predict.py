@@ -25,7 +25,7 @@ from sam2love.encoders.vision import VisionEncoder, load_vision_encoder
 from sam2love.features import Features
 from sam2love.metrics import SHOWN, probabilities
 from sam2love.model import SAM2Love
-from sam2love.outcome import Outcome, Sentence
+from sam2love.outcome import Outcome, Sentence, whole_or_none
 from sam2love.refavs import CLIP_SECONDS
 from sam2love.sam.build import SAM2Base, build_sam2
 from sam2love.sam.encode import encode_frames, preprocess
@@ -118,35 +118,33 @@ class Predictor:
             progress: show bars.
 
         Raises:
-            FileExistsError, FileNotFoundError, ValueError: `out` is there already, or the video
-                isn't or can't be read, or there is no sentence.
+            OSError, ValueError: `out` is there already or can't be written, or the video isn't or
+                can't be read, or there is no sentence.
         """
-        out = Path(out)
         if not texts:
             raise ValueError("no sentence to segment by; give one at least")
-        if out.exists():
-            raise FileExistsError(f"{out}: already there; remove it or write elsewhere")
-        opened = Video(video)
-        windows, times = self._watch(opened, texts, sound=sound, progress=progress)
-        firsts = [_first_believed(windows, row) for row in range(len(texts))]
-        outcome = Outcome(
-            video=str(video),
-            notes=[] if opened.has_sound else [f"{video} has no sound: taken as silence"],
-            window_starts=[window.start for window in windows],
-            times=[round(time, 4) for time in times],
-            sentences=[
-                Sentence.numbered(
-                    row,
-                    text,
-                    prompted_at=first.start if first else None,
-                    windows=[window.beliefs[row] for window in windows],
-                )
-                for row, (text, first) in enumerate(zip(texts, firsts, strict=True))
-            ],
-        )
-        tracked = self._track(opened, windows, firsts, frames=len(times))
-        bar = _bar(tracked, "track", len(times), show=progress)
-        outcome.write(out, video=opened, tracked=bar)
+        with whole_or_none(Path(out)) as folder:
+            opened = Video(video)
+            windows, times = self._watch(opened, texts, sound=sound, progress=progress)
+            firsts = [_first_believed(windows, row) for row in range(len(texts))]
+            outcome = Outcome(
+                video=str(video),
+                notes=[] if opened.has_sound else [f"{video} has no sound: taken as silence"],
+                window_starts=[window.start for window in windows],
+                times=[round(time, 4) for time in times],
+                sentences=[
+                    Sentence.numbered(
+                        row,
+                        text,
+                        prompted_at=first.start if first else None,
+                        windows=[window.beliefs[row] for window in windows],
+                    )
+                    for row, (text, first) in enumerate(zip(texts, firsts, strict=True))
+                ],
+            )
+            tracked = self._track(opened, windows, firsts, frames=len(times))
+            bar = _bar(tracked, "track", len(times), show=progress)
+            outcome.write(folder, video=opened, tracked=bar)
         return outcome
 
     @torch.inference_mode()

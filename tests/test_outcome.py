@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2love.outcome import Outcome, Sentence
+from sam2love.outcome import Outcome, Sentence, whole_or_none
 from sam2love.video import Video
 from tests.videos import make_video
 
@@ -54,6 +54,9 @@ def test_the_folder_holds_the_masks_and_the_beliefs(video, tmp_path):
 
 def test_a_failure_leaves_nothing(video, tmp_path):
     (tmp_path / "out.partial").mkdir()  # as a killed run leaves it
-    with pytest.raises(OSError, match="No space left"):
-        outcome().write(tmp_path / "out", video=video, tracked=tracked(video, fails_at=2))
+    with (
+        pytest.raises(OSError, match="No space left"),
+        whole_or_none(tmp_path / "out") as folder,
+    ):
+        outcome().write(folder, video=video, tracked=tracked(video, fails_at=2))
     assert [path.name for path in tmp_path.glob("out*")] == []

@@ -164,5 +164,7 @@ def test_what_cannot_be_done_is_told(predictor, tmp_path):
     video = make_video(tmp_path / "v.mkv", pictures(2))
     with pytest.raises(FileExistsError, match="already there; remove it or write elsewhere"):
         predictor.predict(video, ["the object"], out=tmp_path)
+    with pytest.raises(NotADirectoryError, match=r"v\.mkv"):  # before the video is read
+        predictor.predict(tmp_path / "missing.mp4", ["the object"], out=video / "out")
     with pytest.raises(ValueError, match="no sentence"):
         predictor.predict(video, [], out=tmp_path / "out")
