@@ -82,8 +82,9 @@ def test_killed_many_times_it_ends_the_same(command, feature_folder, seed):
 
 @contextmanager
 def frame_withheld(root: Path) -> Iterator[None]:
-    """Within, the last frame is a pipe nobody writes to: a stage waits there while it lives."""
-    frame = max(root.rglob("*.jpg"))
+    """Within, the frame read last is a pipe nobody writes to: a stage waits there while it lives."""
+    # The null clip's name sorts before that of the clip it repeats, whose frames are thus not read.
+    frame = root / "media/null_m-Ünseen E_30_40/frames/9.jpg"
     hidden = frame.rename(frame.with_suffix(".hidden"))
     os.mkfifo(frame)
     try:
