@@ -36,7 +36,10 @@ STANDS_FOR = {
 
 NOT_RUN = {
     "minutes; CI runs it": ["make repro", "make test"],
-    "minutes; run when what it makes is to change": ["make bench"],
+    "minutes; run when what it makes is to change": [
+        "make bench",
+        "python -m mini.pretrain_clip",
+    ],
     "tests too slow for every day": ["pytest -m slow"],
     "runs what is here": ["make docs"],
     "tests/test_release.py does": ["pip wheel --no-deps ."],
