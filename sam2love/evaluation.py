@@ -25,7 +25,7 @@ from sam2love.baselines import ObjectBaselines
 from sam2love.metrics import Thresholded
 from sam2love.predictions import Prediction
 
-SPLITS = ("test_s", "test_u", "test_n")
+TEST_SPLITS = ("test_s", "test_u", "test_n")
 PROTOCOLS = ("refavs", "frame", "original", "davis")
 SIZE = (256, 256)
 ROWS_PER_BATCH = 4

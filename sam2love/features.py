@@ -14,9 +14,9 @@ from sam2love import provenance
 from sam2love.index import Index
 from sam2love.params import Params
 from sam2love.refavs import FRAMES
+from sam2love.sam.encode import LEVELS
 from sam2love.store import FeatureStore
 
-LEVELS = ("embedding", "high_res_0", "high_res_1")
 Encode = Callable[[str, list[int]], tuple[Tensor, Tensor, Tensor]]
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 SPLITS = ("train", "val", "test_s", "test_u", "test_n")
+SPLIT_NAMES = {"test_s": "seen", "test_u": "unseen", "mix": "mix"}
+"""As the paper's tables name what J and F are told of; mix is the mean of the two."""
 UNUSABLE_SPLIT = "TODO"
 """The benchmark's own mark for rows that were never finished; they are left out."""
 

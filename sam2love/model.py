@@ -16,7 +16,7 @@ from sam2love.fusion import FusionTransformer, Projection
 from sam2love.params import Config, Params, load_config
 from sam2love.sam.build import SAM2Base, build_sam2
 from sam2love.sam.decode import Decoded, decode, grid_positions
-from sam2love.weights import DEFAULT, fetch_pretrained, find
+from sam2love.weights import DEFAULT, fetch_pretrained
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 """What a pretrained folder holds."""
@@ -66,9 +66,7 @@ class SAM2Love(nn.Module):
 
     @classmethod
     def _of(cls, config: Config, *, patches: int, **dims: Any) -> "SAM2Love":
-        sam2 = build_sam2(
-            find(config.sam2.config), find(config.sam2.weights), digest=config.sam2.digest
-        )
+        sam2 = build_sam2(config.sam2.config, config.sam2.weights, digest=config.sam2.digest)
         fusion = FusionTransformer(
             **dims, **dict(config.fusion), patch_positions=grid_positions(sam2, cells=patches)
         )

@@ -1,8 +1,8 @@
 """metrics.json as a person reads it: a line a system, then what was picked, then families."""
 
+from sam2love.index import SPLIT_NAMES
 from sam2love.summary import Tree
 
-SPLITS = {"test_s": "seen", "test_u": "unseen", "mix": "mix"}
 MEASURES = ("J", "F", "J&F")
 WIDTH = 7
 LABEL = 18
@@ -20,14 +20,14 @@ def scoreboard(metrics: Tree, *, name: str) -> str:
 
 
 def _systems(metrics: Tree, name: str) -> str:
-    head = "".join(f"{split:>{3 * WIDTH}}" for split in SPLITS.values())
-    measures = "".join(f"{measure:>{WIDTH}}" for measure in MEASURES * len(SPLITS))
+    head = "".join(f"{split:>{3 * WIDTH}}" for split in SPLIT_NAMES.values())
+    measures = "".join(f"{measure:>{WIDTH}}" for measure in MEASURES * len(SPLIT_NAMES))
     lines = [f"{'refavs':<{LABEL}}{head}{'null':>{WIDTH + 1}}", f"{'':<{LABEL}}{measures}{'S':>8}"]
     systems = {name: metrics["refavs"]}
     systems |= {other: tree["refavs"] for other, tree in metrics["baselines"].items()}
     systems |= {f"{name}, {other}": metrics[other] for other in ("frame", "original", "davis")}
     for label, tree in systems.items():
-        cells = [_cell(tree.get(split, {}).get(m), 1) for split in SPLITS for m in MEASURES]
+        cells = [_cell(tree.get(split, {}).get(m), 1) for split in SPLIT_NAMES for m in MEASURES]
         null = _cell(tree.get("test_n", {}).get("S"), 3, WIDTH + 1)
         lines.append(f"{label:<{LABEL}}{''.join(cells)}{null}")
     return "\n".join(lines)
@@ -39,9 +39,9 @@ def _cell(value: float | None, decimals: int, width: int = WIDTH) -> str:
 
 def _means(metrics: Tree) -> str:
     told = [
-        f"{SPLITS[split]} {tree['J&F']:.1f} ({tree['low']:.1f} to {tree['high']:.1f})"
+        f"{SPLIT_NAMES[split]} {tree['J&F']:.1f} ({tree['low']:.1f} to {tree['high']:.1f})"
         for split, tree in metrics["clips"]["refavs"].items()
-        if split in SPLITS
+        if split in SPLIT_NAMES
     ]
     lines = [f"J&F over clips, 95 %: {', '.join(told)}"] if told else []
     if null := metrics["refavs"].get("test_n"):
@@ -50,7 +50,7 @@ def _means(metrics: Tree) -> str:
             f"S of pixels above 0.4 instead of 0.5 {null['S_at_0.4']:.3f}"
         )
     if gated := metrics.get("gated"):
-        labels = SPLITS | {"test_n": "null"}
+        labels = SPLIT_NAMES | {"test_n": "null"}
         shares = [f"{labels[split]} {gated[split]:.1f} %" for split in labels if split in gated]
         lines.append(f"rows that the gate blanks: {', '.join(shares)}")
     return "\n".join(lines)
@@ -58,7 +58,9 @@ def _means(metrics: Tree) -> str:
 
 def _picked(metrics: Tree) -> str:
     shares = metrics["picked"]
-    told = [f"{label} {shares[split]:.1f} %" for split, label in SPLITS.items() if split in shares]
+    told = [
+        f"{label} {shares[split]:.1f} %" for split, label in SPLIT_NAMES.items() if split in shares
+    ]
     return f"right object: {', '.join(told)} (chance {shares['chance']:.1f} %)" if told else ""
 
 

@@ -8,7 +8,7 @@ import cv2
 import pandas as pd
 import typer
 
-from sam2love.evaluation import SPLITS, score_rows
+from sam2love.evaluation import TEST_SPLITS, score_rows
 from sam2love.index import read_families
 from sam2love.predictions import MaskFolder, Masks, StoredMasks, scorable
 from sam2love.scoreboard import scoreboard
@@ -45,7 +45,7 @@ def score_masks(
         if file is not None and not file.absolute().parent.is_dir():
             raise FileNotFoundError(f"{file}: there is no folder {file.parent}")
     masks = open_masks(path)
-    expressions = read_expressions(root, SPLITS, only=only)
+    expressions = read_expressions(root, TEST_SPLITS, only=only)
     expressions, notes = scorable(expressions, masks)
     if isinstance(masks, MaskFolder):
         notes += shared_folders(expressions)

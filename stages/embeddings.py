@@ -18,11 +18,9 @@ from sam2love import provenance, refavs
 from sam2love.index import read_index
 from sam2love.params import load_params
 from sam2love.sam.build import build_sam2
-from sam2love.sam.encode import encode_frames, preprocess
+from sam2love.sam.encode import LEVELS, encode_frames, preprocess
 from sam2love.store import ArraySpec, fill_store
 from stages import run
-
-LEVELS = ("embedding", "high_res_0", "high_res_1")
 
 
 def main(root: Path, index_folder: Path, out: Path) -> None:

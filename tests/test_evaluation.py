@@ -186,7 +186,7 @@ def test_truth_is_resized_in_colour_before_it_is_made_gray(five_rows):
 @pytest.fixture(scope="module")
 def scored(refavs_root):
     """A perfect prediction, by row, of everything in the tiny data set."""
-    expressions = read_expressions(refavs_root, evaluation.SPLITS)
+    expressions = read_expressions(refavs_root, evaluation.TEST_SPLITS)
     return expressions, score_rows(expressions, perfect(refavs_root), root=refavs_root, threads=3)
 
 

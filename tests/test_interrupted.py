@@ -82,7 +82,7 @@ def test_killed_many_times_it_ends_the_same(command, feature_folder, seed):
 
 @contextmanager
 def frame_withheld(root: Path) -> Iterator[None]:
-    """Within, the frame read last is a pipe nobody writes to: a stage waits there while it lives."""
+    """Within, the frame read last is a pipe nobody writes to: a stage waits there."""
     # The null clip's name sorts before that of the clip it repeats, whose frames are thus not read.
     frame = root / "media/null_m-Ünseen E_30_40/frames/9.jpg"
     hidden = frame.rename(frame.with_suffix(".hidden"))

@@ -11,7 +11,8 @@ from typing import Any
 
 from sam2love.compare.experiments import Commit, Experiment, read_experiments
 from sam2love.compare.paper import TABLES, Row, Table
-from sam2love.scoreboard import MEASURES, SPLITS
+from sam2love.index import SPLIT_NAMES
+from sam2love.scoreboard import MEASURES
 
 SEED = "train.seed"
 PICKED = ("test_s", "test_u")
@@ -100,12 +101,16 @@ def _label(params: dict[str, str], base: dict[str, str]) -> str:
 
 
 def _overview(settings: list[Setting], commit: Commit) -> str:
-    head = ["", "n", *(f"{split} {measure}" for split in SPLITS.values() for measure in MEASURES)]
-    head += ["null S", *(f"picked {SPLITS[split]}" for split in PICKED)]
+    head = [
+        "",
+        "n",
+        *(f"{split} {measure}" for split in SPLIT_NAMES.values() for measure in MEASURES),
+    ]
+    head += ["null S", *(f"picked {SPLIT_NAMES[split]}" for split in PICKED)]
     rows = []
     for setting in settings:
         row = [_label(setting.params, commit.params) or "the commit's parameters"]
-        row += [str(len(setting.runs)), *_scores(setting, tuple(SPLITS))]
+        row += [str(len(setting.runs)), *_scores(setting, tuple(SPLIT_NAMES))]
         row += [setting.cell("refavs", "test_n", "S", decimals=3)]
         rows.append(row + [setting.cell("picked", split) for split in PICKED])
     return markdown(head, rows)
@@ -149,7 +154,7 @@ def _where(rest: dict[str, str], commit: Commit, table: Table) -> str:
 
 
 def _head(table: Table) -> list[str]:
-    columns = [f"{SPLITS[split]} {measure}" for split in table.splits for measure in MEASURES]
+    columns = [f"{SPLIT_NAMES[split]} {measure}" for split in table.splits for measure in MEASURES]
     return ["", "n", *columns, *(f"paper's {column}" for column in columns if table.has_figures)]
 
 

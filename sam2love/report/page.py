@@ -109,7 +109,7 @@ def about(index: Index) -> str:
     """What the run was trained and tested on, in a sentence."""
     clips = index.clips["split"].value_counts()
     expressions = index.expressions["split"].value_counts()
-    names = {"train": "training", "val": "validation", **results.SPLIT_NAMES}
+    names = {"train": "training", "val": "validation", **results.ALL_SPLIT_NAMES}
     parts = [
         f"{clips.get(split, 0):,} clips with {expressions[split]:,} expressions ({name})"
         for split, name in names.items()
@@ -175,7 +175,7 @@ def _case(entry: Any, root: Path, masks: StoredMasks, gate: float | None) -> Cas
         row=entry.row,
         key=entry.key,
         expression=entry.exp,
-        split=results.SPLIT_NAMES[entry.split],
+        split=results.ALL_SPLIT_NAMES[entry.split],
         family=entry.family,
         null=entry.null,
         j=_number(entry.refavs_J),

@@ -11,11 +11,10 @@ from typing import Any
 
 import pandas as pd
 
-from sam2love.index import Index
+from sam2love.index import SPLIT_NAMES, Index
 
-SPLITS = {"test_s": "seen", "test_u": "unseen", "mix": "mix"}
 NULL_SPLIT = "test_n"
-SPLIT_NAMES = {**SPLITS, NULL_SPLIT: "null"}
+ALL_SPLIT_NAMES = {**SPLIT_NAMES, NULL_SPLIT: "null"}
 OURS = "SAM2-LOVE"
 BASELINES = {
     "every_object": "every object at once",
@@ -109,7 +108,7 @@ def read_rows(path: Path, index: Index) -> pd.DataFrame:
         )
     rows = index.expressions.merge(scores[ROW_COLUMNS], on="row", validate="one_to_one")
     rows["J&F"] = (rows["refavs_J"] + rows["refavs_F"]) / 2
-    return rows[rows["split"].isin(SPLIT_NAMES)].reset_index(drop=True)
+    return rows[rows["split"].isin(ALL_SPLIT_NAMES)].reset_index(drop=True)
 
 
 def systems(metrics: Mapping[str, Any]) -> list[System]:
@@ -132,7 +131,7 @@ def paper() -> list[System]:
         by_split = zip(*[iter(figures)] * 3, strict=True)
         scores = {
             split: dict(zip(("J", "F", "J&F"), of_split, strict=True))
-            for split, of_split in zip(SPLITS.values(), by_split, strict=True)
+            for split, of_split in zip(SPLIT_NAMES.values(), by_split, strict=True)
         }
         listed.append(System(f"{name}, the paper's figures", scores, s))
     return listed
@@ -144,12 +143,12 @@ def protocols(metrics: Mapping[str, Any]) -> list[System]:
 
 
 def _scores(by_split: Mapping[str, Any]) -> Scores:
-    return {SPLITS[name]: score for name, score in by_split.items() if name in SPLITS}
+    return {SPLIT_NAMES[name]: score for name, score in by_split.items() if name in SPLIT_NAMES}
 
 
 def splits_shown(metrics: Mapping[str, Any]) -> list[str]:
     """Names of the splits with J and F, the one that sums them up last."""
-    return [title for name, title in SPLITS.items() if name in metrics["refavs"]]
+    return [title for name, title in SPLIT_NAMES.items() if name in metrics["refavs"]]
 
 
 def share_of_gap(metrics: Mapping[str, Any]) -> float | None:
@@ -190,7 +189,7 @@ def _family(name: str, rows: pd.DataFrame, *, total: bool = False) -> Family:
         jf=(j + f) / 2,
         picked=100 * float(rows["picked"].astype(float).mean()),
         chance=100 * float((1 / rows["objects"]).mean()),
-        by_split={SPLITS[str(split)]: float(value) for split, value in by_split.items()},
+        by_split={SPLIT_NAMES[str(split)]: float(value) for split, value in by_split.items()},
         total=total,
     )
 
@@ -201,7 +200,7 @@ def tiles(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     scores = _scores(metrics["refavs"])
     if summary := splits_shown(metrics)[-1:]:
         name = summary[0]
-        key = next(key for key, title in SPLITS.items() if title == name)
+        key = next(key for key, title in SPLIT_NAMES.items() if title == name)
         listed.append((f"J&F, {name}", f"{scores[name]['J&F']:.1f}", _interval(metrics, key)))
     if "mix" in scores:
         seen, unseen = scores["seen"]["J&F"], scores["unseen"]["J&F"]
@@ -211,7 +210,7 @@ def tiles(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         note = "of the way from showing every object at once to an oracle's point"
         listed.append(("Share of the gap closed", f"{share:.2f}", note))
     picked = metrics.get("picked", {})
-    if told := {SPLITS[name]: picked[name] for name in SPLITS if name in picked}:
+    if told := {SPLIT_NAMES[name]: picked[name] for name in SPLIT_NAMES if name in picked}:
         note = f"{' / '.join(told)}; chance is {picked['chance']:.0f}\N{NO-BREAK SPACE}%"
         figure = " / ".join(f"{value:.0f}" for value in told.values()) + "\N{NO-BREAK SPACE}%"
         listed.append(("Right object picked", figure, note))
