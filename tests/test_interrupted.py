@@ -94,10 +94,12 @@ def frame_withheld(root: Path) -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
 def test_dvc_killed_takes_its_stage_along_and_the_next_ends_the_same(
-    command, refavs_root, feature_folder
+    command, refavs_root, feature_folder, shell, monkeypatch
 ):
-    stage = {"cmd": shlex.join(command), "deps": ["index"], "outs": [str(OUT)]}
+    monkeypatch.setenv("SHELL", shell)  # what DVC starts stages with
+    stage = {"cmd": "exec " + shlex.join(command), "deps": ["index"], "outs": [str(OUT)]}
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"embeddings": stage}}))
     dvc = [sys.executable, "-m", "dvc"]
     subprocess.run([*dvc, "init", "--no-scm", "--quiet"], check=True)

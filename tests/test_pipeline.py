@@ -56,6 +56,10 @@ def test_every_stage_has_a_script_and_a_test_of_its_name():
     assert all(f"-m stages.{name} " in STAGES[name]["cmd"] for name in STAGES)
 
 
+def test_no_shell_stays_between_dvc_and_a_stage():
+    assert all(stage["cmd"].startswith("exec ") for stage in STAGES.values())
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_its_script_and_just_the_modules_it_uses(stage):
     script = f"stages/{stage}.py"
