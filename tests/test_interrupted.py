@@ -36,6 +36,7 @@ def start(command: list[str], *, rank: int = 0, world: int = 1, **options) -> su
         "PYTHONPATH": os.fspath(REPOSITORY),
         "RANK": str(rank),
         "WORLD_SIZE": str(world),
+        "PYTHONDONTWRITEBYTECODE": "1",  # on a full disk half a module would stay, for later runs
     }
     pipe = subprocess.PIPE
     return subprocess.Popen(

@@ -337,6 +337,7 @@ def test_waits_for_another_process(filled, tmp_path, capfd):
     command = [sys.executable, str(script), str(tmp_path / "vision.zarr")]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     while not list(tmp_path.glob(".staging/vision.zarr/*/finished")):
+        assert process.poll() is None
         time.sleep(0.01)
     fill(tmp_path / "vision.zarr")
     assert process.wait() == 0
