@@ -46,12 +46,12 @@ WAYS: dict[str, Any] = {"store": Stored, "memmap": Mapped}
 
 
 def measure(
-    *, clips: int = 64, item: tuple[int, ...] = (10, 196, 768), reads: int = 200, rounds: int = 9
+    *, clips: int = 192, item: tuple[int, ...] = (10, 196, 768), reads: int = 200, rounds: int = 9
 ) -> dict[str, Leaf]:
     """Read whole clips in random order: from memory, from the disk, by workers of a DataLoader.
 
-    Cold is cold to this system: files are opened anew after their pages were given up. The store
-    that is rounded and compressed holds normal deviates, as the others do.
+    Cold is cold to this system: files are opened anew, in the time that is taken, after their pages
+    were given up. The store that is rounded and compressed holds normal deviates, as the others do.
 
     Args:
         item: shape of a clip's float16 features; those of a ViT-B/16 are 3 MB.
