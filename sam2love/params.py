@@ -119,7 +119,8 @@ class Loss(Section):
 
 class Train(Section):
     launch: str
-    """What runs the stage: python, or torchrun for several processes (docs/training.md)."""
+    """What runs the stage: python, or torchrun for several processes (docs/training.md). A program:
+    what it should find in its environment goes before it as `env NAME=value`."""
     processes: Count
     """Each with a device of its own, and each sees batch_size x accumulation rows a step."""
     engine: Literal["ddp", "zero2"]
