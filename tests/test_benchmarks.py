@@ -58,7 +58,7 @@ def test_each_figure_is_a_finite_positive_ratio(toy_params, toy_fusion, monkeypa
         "propagation.speedup_over_official_multi_object",
         "fusion.speedup_over_plain_encoder",
         "training.cached_speedup_over_end_to_end",
-        "training.cached_speedup_on_one_frame",
+        "training.cached_speedup_of_grounding",
         "training.share_waiting",
         "training.share_of_attainable_flops",
     }
