@@ -227,4 +227,4 @@ def _stored(folder: Path, table: pd.DataFrame, encoding: EncodingReader) -> Feat
             description=name,
         )
     clips = pd.DataFrame({"key": table["key"], "frames_key": table["key"]})
-    return FeatureReader(folder, Index(clips, table, pd.DataFrame()))
+    return FeatureReader(folder, Index(clips, table, pd.DataFrame(), pd.DataFrame()))

@@ -3,9 +3,11 @@
     python -m mini.dataset mini/data
 
 Reads section `dataset` of mini/params.yaml and writes metadata.csv, media/, gt_mask/ and, beside
-the layout, families.csv (uid, family) so that scores can be broken down. Every clip has its own
-generator, seeded by (seed, split, number), so the number of workers changes nothing. About a minute
-on two cores.
+the layout, families.csv (uid, family) and kinds.csv (uid, kinds: seen or unseen in train) so that
+scores can be broken down. The benchmark's val has seen kinds only; here its second part shows kinds
+that neither train nor test_u has, so that settings can be chosen for unseen kinds without a look
+at the test rows. Every clip has its own generator, seeded by (seed, split, number), so the number
+of workers changes nothing. About a minute on two cores.
 """
 
 import shutil
@@ -24,7 +26,7 @@ from tqdm import tqdm
 
 from mini import story
 from mini.layout import encode_jpeg, write_csv, write_masks, write_media
-from mini.story import Story
+from mini.story import Part, Story
 
 SPLITS = ("train", "val", "test_s", "test_u", "test_n")
 NULL_FAMILY = "null"
@@ -44,6 +46,8 @@ class Clips(Section):
 
     train: Count
     val: Count
+    val_unseen: Count
+    """Clips of val, besides those, whose kinds are in no other split."""
     test_s: Count
     test_u: Count
     test_n: Count
@@ -68,6 +72,8 @@ class Job(NamedTuple):
 
     split: str
     number: int
+    part: Part
+    """Which kinds of objects it shows."""
     null: str | None
     """Prefix of the twin's uids, null_m (muted) or null_c (changed)."""
     black: bool
@@ -75,7 +81,7 @@ class Job(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of metadata.csv, and its family, which goes elsewhere."""
+    """A row of metadata.csv, and its family and part, which go elsewhere."""
 
     vid: str
     uid: str
@@ -83,6 +89,7 @@ class Row(NamedTuple):
     fid: int
     exp: str
     family: str
+    part: Part
 
 
 def main(
@@ -115,6 +122,8 @@ def write_dataset(out: Path, params: Params, *, workers: int = 2) -> list[Row]:
     rows = sorted((row for rows in lists for row in rows), key=_place_in_file)
     write_csv(partial_out / "metadata.csv", Row._fields[:5], [row[:5] for row in rows])
     write_csv(partial_out / "families.csv", ("uid", "family"), [(r.uid, r.family) for r in rows])
+    kinds = [(row.uid, "seen" if row.part == "seen" else "unseen") for row in rows]
+    write_csv(partial_out / "kinds.csv", ("uid", "kinds"), kinds)
     _replace(out, partial_out)
     return rows
 
@@ -136,16 +145,19 @@ def plan(params: Params) -> list[Job]:
     share = params.null_share / (1 - params.null_share) * rows_per_clip / story.NULL_EXPRESSIONS
     twins = {"train": share, "val": share, "test_s": params.clips.test_n / params.clips.test_s}
     for split in ("train", "val", "test_s", "test_u"):
-        rate = twins.get(split, 0.0)
+        rate, count = twins.get(split, 0.0), getattr(params.clips, split)
+        parts: list[Part] = ["test_u" if split == "test_u" else "seen"] * count
+        if split == "val":
+            parts += ["val"] * params.clips.val_unseen
         if rate > 1:
             raise ValueError(
                 f"dataset: {rate:.2f} null clips for each clip of {split}, at most 1 can be had; "
                 "lower null_share or clips.test_n, or raise clips.test_s"
             )
-        for number in range(getattr(params.clips, split)):
+        for number, part in enumerate(parts):
             before, after = int(number * rate + 1e-9), int((number + 1) * rate + 1e-9)
             null = ("null_m", "null_c")[before % 2] if after > before else None
-            jobs.append(Job(split, number, null, black=before // 2 % BLACK_EVERY == 0))
+            jobs.append(Job(split, number, part, null, black=before // 2 % BLACK_EVERY == 0))
     return jobs
 
 
@@ -164,7 +176,7 @@ def write_clip(root: Path, params: Params, job: Job) -> list[Row]:
     write_media(root, vid, jpegs, story.mix(rng, kinds, told.heard, noise_db=params.noise_db))
     for thing, fid in enumerate(fids):
         write_masks(root, vid, fid, told.masks[:, thing])
-    rows = _rows(vid, job.split, told, fids)
+    rows = _rows(vid, job, told, fids)
     if job.null is not None:
         rows += _write_null(root, params, job, vid, told, jpegs)
     return rows
@@ -177,17 +189,18 @@ def clip_rng(params: Params, job: Job, *more: int) -> np.random.Generator:
 
 def tell_clip(params: Params, job: Job, rng: np.random.Generator) -> Story:
     """What happens in a clip."""
-    return story.tell(rng, held_out=job.split == "test_u", side=params.side)
+    return story.tell(rng, part=job.part, side=params.side)
 
 
-def _rows(vid: str, split: str, told: Story, fids: list[int]) -> list[Row]:
+def _rows(vid: str, job: Job, told: Story, fids: list[int]) -> list[Row]:
     rows = []
     named: Counter[str] = Counter()
     for meaning, sentence, thing in told.sayings:
         word = told.scene.things[thing].kind.shape
         named[word] += 1
         uid = f"{vid}_{word}_{named[word]}"
-        rows.append(Row(vid, uid, split, fids[thing], sentence, meaning.family))
+        fid = fids[thing]
+        rows.append(Row(vid, uid, job.split, fid, sentence, meaning.family, job.part))
     return rows
 
 
@@ -208,7 +221,7 @@ def _write_null(
         write_masks(root, key, 0, np.zeros_like(told.masks[:, 0]))
     split = "test_n" if job.split == "test_s" else job.split
     return [
-        Row(vid, f"{key}_null_{number}", split, 0, sentence, NULL_FAMILY)
+        Row(vid, f"{key}_null_{number}", split, 0, sentence, NULL_FAMILY, job.part)
         for number, sentence in enumerate(story.sample_null_sentences(rng), start=1)
     ]
 

@@ -29,7 +29,7 @@ def main(
 ) -> None:
     """Write the example."""
     rng = np.random.default_rng(seed)
-    told = story.tell(rng, held_out=False, side=side)
+    told = story.tell(rng, part="seen", side=side)
     kinds = [thing.kind for thing in told.scene.things]
     wave = story.mix(rng, kinds, told.heard, noise_db=NOISE_DB)
     scene = replace(told.scene, things=tuple(_smooth(thing) for thing in told.scene.things))

@@ -5,6 +5,7 @@ nothing of sounds but the timbre. Everything follows from the generator that is 
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -21,11 +22,28 @@ from mini.sounds import SAMPLE_RATE_HZ, Sound, synthesize
 
 FRAMES = 10
 CLIP_SECONDS = 10
-HELD_OUT = frozenset(  # two colours of each shape; each shape and each colour is seen otherwise
-    (shape, list(COLOURS)[(i + step) % len(COLOURS)])
-    for i, shape in enumerate(SHAPES)
-    for step in (0, 2)
-)
+Part = Literal["seen", "val", "test_u"]
+"""The kinds of train, val's seen clips and test_s; those of val's unseen clips; those of test_u."""
+HELD_OUT = {  # ten of thirty combinations; each shape and each colour is seen in others
+    "val": frozenset(
+        {
+            ("circle", "red"),
+            ("circle", "blue"),
+            ("triangle", "blue"),
+            ("triangle", "purple"),
+            ("cross", "purple"),
+        }
+    ),
+    "test_u": frozenset(
+        {
+            ("square", "green"),
+            ("square", "yellow"),
+            ("star", "yellow"),
+            ("star", "white"),
+            ("cross", "red"),
+        }
+    ),
+}
 THINGS = {2: 0.2, 3: 0.5, 4: 0.3}
 SOUNDING = {  # of so many things, how many sound, from none up
     2: (0.03, 0.52, 0.45),
@@ -61,10 +79,10 @@ class Story:
     """Meaning, sentence, and the thing that it is true of."""
 
 
-def tell(rng: np.random.Generator, *, held_out: bool, side: int) -> Story:
-    """Draw a clip of held-out kinds or of the others."""
+def tell(rng: np.random.Generator, *, part: Part, side: int) -> Story:
+    """Draw a clip whose kinds are all of one part."""
     things = int(rng.choice(list(THINGS), p=list(THINGS.values())))
-    scene = _sample_scene(rng, sample_kinds(rng, things, held_out), side)
+    scene = _sample_scene(rng, sample_kinds(rng, things, part), side)
     frames = [render(scene, frame) for frame in range(FRAMES)]
     masks = np.stack([masks for _, masks in frames])
     sounding = int(rng.choice(len(SOUNDING[things]), p=SOUNDING[things]))
@@ -87,20 +105,28 @@ def _sample_scene(rng: np.random.Generator, kinds: list[Kind], side: int) -> Sce
     return scene
 
 
-def kinds_of(held_out: bool) -> list[Kind]:
-    """All kinds that are held out, or all others."""
+def part_of(shape: str, colour: str) -> Part:
+    """Return the part in which a combination of shape and colour occurs."""
+    for part in ("val", "test_u"):
+        if (shape, colour) in HELD_OUT[part]:
+            return part  # type: ignore[return-value]
+    return "seen"
+
+
+def kinds_of(part: Part) -> list[Kind]:
+    """List the kinds of a part, of both sizes."""
     return [
         Kind(shape, colour, size)
         for shape in SHAPES
         for colour in COLOURS
         for size in AREAS
-        if ((shape, colour) in HELD_OUT) == held_out
+        if part_of(shape, colour) == part
     ]
 
 
-def sample_kinds(rng: np.random.Generator, things: int, held_out: bool) -> list[Kind]:
-    """Kinds no two of which look alike but for their size, in random order."""
-    pool = kinds_of(held_out)
+def sample_kinds(rng: np.random.Generator, things: int, part: Part) -> list[Kind]:
+    """Draw kinds no two of which look alike but for their size, in random order."""
+    pool = kinds_of(part)
     kinds = [pool[rng.integers(len(pool))]]
     while len(kinds) < things:
         pool = [kind for kind in pool if all(_likeness(kind, other) < 2 for other in kinds)]
@@ -114,7 +140,7 @@ def foreign_kinds(rng: np.random.Generator, kinds: list[Kind], count: int) -> li
     """Up to so many kinds that share neither shape nor colour with any of those given."""
     pool = [
         kind
-        for kind in kinds_of(held_out=False)
+        for kind in kinds_of("seen")
         if all(_likeness(kind, other) == 0 for other in kinds)
     ]
     return [pool[i] for i in rng.permutation(len(pool))[:count]]

@@ -210,7 +210,8 @@ def _score_row(entry: Any, prediction: Prediction, truths: dict) -> RowScore:
             float(metrics.davis_j(masks.shown, truth).mean()),
             float(metrics.boundary_f(masks.shown, truth).mean()),
         )
-        picked = overlaps_most(square.region, truths, fid=entry.fid)
+        squares = {fid: mask for fid, (mask, _) in truths.items()}
+        picked = metrics.overlaps_most(square.region, squares, fid=entry.fid)
     return RowScore(
         square=measure(square, _truth(entry, truths)),
         original=original,
@@ -221,17 +222,3 @@ def _score_row(entry: Any, prediction: Prediction, truths: dict) -> RowScore:
         object_score=prediction.object_score,
         gated=prediction.gated,
     )
-
-
-def overlaps_most(masks: np.ndarray, truths: dict, *, fid: int) -> bool:
-    """Whether masks have their greatest intersection over union, over the whole clip, with `fid`.
-
-    Args:
-        masks: (N, 256, 256) bool; if they overlap with nothing, nothing is picked.
-        truths: by fid of each annotated object, what `true_masks` returns.
-    """
-    overlaps = {}
-    for other, (truth, _) in truths.items():
-        union = np.count_nonzero(masks | truth)
-        overlaps[other] = np.count_nonzero(masks & truth) / union if union else 0.0
-    return bool(0 < overlaps[fid] == max(overlaps.values()))

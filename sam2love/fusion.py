@@ -171,11 +171,11 @@ class FusionTransformer(nn.Module):
         frames = list(range(visual_features.shape[1]))
         if self.order == "backward":
             frames.reverse()
+            cls_tokens = cls_tokens.flip(1)  # in the order of the visits
         for visit, frame in enumerate(frames):
             parts = [seg_tokens, context]
             if "vision" in self.modalities:
-                history = cls_tokens[:, self._remembered(frames, visit)]
-                parts += [patch_tokens[frame], history]
+                parts += [patch_tokens[frame], cls_tokens[:, : self._remembered(visit)]]
             sequence = torch.cat(parts, dim=1)  # Eq. 3
             mask = self._mask(seg_tokens.shape[1], context_mask, sequence.shape[1])
             for block in self.blocks[:-1]:
@@ -195,11 +195,9 @@ class FusionTransformer(nn.Module):
         """Scaled likeness of [seg] (B, D) and each patch (B, HW, D): (B, HW)."""
         return (self.norm(patches) @ self.norm(seg)[..., None])[..., 0] / seg.shape[-1] ** 0.5
 
-    def _remembered(self, frames: list[int], visit: int) -> list[int]:
-        """The frames whose [cls] stand in [his] at this visit. Source: SAM2-LOVE Eq. 4."""
-        return {"none": [], "previous": frames[:visit], "inclusive": frames[: visit + 1]}[
-            self.history
-        ]
+    def _remembered(self, visit: int) -> int:
+        """Count the visited frames whose [cls] stand in [his]. Source: SAM2-LOVE Eq. 4."""
+        return {"none": 0, "previous": visit, "inclusive": visit + 1}[self.history]
 
     def _context(
         self, audio_features: Tensor, text_features: Tensor, text_mask: Tensor

@@ -26,6 +26,7 @@ CLIP_COLUMNS = [
 ]  # fmt: skip
 EXPRESSION_COLUMNS = ["row", "uid", "key", "split", "fid", "exp", "null"]
 FAMILY_COLUMNS = ["uid", "family"]
+KINDS_COLUMNS = ["uid", "kinds"]
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,16 @@ class Index:
         the same frames; features of pictures are made once for each.
     expressions: a row per usable metadata row, in metadata order: EXPRESSION_COLUMNS. `row` is the
         0-based row of metadata.csv, on which the benchmark's batches depend.
-    families: uid and family of expressions, if the data set tells; never for training.
+    families: uid and family of expressions; no rows unless the data set names them. For breaking
+        scores down, never for training.
+    kinds: uid and whether the kinds of objects in the clip are "seen" or "unseen" in train;
+        likewise.
     """
 
     clips: pd.DataFrame
     expressions: pd.DataFrame
     families: pd.DataFrame
+    kinds: pd.DataFrame
 
 
 def clip_key(uid: str) -> str:
@@ -79,15 +84,21 @@ def read_metadata(root: str | Path) -> pd.DataFrame:
 
 
 def read_families(root: str | Path) -> pd.DataFrame:
-    """uid and family of expressions; no rows if the data set doesn't tell. Never for training."""
-    path = Path(root) / "families.csv"
-    if not path.is_file():
-        return pd.DataFrame(columns=FAMILY_COLUMNS)
-    return _read_csv(path, FAMILY_COLUMNS)
+    """Read uid and family of expressions; no rows if the data set has no families.csv."""
+    return _read_optional(Path(root) / "families.csv", FAMILY_COLUMNS)
+
+
+def read_kinds(root: str | Path) -> pd.DataFrame:
+    """Read uid and kinds (seen or unseen) of expressions; no rows without a kinds.csv."""
+    return _read_optional(Path(root) / "kinds.csv", KINDS_COLUMNS)
+
+
+def _read_optional(path: Path, columns: list[str]) -> pd.DataFrame:
+    return _read_csv(path, columns) if path.is_file() else pd.DataFrame(columns=columns)
 
 
 def write_index(index: Index, folder: str | Path) -> None:
-    """Write clips.csv, expressions.csv and families.csv into a folder, made if need be."""
+    """Write each table of an index as a CSV file into a folder, which is created if need be."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in vars(index).items():
@@ -113,6 +124,7 @@ def read_index(folder: str | Path) -> Index:
             {"row": int, "fid": int}
         ),
         families=_read_csv(folder / "families.csv", FAMILY_COLUMNS),
+        kinds=_read_csv(folder / "kinds.csv", KINDS_COLUMNS),
     )
 
 

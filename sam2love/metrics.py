@@ -5,6 +5,7 @@ Pure arithmetic on arrays; which pixels, rows and splits go in is decided in eva
 Shapes: N frames of H x W pixels, K = 255 thresholds. Scores are ratios in [0, 1].
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -214,3 +215,17 @@ def _dilated(contours: np.ndarray, radius: int) -> np.ndarray:
     offsets = np.arange(-radius, radius + 1)
     disk = (offsets[:, None] ** 2 + offsets**2 <= radius**2).astype(np.uint8)
     return cv2.dilate(contours.view(np.uint8), disk).view(bool)
+
+
+def overlaps_most(masks: np.ndarray, truths: Mapping[int, np.ndarray], *, fid: int) -> bool:
+    """Return whether masks have their greatest intersection over union with the object `fid`.
+
+    Args:
+        masks: (N, H, W) bool; if they overlap with nothing, no object is picked.
+        truths: the true masks (N, H, W) bool of each annotated object, by fid.
+    """
+    overlaps = {}
+    for other, truth in truths.items():
+        union = np.count_nonzero(masks | truth)
+        overlaps[other] = np.count_nonzero(masks & truth) / union if union else 0.0
+    return bool(0 < overlaps[fid] == max(overlaps.values()))

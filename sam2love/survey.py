@@ -20,6 +20,7 @@ from sam2love.index import (
     Index,
     is_null,
     read_families,
+    read_kinds,
     read_metadata,
 )
 from sam2love.refavs import CLIP_SECONDS
@@ -66,10 +67,11 @@ def survey(root: str | Path, *, progress: bool = False) -> Survey:
     """Read and judge metadata.csv and every frame, sound and mask that it needs.
 
     Raises:
-        FileNotFoundError, ValueError: metadata.csv or families.csv can't be read as a table.
+        FileNotFoundError, ValueError: metadata.csv, families.csv or kinds.csv can't be read as a
+            table.
     """
     root = Path(root)
-    table, families = read_metadata(root), read_families(root)
+    table, families, kinds = read_metadata(root), read_families(root), read_kinds(root)
     usable, unusable = usable_rows(table)
     faults = [*unusable.values(), *row_notes(usable)]
     expressions = usable.reset_index(drop=True)
@@ -77,16 +79,20 @@ def survey(root: str | Path, *, progress: bool = False) -> Survey:
         what = f"no {' and no '.join(missing)} in it; no clip was checked, metadata.csv only"
         faults.append(Fault(str(root), what, "folders"))
         nothing = pd.DataFrame(columns=CLIP_COLUMNS)
-        return Survey(table, Index(nothing, expressions, families), faults)
+        return Survey(table, Index(nothing, expressions, families, kinds), faults)
     clips = []
     for clip, clip_faults in _examine_clips(root, expressions, progress):
         faults += clip_faults
         if not any(fault.fatal for fault in clip_faults):
             clips.append(clip)
-    return Survey(table, _assemble(clips, expressions, families), faults)
+    clip_table, kept = _assemble(clips, expressions)
+    return Survey(table, Index(clip_table, kept, families, kinds), faults)
 
 
-def _assemble(clips: list[Columns], expressions: pd.DataFrame, families: pd.DataFrame) -> Index:
+def _assemble(
+    clips: list[Columns], expressions: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the table of clips, and the expressions whose clip is in it."""
     splits = dict(zip(expressions["key"], expressions["split"], strict=True))
     frames_keys: dict[str, str] = {}
     for clip in clips:  # sorted by key, so the first to show the frames names them
@@ -94,7 +100,7 @@ def _assemble(clips: list[Columns], expressions: pd.DataFrame, families: pd.Data
         clip["frames_key"] = frames_keys.setdefault(clip["frames_digest"], clip["key"])
     table = pd.DataFrame(clips, columns=CLIP_COLUMNS)
     kept = expressions[expressions["key"].isin(table["key"])].reset_index(drop=True)
-    return Index(clips=table, expressions=kept, families=families)
+    return table, kept
 
 
 # ---- clips --------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 Shapes: B rows, h x w cells of SAM 2's embedding, 4h x 4w mask logits, H x W label pixels.
 """
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from sam2love.checkpoint import History, resume, save
 from sam2love.features import FeatureReader
 from sam2love.loss import grounding_loss, mask_loss, weigh
-from sam2love.metrics import REGION_SHOWN, probabilities, region_j
+from sam2love.metrics import REGION_SHOWN, overlaps_most, probabilities, region_j
 from sam2love.model import SAM2Love
 from sam2love.params import Loss, Train
 from sam2love.refavs import FRAMES
@@ -30,6 +29,9 @@ VALIDATIONS = 10
 
 ReadMask = Callable[[str, int], Tensor]
 """Reads the true mask on frame 0 of a clip's key and fid: (H, W) float32 of 0 and 1."""
+
+ListObjects = Callable[[str], list[int]]
+"""Lists the fids of all objects that are annotated in the clip of a key."""
 
 Noise = tuple[float, torch.Generator]
 """How strong, and from where; see `Features.with_noise`."""
@@ -141,6 +143,7 @@ def fit(
     train_rows: pd.DataFrame,
     val_rows: pd.DataFrame,
     read_mask: ReadMask,
+    list_objects: ListObjects,
     reader: FeatureReader,
     *,
     train: Train,
@@ -150,12 +153,15 @@ def fit(
 
     Args:
         accelerator: from `engine.start_engine`.
-        train_rows, val_rows: of the expression table.
+        train_rows, val_rows: of the expression table; where val_rows have a column "kinds", the
+            validation is reported for each of its values too.
         read_mask: reads the labels, at their own size.
+        list_objects: lists the objects from which the right one is to be picked.
         checkpoints: the folder for this very training's, empty at first.
 
     Returns:
-        Each step's losses, the mean over all processes; the first process's has J on val too.
+        Each step's losses, the mean over all processes; the main process's history has the
+        validations too.
     """
     steps = train.grounding_steps + train.steps
     validate_at = {round(steps * (part + 1) / VALIDATIONS) - 1 for part in range(VALIDATIONS)}
@@ -171,8 +177,10 @@ def fit(
         if step in validate_at:
             if len(val_rows) and alone:
                 frames = _frames_seen(step, train)
-                j = validate(model, val_rows, read_mask, reader, frames=frames)
-                history.validations.append({"step": step, "J": j})
+                found = validate(
+                    model, val_rows, read_mask, list_objects, reader, frames=frames
+                )
+                history.validations.append({"step": step, **found})
             save(accelerator, checkpoints, history)
     return history
 
@@ -232,29 +240,44 @@ def validate(
     model: SAM2Love,
     rows: pd.DataFrame,
     read_mask: ReadMask,
+    list_objects: ListObjects,
     reader: FeatureReader,
     *,
     frames: int,
     batch_size: int = 64,
-) -> float:
-    """Mean J on the first frame, in percent, over the rows whose object is in sight there.
+) -> dict[str, float]:
+    """Measure J and how often the right object is picked on frame 0, both in percent.
 
-    NaN if there are no such rows.
+    Rows whose object cannot be seen on frame 0 are left out. NaN without rows.
+
+    Args:
+        rows: of the expression table, with a column "kinds" or without.
+
+    Returns:
+        "J" and "right", and for each value of "kinds" also "J_<kinds>" and "right_<kinds>".
     """
-    scores = [np.empty(0)]
+    scores = []
     for start in range(0, len(rows), batch_size):
         batch = rows.iloc[start : start + batch_size]
-        masks = _read_masks(batch, read_mask, model.sam2.device)
         with torch.inference_mode():
             prompts, _ = _prompt(model, batch, reader, frames=frames)
-            decoded = _segment_first(model, batch, prompts, reader)
-        for logits, mask in zip(decoded.logits.float().cpu(), masks, strict=True):
-            if mask.any():
-                size = (mask.shape[0], mask.shape[1])
-                chance = probabilities(logits.numpy(), size=size, logits=True)
-                scores.append(region_j(chance > REGION_SHOWN, mask[None].cpu().numpy() > 0))
-    found = np.concatenate(scores)
-    return 100 * float(found.mean()) if found.size else math.nan
+            logits = _segment_first(model, batch, prompts, reader).logits.float().cpu().numpy()
+        for row, values in zip(batch.itertuples(), logits, strict=True):
+            mask = read_mask(row.key, row.fid).bool()[None].cpu().numpy()
+            if not mask.any():
+                continue
+            shown = probabilities(values, size=mask.shape[1:], logits=True) > REGION_SHOWN
+            truths = {
+                fid: read_mask(row.key, fid).bool()[None].cpu().numpy()
+                for fid in list_objects(row.key)
+            }
+            j, right = region_j(shown, mask)[0], overlaps_most(shown, truths, fid=row.fid)
+            scores.append((getattr(row, "kinds", None), 100 * j, 100.0 * right))
+    table = pd.DataFrame(scores, columns=["kinds", "J", "right"])
+    found = table[["J", "right"]].mean().to_dict()
+    for kinds, means in table.groupby("kinds")[["J", "right"]].mean().iterrows():
+        found |= {f"{name}_{kinds}": float(value) for name, value in means.items()}
+    return found
 
 
 def _optimiser(model: SAM2Love, train: Train) -> torch.optim.Optimizer:

@@ -1,11 +1,13 @@
 """Train the fusion transformer, [seg], the projections and SAM 2's heads from the cached features.
 
 Reads the index, the feature stores and the true masks of the first frames; writes the trained
-weights (model.safetensors), every step's losses (loss.csv) and J and F on val (validation.csv).
+weights (model.safetensors), every step's losses (loss.csv), and J and the share of rows with the
+right object on frame 0 of val (validation.csv).
 
     dvc repro train
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,8 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
             f"{index_folder}: no rows of split 'train' to learn from (data.null_rows is "
             f"{str(params.data.null_rows).lower()}); add some to metadata.csv, then run dvc repro"
         )
-    val_rows = rows[rows["split"] == "val"]
+    kinds = dict(zip(index.kinds["uid"], index.kinds["kinds"], strict=True))
+    val_rows = rows[rows["split"] == "val"].assign(kinds=lambda val: val["uid"].map(kinds))
     sizes = index.clips.set_index("key")[["height", "width"]]
 
     def read_mask(key: str, fid: int) -> torch.Tensor:
@@ -58,6 +61,7 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
             train_rows,
             val_rows,
             read_mask,
+            partial(refavs.objects, root),
             reader,
             train=params.train,
             checkpoints=staging,

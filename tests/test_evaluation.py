@@ -243,11 +243,11 @@ def test_a_gated_row_shows_nothing_but_is_remembered(refavs_root):
 def test_picked_is_what_overlaps_most_over_the_whole_clip():
     one, two, shown = (np.zeros((2, 8, 8), bool) for _ in range(3))
     one[:, :4, :4] = two[:, 4:, 4:] = True
-    truths = {1: (one, one), 2: (two, two)}
+    truths = {1: one, 2: two}
     shown[0, :4, :4] = shown[1, 4:, 4:6] = True
-    assert evaluation.overlaps_most(shown, truths, fid=1)
-    assert not evaluation.overlaps_most(shown, truths, fid=2)
-    assert not evaluation.overlaps_most(np.zeros_like(shown), truths, fid=1)
+    assert metrics.overlaps_most(shown, truths, fid=1)
+    assert not metrics.overlaps_most(shown, truths, fid=2)
+    assert not metrics.overlaps_most(np.zeros_like(shown), truths, fid=1)
 
 
 def test_picked_weighs_overlap_by_union():
@@ -256,9 +256,9 @@ def test_picked_weighs_overlap_by_union():
     small[0, :2, :2] = True
     shown = small.copy()
     shown[0, 3, 3] = True
-    truths = {1: (large, large), 2: (small, small)}
-    assert evaluation.overlaps_most(shown, truths, fid=2)
-    assert not evaluation.overlaps_most(shown, truths, fid=1)
+    truths = {1: large, 2: small}
+    assert metrics.overlaps_most(shown, truths, fid=2)
+    assert not metrics.overlaps_most(shown, truths, fid=1)
 
 
 def test_measure_tells_foreground_by_both_thresholds():

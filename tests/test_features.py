@@ -1,5 +1,6 @@
 """Batches of features against the stores read by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ EXPRESSIONS = pd.DataFrame(
     ],
     columns=["key", "exp"],
 )
-INDEX = Index(clips=CLIPS, expressions=EXPRESSIONS, families=pd.DataFrame())
+INDEX = Index(CLIPS, EXPRESSIONS, families=pd.DataFrame(), kinds=pd.DataFrame())
 
 
 def fill(path: Path, ids: list[str], shapes: dict[str, tuple[int, ...]], lengths=None) -> None:
@@ -189,7 +190,7 @@ def test_stores_made_with_other_parameters_are_refused(
 def test_stores_made_from_other_inputs_are_refused(feature_folder):
     index = read_index(feature_folder / "index")
     params = load_params(feature_folder / "params.yaml")
-    changed = Index(index.clips.assign(audio_digest="other"), index.expressions, index.families)
+    changed = replace(index, clips=index.clips.assign(audio_digest="other"))
     with pytest.raises(ValueError, match=r"audio\.zarr: made with inputs"):
         _ = FeatureReader(feature_folder, changed, params=params)._audio
 

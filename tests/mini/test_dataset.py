@@ -23,7 +23,7 @@ PARAMS = Params.model_validate(
         "jpeg_quality": 92,
         "noise_db": -60.0,
         "null_share": 0.3,
-        "clips": {"train": 10, "val": 4, "test_s": 4, "test_u": 6, "test_n": 4},
+        "clips": {"train": 10, "val": 4, "val_unseen": 4, "test_s": 4, "test_u": 6, "test_n": 4},
     }
 )
 SEEN_SPLITS = ("train", "val", "test_s")
@@ -58,6 +58,7 @@ def test_reader_finds_every_row_and_no_fault(root, index):
     assert set(index.expressions["split"]) == set(SPLITS)
     assert b"\r\n" in (root / "metadata.csv").read_bytes()
     assert list(index.families["uid"]) == [row[1] for row in rows[1:]]
+    assert list(index.kinds["uid"]) == [row[1] for row in rows[1:]]
     assert index.expressions["uid"].is_unique
 
 
@@ -139,16 +140,49 @@ def test_out_is_replaced_and_nothing_else_left(tmp_path):
     assert not (tmp_path / "data" / "stale").exists()
 
 
-def test_held_out_kinds_are_met_only_in_the_unseen_split():
-    for split in (*SEEN_SPLITS, "test_u"):
-        for told in _told(split):
-            for thing in told.scene.things:
-                held_out = (thing.kind.shape, thing.kind.colour) in story.HELD_OUT
-                assert held_out == (split == "test_u")
+def test_kinds_of_train_of_val_s_unseen_part_and_of_test_u_are_disjoint():
+    shown: dict[tuple[str, str], set] = {}
+    for job in plan(PARAMS):
+        part = "unseen" if job.part == "val" else "seen"
+        told = tell_clip(PARAMS, job, clip_rng(PARAMS, job))
+        kinds = {(thing.kind.shape, thing.kind.colour) for thing in told.scene.things}
+        shown.setdefault((job.split, part), set()).update(kinds)
+    train, unseen, test_u = (
+        shown[name] for name in (("train", "seen"), ("val", "unseen"), ("test_u", "seen"))
+    )
+    assert not train & unseen
+    assert not train & test_u
+    assert not unseen & test_u
+    for split in ("val", "test_s"):
+        assert not shown[split, "seen"] & (unseen | test_u)
+
+
+def test_held_out_parts_are_as_mixed_as_each_other():
+    """So that what is chosen on one holds for the other: as many kinds, near kin among them."""
+    for part in ("val", "test_u"):
+        kinds = story.HELD_OUT[part]
+        kin = [(a, b) for a in kinds for b in kinds if a < b and (a[0] == b[0]) != (a[1] == b[1])]
+        assert len(kinds) == 5
+        assert len(kin) >= 3
+
+
+def test_kinds_csv_says_which_rows_show_unseen_kinds(index):
+    kinds = index.kinds.set_index("uid")["kinds"]
+    rows = index.expressions.assign(kinds=index.expressions["uid"].map(kinds))
+    assert set(rows.loc[rows["split"].isin(["train", "test_s", "test_n"]), "kinds"]) == {"seen"}
+    assert set(rows.loc[rows["split"] == "test_u", "kinds"]) == {"unseen"}
+    val = rows[rows["split"] == "val"]
+    assert set(val["kinds"]) == set(val.loc[val["null"], "kinds"]) == {"seen", "unseen"}
+
+
+def test_unseen_clips_of_val_leave_all_other_clips_as_they_were():
+    more = PARAMS.clips.model_copy(update={"val_unseen": 9})
+    jobs, longer = plan(PARAMS), plan(PARAMS.model_copy(update={"clips": more}))
+    assert [job for job in longer if job.part != "val"] == [j for j in jobs if j.part != "val"]
 
 
 def test_each_shape_and_colour_is_seen_with_others():
-    seen = {(kind.shape, kind.colour) for kind in story.kinds_of(held_out=False)}
+    seen = {(kind.shape, kind.colour) for kind in story.kinds_of("seen")}
     assert {shape for shape, _ in seen} == set(SHAPES)
     assert {colour for _, colour in seen} == set(COLOURS)
     assert all(len([1 for shape, _ in seen if shape == name]) == 4 for name in SHAPES)
@@ -220,11 +254,11 @@ def test_sounds_are_heard_never_clipped_and_muted_ones_are_not(root, index):
 def test_foreign_kinds_share_neither_shape_nor_colour():
     for number in range(30):
         rng = np.random.default_rng(number)
-        kinds = story.sample_kinds(rng, 3, held_out=False)
+        kinds = story.sample_kinds(rng, 3, "seen")
         for foreign in story.foreign_kinds(rng, kinds, 2):
             assert foreign.shape not in {kind.shape for kind in kinds}
             assert foreign.colour not in {kind.colour for kind in kinds}
-            assert (foreign.shape, foreign.colour) not in story.HELD_OUT
+            assert story.part_of(foreign.shape, foreign.colour) == "seen"
 
 
 def test_sounds_differ_clearly_in_level_length_and_onset():
@@ -260,7 +294,7 @@ def test_no_baseline_gets_far():
 
 def test_what_is_seen_is_drawn_apart_from_what_is_heard():
     """Over many clips, sounding things are as large and as central as silent ones."""
-    jobs = [Job("train", number, None, black=False) for number in range(250)]
+    jobs = [Job("train", number, "seen", None, black=False) for number in range(250)]
     areas, reach, sounds = [], [], []
     for job in jobs:
         told = tell_clip(PARAMS, job, clip_rng(PARAMS, job))

@@ -38,8 +38,8 @@ def heard() -> dict[bool, tuple[np.ndarray, list[Kind]]]:
     """Features and kinds of sounds, of seen kinds (False) and of held-out ones (True)."""
     rng = np.random.default_rng(0)
     result = {}
-    for held_out in (False, True):
-        kinds = [kind for kind in kinds_of(held_out) for _ in range(8)]
+    for held_out, parts in {False: ["seen"], True: ["val", "test_u"]}.items():
+        kinds = [kind for part in parts for kind in kinds_of(part) for _ in range(8)]
         result[held_out] = (np.array([_features(kind, rng) for kind in kinds]), kinds)
     return result
 

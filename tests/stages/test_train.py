@@ -105,9 +105,9 @@ def test_what_it_writes(run, models, capsys):
     assert np.isfinite(loss["loss"]).all()
     assert np.isfinite(loss[["bce", "dice"]].iloc[1:]).all(axis=None)
     validation = pd.read_csv(out / "validation.csv")
-    assert validation.columns.tolist() == ["step", "J"]
+    assert validation.columns.tolist() == ["step", "J", "right"]
     assert validation["step"].iloc[-1] == 2
-    assert validation["J"].between(0, 100).all()
+    assert validation[["J", "right"]].apply(lambda column: column.between(0, 100)).all(axis=None)
     assert "3 steps on 8 rows" in capsys.readouterr().out
     model = models[0][0]
     saved = load_file(out / "model.safetensors")
