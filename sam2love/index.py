@@ -6,7 +6,7 @@ clip's frames with other or muted sound, and what they name is not there.
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,8 @@ CLIP_COLUMNS = [
 ]  # fmt: skip
 EXPRESSION_COLUMNS = ["row", "uid", "key", "split", "fid", "exp", "null"]
 FAMILY_COLUMNS = ["uid", "family"]
+KIND_COLUMNS = ["uid", "kinds"]
+KINDS = ("seen", "unseen")
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,14 @@ class Index:
     expressions: a row per usable metadata row, in metadata order: EXPRESSION_COLUMNS. `row` is the
         0-based row of metadata.csv, on which the benchmark's batches depend.
     families: uid and family of expressions, if the data set tells; never for training.
+    kinds: uid of val's expressions and whether train has the kinds they show, "seen" or "unseen",
+        if the data set has val rows of both.
     """
 
     clips: pd.DataFrame
     expressions: pd.DataFrame
     families: pd.DataFrame
+    kinds: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=KIND_COLUMNS))
 
 
 def clip_key(uid: str) -> str:
@@ -80,10 +85,20 @@ def read_metadata(root: str | Path) -> pd.DataFrame:
 
 def read_families(root: str | Path) -> pd.DataFrame:
     """uid and family of expressions; no rows if the data set doesn't tell. Never for training."""
-    path = Path(root) / "families.csv"
-    if not path.is_file():
-        return pd.DataFrame(columns=FAMILY_COLUMNS)
-    return _read_csv(path, FAMILY_COLUMNS)
+    return _read_optional_csv(Path(root) / "families.csv", FAMILY_COLUMNS)
+
+
+def read_kinds(root: str | Path) -> pd.DataFrame:
+    """uid and kinds ("seen" or "unseen") of val's expressions; no rows if there is no kinds.csv.
+
+    Raises:
+        ValueError: the file can't be read as a table, or names other kinds.
+    """
+    path = Path(root) / "kinds.csv"
+    table = _read_optional_csv(path, KIND_COLUMNS)
+    for uid, kinds in table[~table["kinds"].isin(KINDS)].itertuples(index=False):
+        raise ValueError(f"{path}: kinds of {uid!r} are {kinds!r}, expected {' or '.join(KINDS)}")
+    return table
 
 
 def write_index(index: Index, folder: str | Path) -> None:
@@ -113,6 +128,7 @@ def read_index(folder: str | Path) -> Index:
             {"row": int, "fid": int}
         ),
         families=_read_csv(folder / "families.csv", FAMILY_COLUMNS),
+        kinds=read_kinds(folder),
     )
 
 
@@ -120,6 +136,10 @@ def digest_of(table: pd.DataFrame) -> str:
     """SHA-256 of a table's text: names the inputs of what is made from some of the columns."""
     text = table.to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_optional_csv(path: Path, columns: list[str]) -> pd.DataFrame:
+    return _read_csv(path, columns) if path.is_file() else pd.DataFrame(columns=columns)
 
 
 def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:

@@ -20,10 +20,11 @@ from sam2love.index import (
     Index,
     is_null,
     read_families,
+    read_kinds,
     read_metadata,
 )
 from sam2love.refavs import CLIP_SECONDS
-from sam2love.rows import row_notes, usable_rows
+from sam2love.rows import kinds_faults, row_notes, usable_rows
 
 FULL_BAND_HZ = 16000
 """What VGGish hears; a lower sample rate leaves the upper part of its spectrum empty."""
@@ -66,27 +67,30 @@ def survey(root: str | Path, *, progress: bool = False) -> Survey:
     """Read and judge metadata.csv and every frame, sound and mask that it needs.
 
     Raises:
-        FileNotFoundError, ValueError: metadata.csv or families.csv can't be read as a table.
+        FileNotFoundError, ValueError: metadata.csv, families.csv or kinds.csv can't be read as a
+            table.
     """
     root = Path(root)
-    table, families = read_metadata(root), read_families(root)
+    table, families, kinds = read_metadata(root), read_families(root), read_kinds(root)
     usable, unusable = usable_rows(table)
-    faults = [*unusable.values(), *row_notes(usable)]
+    faults = [*unusable.values(), *row_notes(usable), *kinds_faults(usable, kinds)]
     expressions = usable.reset_index(drop=True)
     if missing := refavs.missing_folders(root):
         what = f"no {' and no '.join(missing)} in it; no clip was checked, metadata.csv only"
         faults.append(Fault(str(root), what, "folders"))
         nothing = pd.DataFrame(columns=CLIP_COLUMNS)
-        return Survey(table, Index(nothing, expressions, families), faults)
+        return Survey(table, Index(nothing, expressions, families, kinds), faults)
     clips = []
     for clip, clip_faults in _examine_clips(root, expressions, progress):
         faults += clip_faults
         if not any(fault.fatal for fault in clip_faults):
             clips.append(clip)
-    return Survey(table, _assemble(clips, expressions, families), faults)
+    return Survey(table, _assemble(clips, expressions, families, kinds), faults)
 
 
-def _assemble(clips: list[Columns], expressions: pd.DataFrame, families: pd.DataFrame) -> Index:
+def _assemble(
+    clips: list[Columns], expressions: pd.DataFrame, families: pd.DataFrame, kinds: pd.DataFrame
+) -> Index:
     splits = dict(zip(expressions["key"], expressions["split"], strict=True))
     frames_keys: dict[str, str] = {}
     for clip in clips:  # sorted by key, so the first to show the frames names them
@@ -94,7 +98,7 @@ def _assemble(clips: list[Columns], expressions: pd.DataFrame, families: pd.Data
         clip["frames_key"] = frames_keys.setdefault(clip["frames_digest"], clip["key"])
     table = pd.DataFrame(clips, columns=CLIP_COLUMNS)
     kept = expressions[expressions["key"].isin(table["key"])].reset_index(drop=True)
-    return Index(clips=table, expressions=kept, families=families)
+    return Index(clips=table, expressions=kept, families=families, kinds=kinds)
 
 
 # ---- clips --------------------------------------------------------------------------------------

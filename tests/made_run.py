@@ -58,7 +58,7 @@ def write_scores(root: Path, run: Path) -> None:
     )
     masks = StoredMasks(FeatureStore.open(run / "predictions" / "masks.zarr"))
     scores = score_rows(expressions, masks, root=root, baselines=baselines)
-    rows = row_table(expressions, scores, index.families)
+    rows = row_table(expressions, scores, index.families, index.kinds)
     (run / "scores").mkdir(exist_ok=True)
     rows.to_csv(run / "scores" / "expressions.csv", index=False)
     (run / "metrics.json").write_text(json.dumps(summarise(rows, scores, resamples=20, seed=0)))
