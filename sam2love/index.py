@@ -74,7 +74,7 @@ def read_metadata(root: str | Path) -> pd.DataFrame:
     path = Path(root) / "metadata.csv"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; data.root must name the folder that has it")
-    table = _read_csv(path, METADATA_COLUMNS)
+    table = read_table(path, METADATA_COLUMNS)
     if table.empty:
         raise ValueError(f"{path}: no rows below the header")
     table.insert(0, "row", np.arange(len(table)))
@@ -85,7 +85,7 @@ def read_metadata(root: str | Path) -> pd.DataFrame:
 
 def read_families(root: str | Path) -> pd.DataFrame:
     """uid and family of expressions; no rows if the data set doesn't tell. Never for training."""
-    return _read_optional_csv(Path(root) / "families.csv", FAMILY_COLUMNS)
+    return _read_optional(Path(root) / "families.csv", FAMILY_COLUMNS)
 
 
 def read_kinds(root: str | Path) -> pd.DataFrame:
@@ -95,7 +95,7 @@ def read_kinds(root: str | Path) -> pd.DataFrame:
         ValueError: the file can't be read as a table, or names other kinds.
     """
     path = Path(root) / "kinds.csv"
-    table = _read_optional_csv(path, KIND_COLUMNS)
+    table = _read_optional(path, KIND_COLUMNS)
     for uid, kinds in table[~table["kinds"].isin(KINDS)].itertuples(index=False):
         raise ValueError(f"{path}: kinds of {uid!r} are {kinds!r}, expected {' or '.join(KINDS)}")
     return table
@@ -120,14 +120,14 @@ def read_index(folder: str | Path) -> Index:
         raise FileNotFoundError(
             f"{folder}: no index there; run the stage 'index' (dvc repro index)"
         )
-    clips = _read_csv(folder / "clips.csv", CLIP_COLUMNS)
-    expressions = _read_csv(folder / "expressions.csv", EXPRESSION_COLUMNS)
+    clips = read_table(folder / "clips.csv", CLIP_COLUMNS)
+    expressions = read_table(folder / "expressions.csv", EXPRESSION_COLUMNS)
     return Index(
         clips=clips.astype({"width": int, "height": int}),
         expressions=expressions.assign(null=expressions["null"] == "True").astype(
             {"row": int, "fid": int}
         ),
-        families=_read_csv(folder / "families.csv", FAMILY_COLUMNS),
+        families=read_table(folder / "families.csv", FAMILY_COLUMNS),
         kinds=read_kinds(folder),
     )
 
@@ -138,11 +138,16 @@ def digest_of(table: pd.DataFrame) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_optional_csv(path: Path, columns: list[str]) -> pd.DataFrame:
-    return _read_csv(path, columns) if path.is_file() else pd.DataFrame(columns=columns)
+def _read_optional(path: Path, columns: list[str]) -> pd.DataFrame:
+    return read_table(path, columns) if path.is_file() else pd.DataFrame(columns=columns)
 
 
-def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
+def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
+    """These columns of a CSV file, as text.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, no table, or lacks a column.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:

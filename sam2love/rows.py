@@ -66,7 +66,7 @@ def kinds_faults(rows: pd.DataFrame, kinds: pd.DataFrame) -> Iterator[Fault]:
     val = rows[(rows["split"] == "val") & ~rows["null"]]
     for entry in _entries(val[~val["uid"].isin(kinds["uid"])]):
         yield Fault(
-            _row(entry), "kinds.csv lacks its uid; say seen or unseen there", "rows without kinds"
+            _row(entry), "kinds.csv lacks its uid; add it with seen or unseen", "rows without kinds"
         )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from sam2love.compare.tables import markdown
+from sam2love.index import read_table
 from sam2love.intervals import paired_difference
 
 SCORES = Path("scores") / "expressions.csv"
@@ -117,12 +118,12 @@ def read_runs(folder: Path) -> Runs:
 
 
 def _read_rows(file: Path) -> pd.DataFrame:
-    table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
-    needed = [*IDENTITY, "key", "null", *NUMBERS]
-    if missing := [column for column in needed if column not in table]:
-        raise ValueError(f"{file}: column {missing[0]!r} is missing; run the stage 'score' again")
+    try:
+        table = read_table(file, [*IDENTITY, "key", "null", *NUMBERS])
+    except ValueError as error:
+        raise ValueError(f"{error}; run the stage 'score' again") from None
     meant = (table["null"] == "False") & table["split"].isin(PARTS)
-    rows = table.loc[meant, needed].reset_index(drop=True)
+    rows = table[meant].reset_index(drop=True)
     if rows.empty:
         raise ValueError(f"{file}: no row that means something, so nothing to compare")
     percent = rows["picked"].map({"True": "100", "False": "0"})

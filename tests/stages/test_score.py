@@ -1,6 +1,7 @@
 """Stage score on stores made here: what it writes, prints, and leaves out."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,27 @@ def test_writes_metrics_and_rows(params, work, refavs_root, capsys):
     assert rows["row"].tolist() == expected.tolist()
     assert set(rows["family"]) == {"audio", "vision"}
     assert "seen 100.0 %, unseen 100.0 % (chance 50.0 %)" in printed
+
+
+def test_val_is_scored_by_its_kinds(params, work, refavs_root):
+    """Its masks show everything, which overlaps most with the larger of the two objects."""
+    index = read_index(work / "index")
+    val = index.expressions[(index.expressions["split"] == "val") & ~index.expressions["null"]]
+    kinds = pd.DataFrame({"uid": val["uid"], "kinds": ["seen", "unseen"]})
+    before = digest(work / "index")
+    write_index(replace(index, kinds=kinds), work / "index")
+    for store in (work / "predictions").glob("*.zarr/zarr.json"):
+        store.write_text(store.read_text().replace(before, digest(work / "index")))
+    metrics = run(refavs_root, work)
+    rows = pd.read_csv(work / "scores" / "expressions.csv").set_index("uid")
+    for uid, part in zip(val["uid"], ("seen", "unseen"), strict=True):
+        line, told = rows.loc[uid], metrics["val"][part]
+        assert line["kinds"] == part
+        assert (told["J"], told["F"]) == pytest.approx((line["frame_J"], line["frame_F"]))
+        assert (told["picked"], told["chance"]) == (100 * line["picked"], 50)
+    assert metrics["val"]["all"]["rows"] == 2
+    assert metrics["val"]["all"]["picked"] == 50
+    assert metrics["val"]["null"]["rows"] == 1
 
 
 def test_the_gate_blanks_null_rows(params, work, refavs_root):
