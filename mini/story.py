@@ -139,9 +139,7 @@ def sample_kinds(rng: np.random.Generator, things: int, part: Part) -> list[Kind
 def foreign_kinds(rng: np.random.Generator, kinds: list[Kind], count: int) -> list[Kind]:
     """Up to so many kinds that share neither shape nor colour with any of those given."""
     pool = [
-        kind
-        for kind in kinds_of("seen")
-        if all(_likeness(kind, other) == 0 for other in kinds)
+        kind for kind in kinds_of("seen") if all(_likeness(kind, other) == 0 for other in kinds)
     ]
     return [pool[i] for i in rng.permutation(len(pool))[:count]]
 

@@ -132,7 +132,7 @@ def score(
         ),
     ] = None,
 ) -> None:
-    """Score any system's masks of the test splits: J, F, J&F on seen, unseen and mix, S on null.
+    """Score any system's masks: J, F, J&F on seen, unseen and mix, S on null; and of val, if there.
 
     By four protocols: refavs (the benchmark's own), frame, original, davis. A split without any
     masks is left out; masks missing in part are an error. Example:
@@ -174,22 +174,25 @@ def weights(
 @app.command()
 @_faults_in_a_line()
 def report(
-    run: Annotated[
-        Path,
+    runs: Annotated[
+        list[Path] | None,
         typer.Argument(
-            help="Where the pipeline ran: the folder with params.yaml, index/, predictions/, "
-            "scores/, model/ and metrics.json."
+            metavar="[RUN]...",
+            show_default=False,
+            help="Where the pipeline ran, here if not given: the folder with params.yaml, index/, "
+            "predictions/, scores/, model/ and metrics.json. With --compare BASELINE any number of "
+            "settings: folders with scores/, or with seed1/scores/ and so on.",
         ),
-    ] = Path("."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; RUN/report if not given.")
     ] = None,
     compare: Annotated[
-        typer.FileText | None,
+        Path | None,
         typer.Option(
-            encoding="utf-8",
-            help="Print tables of experiments instead: what `dvc exp show --json` gives, a file or "
-            "- for a pipe.",
+            metavar="BASELINE|JSON|-",
+            help="Print tables instead. A folder: of the same shape, to be compared with row by "
+            "row. A file, or - for a pipe: what `dvc exp show --json` gives.",
         ),
     ] = None,
 ) -> None:
@@ -197,17 +200,22 @@ def report(
 
     The page holds its pictures and needs no network. Example: sam2love report . --out /tmp/page
 
-    With --compare: Markdown on stdout, a row a setting, seeds as mean and spread, the paper's
+    With --compare JSON: Markdown on stdout, a row a setting, seeds as mean and spread, the paper's
     ablations beside ours. Example: dvc exp show --json | sam2love report --compare -
-    """
-    if compare is not None:
-        from sam2love.compare.tables import compare_experiments
 
-        tables, notes = compare_experiments(compare.read())
+    With --compare BASELINE: what each setting gains or loses on the same rows, by split and family,
+    with 95 % intervals and a verdict. Example: sam2love report runs/none --compare runs/default
+    """
+    runs = runs or [Path(".")]
+    if compare is not None:
+        tables, notes = _compared(runs, compare)
         for note in notes:
             typer.echo(f"warning: {note}", err=True)
         typer.echo(tables)
         return
+    if len(runs) > 1:
+        raise ValueError(f"a page is about one run, found {len(runs)}; --compare takes several")
+    run = runs[0]
     from sam2love.params import load_params
     from sam2love.report.page import write_report
 
@@ -224,6 +232,20 @@ def report(
         settings=params.model_dump(include={"fusion", "train"}),
     )
     typer.echo(folder / "index.html")
+
+
+def _compared(runs: list[Path], baseline: Path) -> tuple[str, list[str]]:
+    if baseline.is_dir():
+        from sam2love.compare.paired import compare_settings
+
+        return compare_settings(runs, baseline)
+    from sam2love.compare.tables import compare_experiments
+
+    if baseline == Path("-"):
+        return compare_experiments(typer.get_text_stream("stdin", encoding="utf-8").read())
+    if not baseline.is_file():
+        raise FileNotFoundError(f"{baseline}: no folder of runs, and no file of experiments")
+    return compare_experiments(baseline.read_text(encoding="utf-8"))
 
 
 @app.command()

@@ -26,6 +26,7 @@ from sam2love.metrics import Thresholded
 from sam2love.predictions import Prediction
 
 TEST_SPLITS = ("test_s", "test_u", "test_n")
+SCORED_SPLITS = ("val", *TEST_SPLITS)
 PROTOCOLS = ("refavs", "frame", "original", "davis")
 SIZE = (256, 256)
 ROWS_PER_BATCH = 4

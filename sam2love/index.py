@@ -6,7 +6,7 @@ clip's frames with other or muted sound, and what they name is not there.
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,8 @@ CLIP_COLUMNS = [
 ]  # fmt: skip
 EXPRESSION_COLUMNS = ["row", "uid", "key", "split", "fid", "exp", "null"]
 FAMILY_COLUMNS = ["uid", "family"]
-KINDS_COLUMNS = ["uid", "kinds"]
+KIND_COLUMNS = ["uid", "kinds"]
+KINDS = ("seen", "unseen")
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,13 @@ class Index:
     families: uid and family of expressions; no rows unless the data set names them. For breaking
         scores down, never for training.
     kinds: uid and whether the kinds of objects in the clip are "seen" or "unseen" in train;
-        likewise.
+        likewise, and needed for val only.
     """
 
     clips: pd.DataFrame
     expressions: pd.DataFrame
     families: pd.DataFrame
-    kinds: pd.DataFrame
+    kinds: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=KIND_COLUMNS))
 
 
 def clip_key(uid: str) -> str:
@@ -74,7 +75,7 @@ def read_metadata(root: str | Path) -> pd.DataFrame:
     path = Path(root) / "metadata.csv"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; data.root must name the folder that has it")
-    table = _read_csv(path, METADATA_COLUMNS)
+    table = read_table(path, METADATA_COLUMNS)
     if table.empty:
         raise ValueError(f"{path}: no rows below the header")
     table.insert(0, "row", np.arange(len(table)))
@@ -89,12 +90,16 @@ def read_families(root: str | Path) -> pd.DataFrame:
 
 
 def read_kinds(root: str | Path) -> pd.DataFrame:
-    """Read uid and kinds (seen or unseen) of expressions; no rows without a kinds.csv."""
-    return _read_optional(Path(root) / "kinds.csv", KINDS_COLUMNS)
+    """uid and kinds ("seen" or "unseen") of val's expressions; no rows if there is no kinds.csv.
 
-
-def _read_optional(path: Path, columns: list[str]) -> pd.DataFrame:
-    return _read_csv(path, columns) if path.is_file() else pd.DataFrame(columns=columns)
+    Raises:
+        ValueError: the file can't be read as a table, or names other kinds.
+    """
+    path = Path(root) / "kinds.csv"
+    table = _read_optional(path, KIND_COLUMNS)
+    for uid, kinds in table[~table["kinds"].isin(KINDS)].itertuples(index=False):
+        raise ValueError(f"{path}: kinds of {uid!r} are {kinds!r}, expected {' or '.join(KINDS)}")
+    return table
 
 
 def write_index(index: Index, folder: str | Path) -> None:
@@ -116,15 +121,15 @@ def read_index(folder: str | Path) -> Index:
         raise FileNotFoundError(
             f"{folder}: no index there; run the stage 'index' (dvc repro index)"
         )
-    clips = _read_csv(folder / "clips.csv", CLIP_COLUMNS)
-    expressions = _read_csv(folder / "expressions.csv", EXPRESSION_COLUMNS)
+    clips = read_table(folder / "clips.csv", CLIP_COLUMNS)
+    expressions = read_table(folder / "expressions.csv", EXPRESSION_COLUMNS)
     return Index(
         clips=clips.astype({"width": int, "height": int}),
         expressions=expressions.assign(null=expressions["null"] == "True").astype(
             {"row": int, "fid": int}
         ),
-        families=_read_csv(folder / "families.csv", FAMILY_COLUMNS),
-        kinds=_read_csv(folder / "kinds.csv", KINDS_COLUMNS),
+        families=read_table(folder / "families.csv", FAMILY_COLUMNS),
+        kinds=read_kinds(folder),
     )
 
 
@@ -134,7 +139,16 @@ def digest_of(table: pd.DataFrame) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
+def _read_optional(path: Path, columns: list[str]) -> pd.DataFrame:
+    return read_table(path, columns) if path.is_file() else pd.DataFrame(columns=columns)
+
+
+def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
+    """These columns of a CSV file, as text.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, no table, or lacks a column.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:

@@ -2,6 +2,7 @@
 
     metadata.csv                              vid,uid,split,fid,exp: a row per expression
     families.csv                              uid,family: optional, and only for telling scores
+    kinds.csv                                 uid,kinds of val's rows: optional, seen or unseen
     media/<key>/frames/{0..9}.jpg             a frame a second
     media/<key>/audio.wav                     10 s, any sample rate, any number of channels
     gt_mask/<key>/fid_<fid>/0000{0..9}.png    any non-zero pixel is the object

@@ -59,6 +59,17 @@ def row_notes(rows: pd.DataFrame) -> Iterator[Fault]:
             yield Fault("metadata.csv", what, "splits", fatal=False)
 
 
+def kinds_faults(rows: pd.DataFrame, kinds: pd.DataFrame) -> Iterator[Fault]:
+    """Rows of val that mean something and that kinds.csv, if there is one, leaves out."""
+    if kinds.empty:
+        return
+    val = rows[(rows["split"] == "val") & ~rows["null"]]
+    for entry in _entries(val[~val["uid"].isin(kinds["uid"])]):
+        yield Fault(
+            _row(entry), "kinds.csv lacks its uid; add it with seen or unseen", "rows without kinds"
+        )
+
+
 def _entries(table: pd.DataFrame) -> Iterable[Any]:
     return table.itertuples()
 

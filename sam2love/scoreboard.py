@@ -1,4 +1,4 @@
-"""metrics.json as a person reads it: a line a system, then what was picked, then families."""
+"""metrics.json as a person reads it: a line a system, what was picked, val, then families."""
 
 from sam2love.index import SPLIT_NAMES
 from sam2love.summary import Tree
@@ -15,7 +15,8 @@ def scoreboard(metrics: Tree, *, name: str) -> str:
         metrics: what `summarise` returns.
         name: of the system whose masks were scored.
     """
-    parts = [_systems(metrics, name), _means(metrics), _picked(metrics), _families(metrics)]
+    parts = [_systems(metrics, name), _means(metrics), _picked(metrics), _val(metrics)]
+    parts.append(_families(metrics))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -62,6 +63,15 @@ def _picked(metrics: Tree) -> str:
         f"{label} {shares[split]:.1f} %" for split, label in SPLIT_NAMES.items() if split in shares
     ]
     return f"right object: {', '.join(told)} (chance {shares['chance']:.1f} %)" if told else ""
+
+
+def _val(metrics: Tree) -> str:
+    told = [
+        f"{part} J&F {tree['J&F']:.1f}, right object {tree['picked']:.1f} %"
+        for part, tree in metrics.get("val", {}).items()
+        if part != "null"
+    ]
+    return f"val by 'frame': {'; '.join(told)}" if told else ""
 
 
 def _families(metrics: Tree) -> str:

@@ -8,8 +8,8 @@ import cv2
 import pandas as pd
 import typer
 
-from sam2love.evaluation import TEST_SPLITS, score_rows
-from sam2love.index import read_families
+from sam2love.evaluation import SCORED_SPLITS, score_rows
+from sam2love.index import read_families, read_kinds
 from sam2love.predictions import MaskFolder, Masks, StoredMasks, scorable
 from sam2love.scoreboard import scoreboard
 from sam2love.selections import read_expressions
@@ -32,7 +32,8 @@ def score_masks(
 
     Args:
         path: <uid>/0000t.png, or a store as predictions/masks.zarr.
-        root: the data set; only metadata.csv, gt_mask/ and families.csv, if any, are read.
+        root: the data set; only metadata.csv, gt_mask/ and, if there, families.csv and kinds.csv
+            are read.
         json_file: where the scores go, in the shape of metrics.json.
         csv_file: where each row's scores go, in the shape of scores/expressions.csv.
         only: the name of a selection of rows (selections.SELECTIONS), which also makes the batches.
@@ -45,7 +46,7 @@ def score_masks(
         if file is not None and not file.absolute().parent.is_dir():
             raise FileNotFoundError(f"{file}: there is no folder {file.parent}")
     masks = open_masks(path)
-    expressions = read_expressions(root, TEST_SPLITS, only=only)
+    expressions = read_expressions(root, SCORED_SPLITS, only=only)
     expressions, notes = scorable(expressions, masks)
     if isinstance(masks, MaskFolder):
         notes += shared_folders(expressions)
@@ -53,7 +54,7 @@ def score_masks(
     scores = score_rows(expressions, masks, root=root, threads=os.cpu_count() or 1, progress=True)
     if not any(score.square.foreground for score in scores):
         notes.append("no pixel of any mask is foreground; values are read as value / 255")
-    rows = row_table(expressions, scores, read_families(root))
+    rows = row_table(expressions, scores, read_families(root), read_kinds(root))
     metrics = summarise(rows, scores, resamples=RESAMPLES, seed=SEED)
     if only is not None:
         metrics["only"] = only

@@ -20,8 +20,10 @@ from sam2love.evaluation import (
     batch_s,
     mean_f_curve,
 )
+from sam2love.intervals import bootstrap_means, bounds
 
 POSITIVE_SPLITS = ("test_s", "test_u")
+VAL_SPLIT = "val"
 NULL_SPLIT = "test_n"
 NULL_PROTOCOLS = ("refavs", "frame")
 DECIMALS = 6
@@ -34,16 +36,21 @@ Parts = dict[str, list[RowScore]]
 
 
 def row_table(
-    expressions: pd.DataFrame, scores: Sequence[RowScore], families: pd.DataFrame
+    expressions: pd.DataFrame,
+    scores: Sequence[RowScore],
+    families: pd.DataFrame,
+    kinds: pd.DataFrame,
 ) -> pd.DataFrame:
     """The expression table with what each row scored.
 
-    Adds: family; objects, how many are annotated in the clip; picked; object_score; gated; J and F
-    by each protocol ("refavs_J", ...), for the row alone, but F of `frame` at the threshold that
-    is best for its split; S and S_ungated. What doesn't apply to a row is empty.
+    Adds: family; kinds, "seen" or "unseen", of val's rows (index.Index); objects, how many are
+    annotated in the clip; picked; object_score; gated; J and F by each protocol ("refavs_J", ...),
+    for the row alone, but F of `frame` at the threshold that is best for its split; S and
+    S_ungated. What doesn't apply to a row is empty.
     """
     table = expressions.reset_index(drop=True)
-    table["family"] = table["uid"].map(dict(zip(families["uid"], families["family"], strict=True)))
+    for name, notes in (("family", families), ("kinds", kinds)):
+        table[name] = table["uid"].map(dict(zip(notes["uid"], notes[name], strict=True)))
     for column in ("objects", "picked", "object_score", "gated"):
         table[column] = [getattr(score, column) for score in scores]
     best = {
@@ -82,7 +89,7 @@ def _parts(expressions: pd.DataFrame, scores: Sequence[RowScore]) -> Parts:
 
 
 def summarise(rows: pd.DataFrame, scores: Sequence[RowScore], *, resamples: int, seed: int) -> Tree:
-    """metrics.json: every protocol, baselines, what was picked, means over clips, families.
+    """metrics.json: every protocol, baselines, what was picked, means over clips, families, val.
 
     Splits without rows, and what would need them, are left out.
 
@@ -112,6 +119,8 @@ def summarise(rows: pd.DataFrame, scores: Sequence[RowScore], *, resamples: int,
         shares = rows.groupby("split")["gated"].mean()
         metrics["gated"] = {str(split): _rounded(100 * share) for split, share in shares.items()}
     metrics["families"] = _families(rows)
+    if (rows["split"] == VAL_SPLIT).any():
+        metrics["val"] = _val(rows[rows["split"] == VAL_SPLIT])
     metrics["clips"] = {
         name: clip_means(rows, protocol=name, resamples=resamples, seed=seed) for name in PROTOCOLS
     }
@@ -188,14 +197,36 @@ def _picked(rows: pd.DataFrame) -> Tree:
 def _families(rows: pd.DataFrame) -> Tree:
     positive = rows[rows["split"].isin(POSITIVE_SPLITS)]
     return {
-        str(family): {
-            "J&F": _rounded(part[["refavs_J", "refavs_F"]].to_numpy().mean()),
-            "picked": _rounded(100 * part["picked"].astype(float).mean()),
-            "chance": _rounded(100 * (1 / part["objects"]).mean()),
-            "rows": len(part),
-        }
+        str(family): {"J&F": _rounded(part[["refavs_J", "refavs_F"]].to_numpy().mean())}
+        | _picks(part)
         for family, part in positive.groupby("family")
     }
+
+
+def _picks(rows: pd.DataFrame) -> Tree:
+    return {
+        "picked": _rounded(100 * rows["picked"].astype(float).mean()),
+        "chance": _rounded(100 * (1 / rows["objects"]).mean()),
+        "rows": len(rows),
+    }
+
+
+def _val(rows: pd.DataFrame) -> Tree:
+    """Means over val's rows by the protocol `frame`: of all, and of either kinds if they are known.
+
+    Null rows have S alone, as "null".
+    """
+    meant = rows[~rows["null"]]
+    parts = {"all": meant} | {str(kinds): part for kinds, part in meant.groupby("kinds")}
+    tree: Tree = {
+        name: _percentages(part["frame_J"].mean() / 100, part["frame_F"].mean() / 100)
+        | _picks(part)
+        for name, part in parts.items()
+        if len(part)
+    }
+    if (null := rows[rows["null"]]).size:
+        tree["null"] = {"S": _rounded(np.sqrt((null["S"] ** 2).mean())), "rows": len(null)}
+    return tree
 
 
 # ---- means over clips ---------------------------------------------------------------------------
@@ -219,7 +250,7 @@ def clip_means(rows: pd.DataFrame, *, protocol: str, resamples: int, seed: int) 
         clips = part.groupby("key")[columns].mean().to_numpy()
         means = clips.mean(axis=0)
         resampled[split] = bootstrap_means(
-            clips.mean(axis=1), resamples=resamples, seed=[seed, place]
+            clips.mean(axis=1), np.ones(len(clips)), resamples=resamples, seed=[seed, place]
         )
         told = {"S": _rounded(means[0])} if null else _percentages(*means / 100)
         tree[split] = told | interval(resampled[split]) | {"clips": len(clips)}
@@ -232,15 +263,7 @@ def clip_means(rows: pd.DataFrame, *, protocol: str, resamples: int, seed: int) 
     return tree
 
 
-def bootstrap_means(values: np.ndarray, *, resamples: int, seed: int | list[int]) -> np.ndarray:
-    """Means of as many values (n,), drawn with replacement, again and again: (resamples,)."""
-    generator = np.random.default_rng(seed)
-    return np.array(
-        [values[generator.integers(len(values), size=len(values))].mean() for _ in range(resamples)]
-    )
-
-
 def interval(means: np.ndarray) -> Tree:
     """Between which values 95 % of resampled means (resamples,) lie."""
-    low, high = np.percentile(means, (2.5, 97.5))
+    low, high = bounds(means)
     return {"low": _rounded(low), "high": _rounded(high)}

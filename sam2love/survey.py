@@ -24,7 +24,7 @@ from sam2love.index import (
     read_metadata,
 )
 from sam2love.refavs import CLIP_SECONDS
-from sam2love.rows import row_notes, usable_rows
+from sam2love.rows import kinds_faults, row_notes, usable_rows
 
 FULL_BAND_HZ = 16000
 """What VGGish hears; a lower sample rate leaves the upper part of its spectrum empty."""
@@ -73,7 +73,7 @@ def survey(root: str | Path, *, progress: bool = False) -> Survey:
     root = Path(root)
     table, families, kinds = read_metadata(root), read_families(root), read_kinds(root)
     usable, unusable = usable_rows(table)
-    faults = [*unusable.values(), *row_notes(usable)]
+    faults = [*unusable.values(), *row_notes(usable), *kinds_faults(usable, kinds)]
     expressions = usable.reset_index(drop=True)
     if missing := refavs.missing_folders(root):
         what = f"no {' and no '.join(missing)} in it; no clip was checked, metadata.csv only"
@@ -89,9 +89,7 @@ def survey(root: str | Path, *, progress: bool = False) -> Survey:
     return Survey(table, Index(clip_table, kept, families, kinds), faults)
 
 
-def _assemble(
-    clips: list[Columns], expressions: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _assemble(clips: list[Columns], expressions: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the table of clips, and the expressions whose clip is in it."""
     splits = dict(zip(expressions["key"], expressions["split"], strict=True))
     frames_keys: dict[str, str] = {}

@@ -177,9 +177,7 @@ def fit(
         if step in validate_at:
             if len(val_rows) and alone:
                 frames = _frames_seen(step, train)
-                found = validate(
-                    model, val_rows, read_mask, list_objects, reader, frames=frames
-                )
+                found = validate(model, val_rows, read_mask, list_objects, reader, frames=frames)
                 history.validations.append({"step": step, **found})
             save(accelerator, checkpoints, history)
     return history

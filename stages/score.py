@@ -16,7 +16,7 @@ import typer
 
 from sam2love import provenance
 from sam2love.baselines import ObjectBaselines
-from sam2love.evaluation import TEST_SPLITS, score_rows
+from sam2love.evaluation import SCORED_SPLITS, score_rows
 from sam2love.index import read_index
 from sam2love.params import load_params
 from sam2love.predictions import StoredMasks, scorable
@@ -38,9 +38,9 @@ def main(
     params = load_params()
     cv2.setNumThreads(1)  # a thread works on a clip
     index = read_index(index_folder)
-    expressions = index.expressions[index.expressions["split"].isin(TEST_SPLITS)]
+    expressions = index.expressions[index.expressions["split"].isin(SCORED_SPLITS)]
     if expressions.empty:
-        told = f"no rows of {', '.join(TEST_SPLITS)} to score"
+        told = f"no rows of {', '.join(SCORED_SPLITS)} to score"
         raise ValueError(f"{index_folder}: {told}; add some to metadata.csv, then dvc repro")
     made = provenance.of_masks("propagate", index_folder)
     masks = StoredMasks(FeatureStore.open(predictions / "masks.zarr", made))
@@ -58,7 +58,7 @@ def main(
         threads=params.runtime.threads,
         progress=True,
     )
-    rows = row_table(expressions, scores, index.families)
+    rows = row_table(expressions, scores, index.families, index.kinds)
     metrics = summarise(rows, scores, resamples=params.score.bootstrap, seed=params.score.seed)
     scores_folder.mkdir(parents=True, exist_ok=True)
     rows.to_csv(scores_folder / "expressions.csv", index=False, float_format="%.6f")

@@ -9,7 +9,7 @@ import yaml
 
 from sam2love import refavs
 from sam2love.baselines import ObjectBaselines
-from sam2love.evaluation import TEST_SPLITS, score_rows
+from sam2love.evaluation import SCORED_SPLITS, score_rows
 from sam2love.index import is_null, read_index, write_index
 from sam2love.predictions import StoredMasks
 from sam2love.store import ArraySpec, FeatureStore, fill_store
@@ -34,7 +34,7 @@ def make_run(root: Path, run: Path) -> Path:
     write_index(index, run / "index")
     masks, objects = {}, {}
     for entry in index.expressions.itertuples():
-        if entry.split in TEST_SPLITS:
+        if entry.split in SCORED_SPLITS:
             score = (-1.5 if entry.row % 2 else 0.5) if entry.null else 2.0
             masks[str(entry.row)] = (_logits(root, entry.key, entry.fid), score)
     for clip in index.clips.itertuples():
@@ -50,7 +50,7 @@ def make_run(root: Path, run: Path) -> Path:
 def write_scores(root: Path, run: Path) -> None:
     """Score the rows of the run's index by its masks, as the stage does."""
     index = read_index(run / "index")
-    expressions = index.expressions[index.expressions["split"].isin(TEST_SPLITS)]
+    expressions = index.expressions[index.expressions["split"].isin(SCORED_SPLITS)]
     baselines = ObjectBaselines(
         FeatureStore.open(run / "predictions" / "objects.zarr"),
         frames_keys=dict(zip(index.clips["key"], index.clips["frames_key"], strict=True)),
@@ -58,7 +58,7 @@ def write_scores(root: Path, run: Path) -> None:
     )
     masks = StoredMasks(FeatureStore.open(run / "predictions" / "masks.zarr"))
     scores = score_rows(expressions, masks, root=root, baselines=baselines)
-    rows = row_table(expressions, scores, index.families)
+    rows = row_table(expressions, scores, index.families, index.kinds)
     (run / "scores").mkdir(exist_ok=True)
     rows.to_csv(run / "scores" / "expressions.csv", index=False)
     (run / "metrics.json").write_text(json.dumps(summarise(rows, scores, resamples=20, seed=0)))

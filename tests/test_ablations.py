@@ -60,4 +60,6 @@ def test_the_documents_commands_are_those_tested():
     assert commands - {f"dvc exp run --queue {line}" for line in LINES} == {
         "dvc exp run --run-all",
         "dvc exp show --json | sam2love report --compare -",
+        "dvc get . scores --rev NAME --out runs/none/seed1/scores",
+        "sam2love report runs/none runs/mean --compare runs/default",
     }

@@ -44,6 +44,13 @@ NOT_RUN = {
     "runs what is here": ["make docs"],
     "tests/test_release.py does": ["pip wheel --no-deps ."],
     "tests/test_demo.py does": ["sam2love demo"],
+    "tests/compare/test_paired.py does": [
+        "sam2love report runs/none runs/mean --compare runs/default",
+    ],
+    "needs experiments": [
+        "dvc get . scores --rev NAME --out runs/none/seed1/scores",
+        "cp -r scores runs/none/seed1",
+    ],
     "needs Ref-AVS": ["cp profiles/paper.yaml params.yaml"],
     "downloads": [
         'pip install "torch<2.15" torchvision setuptools wheel',

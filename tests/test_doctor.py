@@ -41,6 +41,12 @@ def row(split="val", uid=f"{KEY}_cat_9", fid="2", exp="The green object."):
     return lambda root: tiny.write_metadata(root, [*ROWS, (KEY, uid, split, fid, exp)])
 
 
+def kinds(*words):
+    """A kinds.csv with a word for each of the first rows of metadata.csv."""
+    lines = [f"{uid},{word}\n" for (_, uid, *_), word in zip(ROWS, words, strict=False)]
+    return lambda root: (root / "kinds.csv").write_text("uid,kinds\n" + "".join(lines))
+
+
 def frame(change):
     return lambda root: change(refavs.frame_path(root, KEY, 3))
 
@@ -170,6 +176,10 @@ ERRORS = {
         content(lambda old: old.replace(b'"\r\n', b'",more\r\n')),
         f"{CSV}: its rows have more fields than the header names",
     ),
+    "kinds unknown": (
+        kinds("seen", "new"),
+        "{root}/kinds.csv: kinds of 'vidC_1_2_hair-dryer_2' are 'new', expected seen or unseen",
+    ),
     "nothing usable": (
         lambda root: tiny.write_metadata(root, [(KEY, f"{KEY}_cat_1", "TODO", 2, "x")]),
         "no usable row in metadata.csv: all are marked TODO",
@@ -178,6 +188,11 @@ ERRORS = {
 
 # What keeps rows or clips from being used.
 FATAL = {
+    "row without kinds": (
+        kinds("seen"),
+        "metadata.csv row 1 (uid 'vidC_1_2_hair-dryer_2'): kinds.csv lacks its uid; add it with "
+        "seen or unseen",
+    ),
     "split unknown": (
         row(split="trian"),
         f"{NEW}: unknown split 'trian', expected one of train, val, test_s, test_u, test_n",
@@ -382,6 +397,8 @@ HARMLESS = {
     "palette masks": all_masks("1", patch=1),
     "PNG named .jpg": frame(lambda path: Image.new("RGB", SIZE).save(path, format="PNG")),
     "null masks missing": without("gt_mask", NULL),
+    "kinds of val": kinds("seen", "unseen"),
+    "kinds of no row": kinds(),
     "null mask missing": mask(Path.unlink, key=NULL, fid=0),
     "stray files": lambda root: prose(root / "gt_mask" / KEY / ".DS_Store"),
 }

@@ -9,7 +9,7 @@ from sam2love.index import (
     CLIP_COLUMNS,
     EXPRESSION_COLUMNS,
     FAMILY_COLUMNS,
-    KINDS_COLUMNS,
+    KIND_COLUMNS,
     Index,
     read_index,
     read_metadata,
@@ -53,7 +53,7 @@ def test_any_expression_survives_the_index(tmp_path_factory, exp):
         clips=pd.DataFrame(columns=CLIP_COLUMNS),
         expressions=expressions,
         families=pd.DataFrame(columns=FAMILY_COLUMNS),
-        kinds=pd.DataFrame(columns=KINDS_COLUMNS),
+        kinds=pd.DataFrame(columns=KIND_COLUMNS),
     )
     write_index(index, folder)
     again = read_index(folder).expressions

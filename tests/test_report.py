@@ -272,7 +272,7 @@ def test_says_which_stage_to_run_again(refavs_root, made_run):
     scores = made_run / "scores" / "expressions.csv"
     table = pd.read_csv(scores)
     table.assign(row=table["row"] + 1000).to_csv(scores, index=False)
-    with pytest.raises(ValueError, match="row 1012 is not in the index; run the stage 'score'"):
+    with pytest.raises(ValueError, match="row 1009 is not in the index; run the stage 'score'"):
         report(refavs_root, made_run)
     table.drop(columns="picked").to_csv(scores, index=False)
     with pytest.raises(ValueError, match="column 'picked' is missing; run the stage 'score'"):

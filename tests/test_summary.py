@@ -8,9 +8,10 @@ import pytest
 
 from sam2love.evaluation import RowScore, Statistics
 from sam2love.scoreboard import scoreboard
-from sam2love.summary import bootstrap_means, clip_means, interval, row_table, summarise, with_mix
+from sam2love.summary import clip_means, row_table, summarise, with_mix
 
 NO_FAMILIES = pd.DataFrame(columns=["uid", "family"])
+NO_KINDS = pd.DataFrame(columns=["uid", "kinds"])
 
 
 def statistics(j: float, peak: tuple[int, float] = (0, 0.0), shown: float = 0.0) -> Statistics:
@@ -70,11 +71,11 @@ def table():
     return table, scores
 
 
-def made(table, families=NO_FAMILIES, *, splits=("test_s", "test_u", "test_n")):
+def made(table, families=NO_FAMILIES, *, kinds=NO_KINDS, splits=("test_s", "test_u", "test_n")):
     rows, scores = table
     kept = [i for i, split in enumerate(rows["split"]) if split in splits]
     scores = [scores[i] for i in kept]
-    told = row_table(rows.iloc[kept], scores, families)
+    told = row_table(rows.iloc[kept], scores, families, kinds)
     return told, summarise(told, scores, resamples=200, seed=0)
 
 
@@ -158,6 +159,50 @@ def test_families(table):
     assert set(metrics["families"]) == {"colour", "order"}  # J, F and picking need an object
 
 
+def of_val(table):
+    """The table with its rows seen and one of the null rows in val; the last clip is unseen."""
+    rows, scores = table
+    rows = rows.assign(split=["val"] * 7 + ["test_n"])
+    kinds = pd.DataFrame({"uid": rows["uid"][:6], "kinds": ["seen"] * 4 + ["unseen"] * 2})
+    return made((rows, scores), kinds=kinds, splits=("val", "test_n"))
+
+
+def test_val_by_its_kinds(table):
+    """By hand: J 0.2 four times, then 1 and 0.5; at threshold 10, the best, F 1, 1, 0, 0, 1, 0."""
+    rows, metrics = of_val(table)
+    assert rows["kinds"].fillna("").tolist() == ["seen"] * 4 + ["unseen"] * 2 + ["", ""]
+    val = metrics["val"]
+    assert val["seen"] == {
+        **{"J": 20, "F": 50, "J&F": 35},
+        **{"picked": 75, "chance": 50, "rows": 4},
+    }
+    assert val["unseen"] == {
+        **{"J": 75, "F": 50, "J&F": 62.5},
+        **{"picked": 50, "chance": 62.5, "rows": 2},
+    }
+    assert val["all"]["J&F"] == pytest.approx((4 * 35 + 2 * 62.5) / 6, abs=1e-5)
+    assert val["null"] == {"S": 0.2, "rows": 1}
+    assert metrics["refavs"].keys() == {"test_n"}  # val is no test split
+    assert metrics["families"] == metrics["picked"] == {}
+    printed = scoreboard(metrics, name="ours")
+    assert "seen J&F 35.0, right object 75.0 %; unseen J&F 62.5, right object 50.0 %" in printed
+    json.dumps(metrics, allow_nan=False)
+
+
+def test_val_without_kinds_is_one_part(table):
+    rows, scores = table
+    told, metrics = made((rows.assign(split="val"), scores), splits=("val",))
+    assert told["kinds"].isna().all()
+    assert set(metrics["val"]) == {"all", "null"}
+
+
+def test_val_of_null_rows_alone(table):
+    rows, scores = table
+    _, metrics = made((rows.iloc[6:].assign(split="val"), scores[6:]), splits=("val",))
+    assert metrics["val"] == {"null": {"S": pytest.approx(np.sqrt(0.02), abs=1e-6), "rows": 2}}
+    scoreboard(metrics, name="ours")
+
+
 @pytest.mark.parametrize("splits", [("test_s",), ("test_n",), ("test_u", "test_n")])
 def test_a_missing_split_is_a_missing_key(table, splits):
     _, metrics = made(table, splits=splits)
@@ -179,22 +224,6 @@ def test_clips_weigh_the_same(table):
     assert metrics["clips"]["refavs"]["mix"]["J&F"] == pytest.approx((77.5 + 50) / 2)
     assert metrics["clips"]["refavs"]["test_n"]["S"] == pytest.approx(0.1)
     assert clip_means(rows, protocol="davis", resamples=10, seed=0)["test_s"]["J"] == 15
-
-
-def test_the_interval_is_that_of_a_mean():
-    """Of 100 values with deviation 10 the mean has deviation 1; 95 % lie within 1.96 of it."""
-    values = np.random.default_rng(0).normal(50, 10, 100)
-    values = 50 + 10 * (values - values.mean()) / values.std()
-    told = interval(bootstrap_means(values, resamples=4000, seed=1))
-    assert told["low"] == pytest.approx(50 - 1.96, abs=0.15)
-    assert told["high"] == pytest.approx(50 + 1.96, abs=0.15)
-
-
-def test_resampling_is_the_same_for_the_same_seed():
-    values = np.arange(20.0)
-    one, two, other = (bootstrap_means(values, resamples=50, seed=seed) for seed in (3, 3, 4))
-    assert (one == two).all()
-    assert (one != other).any()
 
 
 def test_mix_is_the_mean_of_seen_and_unseen():

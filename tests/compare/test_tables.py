@@ -180,5 +180,5 @@ def test_a_fault_is_one_line():
     assert done.output.startswith("error: not what `dvc exp show --json` prints: Invalid JSON")
     assert len(done.output.splitlines()) == 1
     missing = command("--compare", "absent.json")
-    assert missing.exit_code == 2
-    assert "'absent.json': No such file or directory" in missing.output
+    assert missing.exit_code == 1
+    assert missing.output == "error: absent.json: no folder of runs, and no file of experiments\n"

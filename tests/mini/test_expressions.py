@@ -10,6 +10,7 @@ from mini.sounds import SAMPLE_RATE_HZ, Sound, synthesize
 from mini.story import Story, tell
 
 SIDE = 128
+PARTS = ("seen", "seen", "val", "test_u")
 
 
 def _meaning(sentence: str) -> Meaning:
@@ -102,7 +103,11 @@ def test_deaf_guess_tells_what_text_and_picture_give_away():
 @pytest.fixture(scope="module")
 def stories() -> list[Story]:
     return [
-        tell(np.random.default_rng((7, number)), part=("seen", "seen", "val", "test_u")[number % 4], side=SIDE)
+        tell(
+            np.random.default_rng((7, number)),
+            part=("seen", "seen", "val", "test_u")[number % 4],
+            side=SIDE,
+        )
         for number in range(60)
     ]
 

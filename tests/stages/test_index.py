@@ -24,6 +24,14 @@ def test_writes_the_index(refavs_root, tmp_path, capsys):
 def test_families_are_optional(own_refavs_root, tmp_path):
     index.main(own_refavs_root, tmp_path / "index")
     assert read_index(tmp_path / "index").families.empty
+    assert read_index(tmp_path / "index").kinds.empty
+
+
+def test_kinds_of_val_are_in_the_index(own_refavs_root, tmp_path):
+    lines = "uid,kinds\nvidC_1_2_hair-dryer_1,seen\nvidC_1_2_hair-dryer_2,unseen\n"
+    (own_refavs_root / "kinds.csv").write_text(lines)
+    index.main(own_refavs_root, tmp_path / "index")
+    assert read_index(tmp_path / "index").kinds["kinds"].tolist() == ["seen", "unseen"]
 
 
 def test_a_fault_raises_before_anything_is_written(own_refavs_root, tmp_path):

@@ -1,6 +1,7 @@
 """Stage score on stores made here: what it writes, prints, and leaves out."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,10 +105,31 @@ def test_writes_metrics_and_rows(params, work, refavs_root, capsys):
     assert oracle["test_n"]["S"] == 0
     rows = pd.read_csv(work / "scores" / "expressions.csv")
     index = read_index(work / "index").expressions
-    expected = index.loc[index["split"].isin(["test_s", "test_u", "test_n"]), "row"]
+    expected = index.loc[index["split"] != "train", "row"]
     assert rows["row"].tolist() == expected.tolist()
     assert set(rows["family"]) == {"audio", "vision"}
     assert "seen 100.0 %, unseen 100.0 % (chance 50.0 %)" in printed
+
+
+def test_val_is_scored_by_its_kinds(params, work, refavs_root):
+    """Its masks show everything, which overlaps most with the larger of the two objects."""
+    index = read_index(work / "index")
+    val = index.expressions[(index.expressions["split"] == "val") & ~index.expressions["null"]]
+    kinds = pd.DataFrame({"uid": val["uid"], "kinds": ["seen", "unseen"]})
+    before = digest(work / "index")
+    write_index(replace(index, kinds=kinds), work / "index")
+    for store in (work / "predictions").glob("*.zarr/zarr.json"):
+        store.write_text(store.read_text().replace(before, digest(work / "index")))
+    metrics = run(refavs_root, work)
+    rows = pd.read_csv(work / "scores" / "expressions.csv").set_index("uid")
+    for uid, part in zip(val["uid"], ("seen", "unseen"), strict=True):
+        line, told = rows.loc[uid], metrics["val"][part]
+        assert line["kinds"] == part
+        assert (told["J"], told["F"]) == pytest.approx((line["frame_J"], line["frame_F"]))
+        assert (told["picked"], told["chance"]) == (100 * line["picked"], 50)
+    assert metrics["val"]["all"]["rows"] == 2
+    assert metrics["val"]["all"]["picked"] == 50
+    assert metrics["val"]["null"]["rows"] == 1
 
 
 def test_the_gate_blanks_null_rows(params, work, refavs_root):
@@ -167,6 +189,6 @@ def test_an_index_without_a_split_is_scored_without_it(params, work, refavs_root
 def test_no_rows_to_score_are_told(params, work, refavs_root):
     path = work / "index" / "expressions.csv"
     rows = pd.read_csv(path)
-    rows[rows["split"].isin(["train", "val"])].to_csv(path, index=False)
-    with pytest.raises(ValueError, match="index: no rows of test_s, test_u, test_n to score; add"):
+    rows[rows["split"] == "train"].to_csv(path, index=False)
+    with pytest.raises(ValueError, match="index: no rows of val, test_s, test_u, test_n to score"):
         run(refavs_root, work)
