@@ -64,7 +64,7 @@ def score_masks(
     if csv_file is not None:
         rows.to_csv(csv_file, index=False, float_format="%.6f")
     if json_file is not None:
-        json_file.write_text(json.dumps(metrics, indent=2) + "\n")
+        json_file.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     return metrics
 
 

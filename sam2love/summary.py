@@ -20,9 +20,8 @@ from sam2love.evaluation import (
     batch_s,
     mean_f_curve,
 )
+from sam2love.index import NULL_SPLIT, POSITIVE_SPLITS
 
-POSITIVE_SPLITS = ("test_s", "test_u")
-NULL_SPLIT = "test_n"
 NULL_PROTOCOLS = ("refavs", "frame")
 DECIMALS = 6
 

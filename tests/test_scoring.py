@@ -108,6 +108,30 @@ def test_rows_with_faults_are_named(own_refavs_root, perfect):
     assert "metadata.csv row 12" in done.output
 
 
+@pytest.mark.parametrize(
+    ("split", "key", "told"),
+    [
+        ("test_s", "null_m-vidA_0_10000", "null rows can't be scored in split test_s"),
+        ("test_u", "null_m-vidA_0_10000", "null rows can't be scored in split test_u"),
+        ("test_n", "vidA_0_10000", "split test_n is for null rows"),
+    ],
+)
+@pytest.mark.parametrize("alone", [True, False])
+def test_rows_of_the_wrong_split_are_named(own_refavs_root, tmp_path, split, key, told, alone):
+    """Their J or S would be no number, or mean nothing."""
+    rows = [] if alone else [tiny._row(*row) for row in tiny.ROWS if row[1] != key]
+    tiny.write_metadata(own_refavs_root, [*rows, (key, f"{key}_x_1", split, 1, "It")])
+    out = tmp_path / "out.json"
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    done = command(masks, own_refavs_root, "--json", out)
+    assert done.exit_code == 1
+    row = f"metadata.csv row {len(rows)} (uid '{key}_x_1')"
+    assert done.output.splitlines() == [done.output.strip()]
+    assert done.output.startswith(f"error: {own_refavs_root}: {row}: {told}")
+    assert not out.exists()
+
+
 def test_a_selection_of_rows(refavs_root, perfect, tmp_path):
     for folder in perfect.glob("*car_2"):  # its text stands in train
         folder.rename(folder.with_name("not of the selection"))
