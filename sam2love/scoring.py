@@ -48,7 +48,7 @@ def score_masks(
     expressions = read_expressions(root, TEST_SPLITS, only=only)
     expressions, notes = scorable(expressions, masks)
     if isinstance(masks, MaskFolder):
-        notes += shared_folders(expressions)
+        notes += [*shared_folders(expressions), *masks.left_aside(expressions["uid"].unique())]
     cv2.setNumThreads(1)  # a thread works on a clip
     scores = score_rows(expressions, masks, root=root, threads=os.cpu_count() or 1, progress=True)
     if not any(score.square.foreground for score in scores):

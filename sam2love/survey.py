@@ -204,6 +204,8 @@ def _masks(root: Path, clip: Columns, *, fid: int) -> tuple[Columns, list[tuple[
         whats.append("not black though the clip is null; black them or remove them")
     elif not null and not shown.any():
         whats.append("black on every frame though the clip is not null")
+    elif not null and shown.all():
+        whats.append("the whole picture is the object on every frame")
     if not _gray(pixels) or ((pixels > 0) & (pixels < 255)).any():
         whats.append("not black and white; the object is where OpenCV's gray is above 0")
     if (lost := pixels.any(axis=-1) & ~shown).any():

@@ -550,6 +550,10 @@ NOTES = {
         all_masks("RGB", patch=(1, 0, 0)),
         f"{FID}: black on every frame though the clip is not null",
     ),
+    "masks white throughout": (
+        all_masks("L", colour=255),
+        f"{FID}: the whole picture is the object on every frame",
+    ),
     "masks of two colours, one dark": (
         all_masks("RGB", colour=(0, 0, 4), patch=(0, 0, 5)),
         f"{FID}: colours such as RGB (0, 0, 4) have a gray of 0 and are not the object",

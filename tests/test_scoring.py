@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sam2love import refavs
+from sam2love import refavs, scoring
 from sam2love.cli import app
 from sam2love.scoring import score_masks
 from sam2love.selections import SELECTIONS, read_expressions
@@ -59,10 +59,28 @@ def test_writes_a_line_an_expression(refavs_root, perfect, tmp_path):
     assert (rows.loc[rows["split"] == "test_n", "S"] == 0).all()
 
 
+def test_what_is_no_number_never_becomes_json(refavs_root, perfect, tmp_path, monkeypatch):
+    summarise = scoring.summarise
+
+    def broken(*args, **more):
+        return summarise(*args, **more) | {"gated": {"x": np.nan}}
+
+    monkeypatch.setattr(scoring, "summarise", broken)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        score_masks(perfect, refavs_root, json_file=tmp_path / "out.json")
+    assert not (tmp_path / "out.json").exists()
+
+
 def test_folders_that_serve_several_rows_are_told(refavs_root, perfect):
     done = command(perfect, refavs_root)
     assert "warning: 2 uids name several rows" in done.output
     assert "--seenD_1_2_car_1" in done.output
+
+
+def test_masks_beyond_ten_are_noted(refavs_root, perfect):
+    folder = next(perfect.iterdir())
+    (folder / "00010.png").write_bytes((folder / "00009.png").read_bytes())
+    assert "warning: 1 folders hold more pictures" in command(perfect, refavs_root).output
 
 
 def test_a_split_without_masks_is_told(refavs_root, perfect):
