@@ -22,11 +22,13 @@ from tqdm import tqdm
 
 from sam2love import metrics, refavs
 from sam2love.baselines import ObjectBaselines
+from sam2love.index import NULL_SPLIT, POSITIVE_SPLITS, VAL_SPLIT
 from sam2love.metrics import Thresholded
+from sam2love.pictures import above_black, stacked
 from sam2love.predictions import Prediction
 
-TEST_SPLITS = ("test_s", "test_u", "test_n")
-SCORED_SPLITS = ("val", *TEST_SPLITS)
+TEST_SPLITS = (*POSITIVE_SPLITS, NULL_SPLIT)
+SCORED_SPLITS = (VAL_SPLIT, *TEST_SPLITS)
 PROTOCOLS = ("refavs", "frame", "original", "davis")
 SIZE = (256, 256)
 ROWS_PER_BATCH = 4
@@ -188,8 +190,9 @@ def true_masks(root: Path, key: str, fid: int) -> tuple[np.ndarray, np.ndarray]:
     if pictures is None:
         return np.zeros((refavs.FRAMES, *SIZE), bool), np.zeros((refavs.FRAMES, *SIZE), bool)
     # Resized in colour and made gray afterwards: the other way round other pixels are above 0.
-    square = [cv2.resize(picture, SIZE, interpolation=cv2.INTER_LINEAR) for picture in pictures]
-    return refavs.above_black(square), refavs.above_black(pictures)
+    own = stacked(pictures)
+    square = [cv2.resize(pixels, SIZE, interpolation=cv2.INTER_LINEAR) for pixels in own]
+    return above_black(square), above_black(own)
 
 
 def _truth(entry: Any, truths: dict) -> np.ndarray:

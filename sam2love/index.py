@@ -13,13 +13,18 @@ import numpy as np
 import pandas as pd
 
 SPLITS = ("train", "val", "test_s", "test_u", "test_n")
+VAL_SPLIT = "val"
+POSITIVE_SPLITS = ("test_s", "test_u")
+"""What is meant is in the clip; scored by J and F."""
+NULL_SPLIT = "test_n"
+"""What is meant is not in the clip; scored by S. Train and val have rows of both kinds."""
 SPLIT_NAMES = {"test_s": "seen", "test_u": "unseen", "mix": "mix"}
 """As the paper's tables name what J and F are told of; mix is the mean of the two."""
 UNUSABLE_SPLIT = "TODO"
 """The benchmark's own mark for rows that were never finished; they are left out."""
 
-REFAVS_METADATA = "ab03ab83b69f15399d9b3e3dce442664c432cdd1e4072b7f89f6a03f78cd18a0"
-"""SHA-256 of Ref-AVS's own metadata.csv."""
+REFAVS_METADATA = "f625981f27c2bde6c57757a50660af9d36469d9c757372046f49c25799a1d308"
+"""`digest_of` the columns of Ref-AVS's own metadata.csv: whatever its line ends and quotes."""
 METADATA_COLUMNS = ["vid", "uid", "split", "fid", "exp"]
 CLIP_COLUMNS = [
     "key", "split", "frames_key", "width", "height", "frames_digest", "audio_digest", "masks_digest"
@@ -62,19 +67,22 @@ def is_null(uid: str) -> bool:
 
 def is_refavs(root: str | Path) -> bool:
     """Whether a data set is Ref-AVS itself, with which alone the paper's figures compare."""
-    return hashlib.sha256((Path(root) / "metadata.csv").read_bytes()).hexdigest() == REFAVS_METADATA
+    return digest_of(read_metadata(root)[METADATA_COLUMNS]) == REFAVS_METADATA
 
 
 def read_metadata(root: str | Path) -> pd.DataFrame:
     """Every row of metadata.csv as text, with `row`, `key` and `null` added; nothing is judged.
 
     Raises:
-        FileNotFoundError: the file is missing.
+        FileNotFoundError: the folder or the file is missing.
         ValueError: it is not UTF-8 or no CSV, has no rows, or lacks a column.
     """
     path = Path(root) / "metadata.csv"
+    expected = "expected a data set, a folder with metadata.csv, media/ and gt_mask/"
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder; {expected}")
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; data.root must name the folder that has it")
+        raise FileNotFoundError(f"{path}: no such file; {expected}")
     table = read_table(path, METADATA_COLUMNS)
     if table.empty:
         raise ValueError(f"{path}: no rows below the header")

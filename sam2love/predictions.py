@@ -4,6 +4,7 @@ Shapes: N = 10 frames of h x w pixels, any size; rows are those of the index's e
 `DataFrame.itertuples` gives them.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import pandas as pd
 from PIL import Image
 
 from sam2love.metrics import probabilities
-from sam2love.refavs import FRAMES
+from sam2love.pictures import read_pictures, stacked
+from sam2love.refavs import FRAMES, unread_pictures
 from sam2love.store import FeatureStore
 
 FAULTS_LISTED = 5
@@ -105,14 +107,22 @@ class MaskFolder:
         Raises:
             ValueError: a picture is damaged.
         """
-        return Prediction(np.stack([self._read(name) for name in _mask_names(entry.uid)]), False)
+        pixels = stacked(read_pictures(self._paths(entry.uid)))
+        return Prediction(pixels[..., 0].astype(np.float32) / 255, False)
 
-    def _read(self, name: str) -> np.ndarray:
-        try:
-            with Image.open(self._folder / name) as picture:
-                return np.asarray(picture, np.float32) / 255
-        except (OSError, SyntaxError) as error:
-            raise ValueError(f"{self._folder / name}: damaged picture ({error})") from None
+    def left_aside(self, uids: Iterable[str]) -> list[str]:
+        """A note on the folders that hold more pictures than are scored."""
+        folders = [uid for uid in uids if unread_pictures(self._paths(uid))]
+        if not folders:
+            return []
+        names = [path.name for path in self._paths(folders[0])]
+        return [
+            f"{len(folders)} folders hold more pictures than {names[0]} to {names[-1]}, which are "
+            f"left aside; the first is {folders[0]}"
+        ]
+
+    def _paths(self, uid: str) -> list[Path]:
+        return [self._folder / name for name in _mask_names(uid)]
 
 
 def _mask_names(uid: str) -> list[str]:

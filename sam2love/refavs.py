@@ -1,40 +1,37 @@
 """Reads a data set in the layout of Ref-AVS: the one module that knows its folders.
 
     metadata.csv                              vid,uid,split,fid,exp: a row per expression
-    families.csv                              uid,family: optional, and only for telling scores
+    families.csv                              uid,family: optional, to break scores down
     kinds.csv                                 uid,kinds of val's rows: optional, seen or unseen
     media/<key>/frames/{0..9}.jpg             a frame a second
     media/<key>/audio.wav                     10 s, any sample rate, any number of channels
-    gt_mask/<key>/fid_<fid>/0000{0..9}.png    any non-zero pixel is the object
+    gt_mask/<key>/fid_<fid>/0000{0..9}.png    the object is where OpenCV's gray is above 0
 
 A null clip's masks may be black or missing: both mean 'nothing'. index.py reads the tables.
 """
 
 import hashlib
-import warnings
-from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import soundfile
-from PIL import Image
 
 from sam2love.index import is_null
+from sam2love.pictures import Picture, above_black, read_picture, read_pictures, stacked
 
 FRAMES = 10
 CLIP_SECONDS = 10
-MAX_PIXELS = 4096 * 4096
-"""Of a frame or mask; a larger one is refused before it is decoded."""
 MAX_SAMPLES = 2**24
-"""Of a sound, over all channels, refused likewise: 10 s of 8 channels at 192 kHz have fewer."""
+"""Of a sound, over all channels, by its header: 10 s of 8 channels at 192 kHz have fewer."""
 MAX_SAMPLE_RATE_HZ = 192000
-# MAX_PIXELS is stricter, and is told as an error.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def frame_path(root: str | Path, key: str, t: int) -> Path:
     return Path(root) / "media" / key / "frames" / f"{t}.jpg"
+
+
+def frame_paths(root: str | Path, key: str) -> list[Path]:
+    return [frame_path(root, key, t) for t in range(FRAMES)]
 
 
 def audio_path(root: str | Path, key: str) -> Path:
@@ -43,6 +40,17 @@ def audio_path(root: str | Path, key: str) -> Path:
 
 def mask_path(root: str | Path, key: str, fid: int, t: int) -> Path:
     return Path(root) / "gt_mask" / key / f"fid_{fid}" / f"{t:05d}.png"
+
+
+def mask_paths(root: str | Path, key: str, fid: int) -> list[Path]:
+    return [mask_path(root, key, fid, t) for t in range(FRAMES)]
+
+
+def unread_pictures(paths: list[Path]) -> list[str]:
+    """Names of the pictures that stand beside those of some paths, all in one folder."""
+    beside = set(paths[0].parent.glob("[!.]*")) - set(paths)
+    suffixes = (".jpg", ".jpeg", ".png")
+    return sorted(path.name for path in beside if path.suffix.lower() in suffixes)
 
 
 def missing_folders(root: str | Path) -> list[str]:
@@ -59,25 +67,25 @@ def objects(root: str | Path, key: str) -> list[int]:
 
 
 def read_frame(root: str | Path, key: str, t: int) -> np.ndarray:
-    """Frame t of a clip: (H, W, 3) uint8 RGB.
+    """Frame t of a clip: (H, W, 3) uint8 RGB, upright.
 
     Raises:
         FileNotFoundError, ValueError: the file is missing, or no whole picture.
     """
-    return _read_rgb(frame_path(root, key, t))
+    return read_picture(frame_path(root, key, t)).pixels
 
 
 def read_frames(root: str | Path, key: str) -> np.ndarray:
-    """All frames of a clip: (10, H, W, 3) uint8 RGB.
+    """All frames of a clip: (10, H, W, 3) uint8 RGB, upright.
 
     Raises:
         FileNotFoundError, ValueError: a frame is missing, damaged, or of another size.
     """
-    return _stack([read_frame(root, key, t) for t in range(FRAMES)], frame_path(root, key, 0))
+    return stacked(read_pictures(frame_paths(root, key)))
 
 
 def read_audio(root: str | Path, key: str) -> tuple[np.ndarray, int]:
-    """The clip's sound, channels averaged: (n,) float32 in [-1, 1], and its sample rate in Hz.
+    """The clip's sound, channels averaged: (n,) float32, and its sample rate in Hz.
 
     Raises:
         FileNotFoundError, ValueError: what `read_channels` raises.
@@ -88,6 +96,8 @@ def read_audio(root: str | Path, key: str) -> tuple[np.ndarray, int]:
 
 def read_channels(root: str | Path, key: str) -> tuple[np.ndarray, int]:
     """The clip's sound as it is: (n, channels) float32, and its sample rate in Hz.
+
+    Full scale is 1, by which integers are divided; floats are as in the file, even beyond.
 
     Raises:
         FileNotFoundError, ValueError: the file is missing, not sound, empty, absurdly long, or not
@@ -130,8 +140,10 @@ def read_mask(root: str | Path, key: str, fid: int, t: int) -> np.ndarray | None
     Raises:
         FileNotFoundError, ValueError: the file is missing, or no whole picture.
     """
-    picture = _read_mask_picture(root, key, fid, t)
-    return None if picture is None else above_black([picture])[0]
+    path = mask_path(root, key, fid, t)
+    if is_null(key) and not path.is_file():
+        return None
+    return above_black([read_picture(path).pixels])[0]
 
 
 def read_masks(root: str | Path, key: str, fid: int) -> np.ndarray | None:
@@ -141,62 +153,26 @@ def read_masks(root: str | Path, key: str, fid: int) -> np.ndarray | None:
         FileNotFoundError, ValueError: a mask is missing, damaged, or of another size.
     """
     pictures = read_mask_pictures(root, key, fid)
-    return None if pictures is None else above_black(pictures)
+    return None if pictures is None else above_black(stacked(pictures))
 
 
-def read_mask_pictures(root: str | Path, key: str, fid: int) -> np.ndarray | None:
-    """The files behind `read_masks` as they are: (10, H, W, 3) uint8 RGB, or None.
+def read_mask_pictures(root: str | Path, key: str, fid: int) -> list[Picture] | None:
+    """The 10 pictures behind `read_masks`.
 
-    The benchmark's code resizes them before it asks what is black.
+    The benchmark's code resizes them before it asks what is above black.
 
     Raises:
         FileNotFoundError, ValueError: a mask is missing, damaged, or of another size.
     """
-    pictures = [_read_mask_picture(root, key, fid, t) for t in range(FRAMES)]
-    if any(picture is None for picture in pictures):
+    paths = mask_paths(root, key, fid)
+    if is_null(key) and not all(path.is_file() for path in paths):
         return None
-    return _stack(pictures, mask_path(root, key, fid, 0))
-
-
-def above_black(pictures: Iterable[np.ndarray]) -> np.ndarray:
-    """What pictures (H, W, 3) uint8 RGB of masks show: (n, H, W) bool."""
-    return np.stack([cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) > 0 for picture in pictures])
-
-
-def _read_mask_picture(root: str | Path, key: str, fid: int, t: int) -> np.ndarray | None:
-    path = mask_path(root, key, fid, t)
-    return None if is_null(key) and not path.is_file() else _read_rgb(path)
-
-
-def _read_rgb(path: Path) -> np.ndarray:
-    try:
-        # PIL, not cv2: it refuses truncated files, of which cv2 makes grey stripes without a word.
-        with Image.open(path, formats=("JPEG", "PNG")) as picture:
-            width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise ValueError(f"{width}x{height} pixels, at most {MAX_PIXELS} are accepted")
-            return np.array(picture.convert("RGB"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file; a clip needs {FRAMES} of them") from None
-    except Exception as error:  # damaged files make PIL's decoders raise what they like
-        reason = str(error).replace(str(path), "the file")
-        raise ValueError(f"{path}: not a readable picture ({reason})") from None
-
-
-def _stack(pictures: list, first: Path) -> np.ndarray:
-    for t, picture in enumerate(pictures):
-        if picture.shape != pictures[0].shape:
-            (h, w), (height, width) = picture.shape[:2], pictures[0].shape[:2]
-            raise ValueError(
-                f"{first.parent}: picture {t} is {w}x{h}, the first one is {width}x{height}; "
-                "all pictures of a clip must have one size"
-            )
-    return np.stack(pictures)
+    return read_pictures(paths)
 
 
 def frames_digest(root: str | Path, key: str) -> str:
     """SHA-256 over the names and contents of a clip's frames."""
-    paths = [frame_path(root, key, t) for t in range(FRAMES)]
+    paths = frame_paths(root, key)
     return _digest(paths, paths[0].parent.parent)
 
 

@@ -9,10 +9,18 @@ from typing import Any
 import pandas as pd
 
 from sam2love.faults import Fault, rows_named
-from sam2love.index import EXPRESSION_COLUMNS, SPLITS, UNUSABLE_SPLIT
+from sam2love.index import (
+    EXPRESSION_COLUMNS,
+    NULL_SPLIT,
+    POSITIVE_SPLITS,
+    SPLITS,
+    UNUSABLE_SPLIT,
+)
 
-MAX_WORDS = 25
-"""As many tokens as the benchmark's own loader keeps; a word is one or more."""
+MAX_TOKENS = 25
+"""As many as the benchmark's own loader keeps, and text.max_tokens by default."""
+PIECE = re.compile(r"'(?:s|t|re|ve|m|ll|d)|[^\W\d_]+|\d+|(?:[^\w\s]|_)+")
+"""Words, numbers and runs of signs, none of which RoBERTa or CLIP join: each is a token or more."""
 PLACEHOLDER = re.compile(r"no\.?|\[error\].*", re.IGNORECASE | re.DOTALL)
 """What the benchmark's annotation tool left where there should be an expression."""
 MAX_NAME_BYTES = 255
@@ -99,6 +107,10 @@ def _unusable(entry: Any, splits: set[str]) -> tuple[str, str, bool] | None:
         what = f"fid {fid!r} is no number of an object"
     elif not entry.exp.strip():
         what = "the expression is empty"
+    elif entry.null and split in POSITIVE_SPLITS:
+        what = f"null rows can't be scored in split {split}; move it to {NULL_SPLIT}"
+    elif not entry.null and split == NULL_SPLIT:
+        what = f"split {NULL_SPLIT} is for null rows, whose uids start with null_c- or null_m-"
     elif len(splits) > 1:
         what = f"clip {entry.key} stands in several splits: {', '.join(sorted(splits))}"
     else:
@@ -107,8 +119,11 @@ def _unusable(entry: Any, splits: set[str]) -> tuple[str, str, bool] | None:
 
 
 def _oddity(text: str) -> str | None:
-    if (words := len(text.split())) > MAX_WORDS:
-        return f"the expression has {words} words; text.max_tokens cuts it off"
+    if (tokens := len(PIECE.findall(text)) + 2) > MAX_TOKENS:  # a start and an end
+        return (
+            f"the expression has at least {tokens} tokens; text.max_tokens, {MAX_TOKENS} by "
+            "default, cuts off the rest"
+        )
     if not text.strip().isprintable():
         return "the expression has line breaks or other control characters"
     if re.search(r"<[^<>]+>|&\w+;", text):

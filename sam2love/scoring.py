@@ -49,7 +49,7 @@ def score_masks(
     expressions = read_expressions(root, SCORED_SPLITS, only=only)
     expressions, notes = scorable(expressions, masks)
     if isinstance(masks, MaskFolder):
-        notes += shared_folders(expressions)
+        notes += [*shared_folders(expressions), *masks.left_aside(expressions["uid"].unique())]
     cv2.setNumThreads(1)  # a thread works on a clip
     scores = score_rows(expressions, masks, root=root, threads=os.cpu_count() or 1, progress=True)
     if not any(score.square.foreground for score in scores):
@@ -65,7 +65,7 @@ def score_masks(
     if csv_file is not None:
         rows.to_csv(csv_file, index=False, float_format="%.6f")
     if json_file is not None:
-        json_file.write_text(json.dumps(metrics, indent=2) + "\n")
+        json_file.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     return metrics
 
 

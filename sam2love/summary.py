@@ -20,11 +20,9 @@ from sam2love.evaluation import (
     batch_s,
     mean_f_curve,
 )
+from sam2love.index import NULL_SPLIT, POSITIVE_SPLITS, VAL_SPLIT
 from sam2love.intervals import bootstrap_means, bounds
 
-POSITIVE_SPLITS = ("test_s", "test_u")
-VAL_SPLIT = "val"
-NULL_SPLIT = "test_n"
 NULL_PROTOCOLS = ("refavs", "frame")
 DECIMALS = 6
 

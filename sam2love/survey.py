@@ -23,11 +23,16 @@ from sam2love.index import (
     read_kinds,
     read_metadata,
 )
-from sam2love.refavs import CLIP_SECONDS
+from sam2love.pictures import above_black, read_pictures, stacked
+from sam2love.refavs import CLIP_SECONDS, FRAMES
 from sam2love.rows import kinds_faults, row_notes, usable_rows
 
 FULL_BAND_HZ = 16000
 """What VGGish hears; a lower sample rate leaves the upper part of its spectrum empty."""
+
+SLACK_SECONDS = 0.1
+"""How far a sound's length may be off without a note; encoders of sound pad by less."""
+NAMES_LISTED = 3
 
 Columns = dict[str, Any]
 
@@ -80,6 +85,7 @@ def survey(root: str | Path, *, progress: bool = False) -> Survey:
         faults.append(Fault(str(root), what, "folders"))
         nothing = pd.DataFrame(columns=CLIP_COLUMNS)
         return Survey(table, Index(nothing, expressions, families, kinds), faults)
+    faults += _unnamed_folders(root, set(table["key"]))
     clips = []
     for clip, clip_faults in _examine_clips(root, expressions, progress):
         faults += clip_faults
@@ -87,6 +93,20 @@ def survey(root: str | Path, *, progress: bool = False) -> Survey:
             clips.append(clip)
     clip_table, kept = _assemble(clips, expressions)
     return Survey(table, Index(clip_table, kept, families, kinds), faults)
+
+
+def _unnamed_folders(root: Path, keys: set[str]) -> Iterator[Fault]:
+    for name in ("media", "gt_mask"):
+        folders = {path.name for path in (root / name).glob("[!.]*/")}
+        if unnamed := sorted(folders - keys):
+            what = f"folders that no row of metadata.csv names, left aside: {_some(unnamed)}"
+            yield Fault(str(root / name), what, "folders", fatal=False)
+
+
+def _some(names: list[str]) -> str:
+    """The first few of some names, and their number."""
+    more = ", ..." if len(names) > NAMES_LISTED else ""
+    return f"{', '.join(names[:NAMES_LISTED])}{more} ({len(names)} in all)"
 
 
 def _assemble(clips: list[Columns], expressions: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -134,21 +154,34 @@ def _examine_clip(root: Path, key: str, fids: set[int]) -> tuple[Columns, list[F
 
 
 def _frames(root: Path, clip: Columns) -> tuple[Columns, list[tuple[str, str]]]:
-    frames = refavs.read_frames(root, clip["key"])
-    folder = refavs.frame_path(root, clip["key"], 0).parent
+    paths = refavs.frame_paths(root, clip["key"])
+    pictures = read_pictures(paths)
+    frames = stacked(pictures)
+    whats = _unread(paths)
+    if any(picture.orientation > 1 for picture in pictures):
+        whats.append("EXIF orientation applied; the benchmark's own code leaves frames as stored")
+    if any(picture.alpha is not None for picture in pictures):
+        whats.append("partly transparent; alpha is ignored, colours are read as if opaque")
+    if _gray(frames):
+        whats.append("gray pictures; colours in expressions can't be recognised")
     height, width = frames.shape[1:3]
     digest = refavs.frames_digest(root, clip["key"])
-    notes = [(str(folder), "gray pictures; no colour can be told")] if _gray(frames) else []
-    return {"height": height, "width": width, "frames_digest": digest}, notes
+    columns = {"height": height, "width": width, "frames_digest": digest}
+    return columns, [(str(paths[0].parent), what) for what in whats]
 
 
 def _sound(root: Path, clip: Columns) -> tuple[Columns, list[tuple[str, str]]]:
     samples, sample_rate_hz = refavs.read_channels(root, clip["key"])
     seconds, channels = len(samples) / sample_rate_hz, samples.shape[1]
     whats = []
-    if abs(seconds - CLIP_SECONDS) > 0.1 * CLIP_SECONDS:
+    if abs(seconds - CLIP_SECONDS) > SLACK_SECONDS:
         done = "filled up with silence" if seconds < CLIP_SECONDS else "the rest is cut off"
         whats.append(f"{seconds:.1f} s of sound, expected {CLIP_SECONDS}; {done}")
+    if (peak := np.abs(samples).max()) > 1:
+        whats.append(
+            f"samples up to {peak:g}, full scale is 1; read as they are, so divide integers that "
+            "were written as floats"
+        )
     if channels > 2:
         whats.append(f"{channels} channels, averaged as one or two are")
     if sample_rate_hz < FULL_BAND_HZ:
@@ -162,20 +195,42 @@ def _masks(root: Path, clip: Columns, *, fid: int) -> tuple[Columns, list[tuple[
     pictures = refavs.read_mask_pictures(root, clip["key"], fid)
     if pictures is None:
         return {}, []
-    null = is_null(clip["key"])
-    height, width = pictures.shape[1:3]
-    whats = []
+    paths = refavs.mask_paths(root, clip["key"], fid)
+    pixels = stacked(pictures)
+    shown = above_black(pixels)
+    whats = _unread(paths)
+    height, width = shown.shape[1:]
     if "height" in clip and (height, width) != (clip["height"], clip["width"]):
         size = f"{clip['width']}x{clip['height']}"
         whats.append(f"masks are {width}x{height}, frames {size}; scored at the masks' size")
-    if null and pictures.any():
+    null = is_null(clip["key"])
+    if null and shown.any():
         whats.append("not black though the clip is null; black them or remove them")
-    elif not null and not pictures.any():
+    elif not null and not shown.any():
         whats.append("black on every frame though the clip is not null")
-    if not _gray(pictures) or ((pictures > 0) & (pictures < 255)).any():
-        whats.append("not black and white; whatever is not black counts as the object")
-    folder = str(refavs.mask_path(root, clip["key"], fid, 0).parent)
-    return {}, [(folder, what) for what in whats]
+    elif not null and shown.all():
+        whats.append("the whole picture is the object on every frame")
+    if not _gray(pixels) or ((pixels > 0) & (pixels < 255)).any():
+        whats.append("not black and white; the object is where OpenCV's gray is above 0")
+    if (lost := pixels.any(axis=-1) & ~shown).any():
+        colour = tuple(pixels[lost][0].tolist())
+        whats.append(f"colours such as RGB {colour} have a gray of 0 and are not the object")
+    if any(
+        picture.alpha is not None and ((picture.alpha > 0) != mask).any()
+        for picture, mask in zip(pictures, shown, strict=True)
+    ):
+        whats.append("alpha is not the same as the object; colours are read as if opaque")
+    if any(picture.bits == 16 and (picture.pixels == 1).any() for picture in pictures):
+        whats.append("16 bits; values under 256 are the object, to the benchmark's own code black")
+    return {}, [(str(paths[0].parent), what) for what in whats]
+
+
+def _unread(paths: list[Path]) -> list[str]:
+    unread = refavs.unread_pictures(paths)
+    if not unread:
+        return []
+    expected = f"{FRAMES} pictures are read, {paths[0].name} to {paths[-1].name}"
+    return [f"{expected}; left aside: {_some(unread)}"]
 
 
 def _gray(pictures: np.ndarray) -> bool:

@@ -62,7 +62,7 @@ def main(
     metrics = summarise(rows, scores, resamples=params.score.bootstrap, seed=params.score.seed)
     scores_folder.mkdir(parents=True, exist_ok=True)
     rows.to_csv(scores_folder / "expressions.csv", index=False, float_format="%.6f")
-    metrics_file.write_text(json.dumps(metrics, indent=2) + "\n")
+    metrics_file.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     print("\n".join([*notes, scoreboard(metrics, name="sam2love")]))
 
 

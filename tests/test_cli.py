@@ -26,7 +26,10 @@ def test_help_has_an_example(command):
         (["predict", "gone.mp4", "--text", "x"], "gone.mp4: no such file; expected a video"),
         (["predict", "params.yaml", "--text", "x"], "params.yaml: not a video that can be read"),
         (["predict", "gone.mp4", "--text", "x", "--model", "gone"], "gone/config.json: no such"),
-        (["check", "gone"], "gone/metadata.csv: no such file"),
+        (
+            ["check", "gone"],
+            "gone: no such folder; expected a data set, a folder with metadata.csv",
+        ),
         (["inspect", "gone"], "gone: no such store"),
         (["score", "gone", "gone"], "gone: no such folder; expected <uid>/00000.png"),
         (["export", ".", "out"], "model/model.safetensors: no such file; run the stage 'train'"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from PIL import Image
+from PIL import ExifTags, Image
 from typer.testing import CliRunner
 
 from sam2love import doctor, refavs
@@ -127,23 +127,112 @@ def all_masks(mode, size=SIZE, colour=0, key=KEY, fid=2, patch=None):
     return spoil
 
 
+def alpha_masks(mode, colour):
+    """Opaque objects on a transparent ground, all of one colour."""
+
+    def spoil(root):
+        for path in refavs.mask_paths(root, KEY, 2):
+            alpha = Image.open(path).convert("L")
+            colours = Image.new(mode[:-1], alpha.size, colour)
+            colours.putalpha(alpha)
+            colours.save(path)
+
+    return spoil
+
+
+def palette_masks(*colours, transparent):
+    """Index pictures whose object is 1; `transparent` is an index."""
+
+    def spoil(root):
+        for path in refavs.mask_paths(root, KEY, 2):
+            indices = Image.fromarray((np.array(Image.open(path)) > 0).astype(np.uint8), "P")
+            indices.putpalette([value for colour in colours for value in colour])
+            indices.save(path, transparency=transparent)
+
+    return spoil
+
+
+def deep_masks(value):
+    """Masks of 16 bits."""
+
+    def spoil(root):
+        for path in refavs.mask_paths(root, KEY, 2):
+            mask = np.array(Image.open(path)) > 0
+            Image.fromarray(mask.astype(np.uint16) * np.uint16(value)).save(path)
+
+    return spoil
+
+
+def all_frames(change):
+    """Save every frame of both clips anew: `change` returns what Pillow saves, and with what."""
+
+    def spoil(root):
+        for path in [*refavs.frame_paths(root, KEY), *refavs.frame_paths(root, NULL)]:
+            with Image.open(path) as frame:
+                frame.load()
+            changed, options = change(frame)
+            changed.save(path, **options)
+
+    return spoil
+
+
+def oriented(orientation):
+    def change(frame):
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        return frame, {"format": "JPEG", "exif": exif}
+
+    return change
+
+
+def translucent(alpha):
+    def change(frame):
+        frame = frame.convert("RGB")
+        frame.putalpha(alpha)
+        return frame, {"format": "PNG"}
+
+    return change
+
+
+def copies(pattern, numbers, folder):
+    """Copy picture 9 of a folder to other names."""
+
+    def spoil(root):
+        first = sorted((root / folder).iterdir())[-1]
+        for number in numbers:
+            shutil.copy(first, root / folder / pattern.format(number))
+
+    return spoil
+
+
+def floats(change):
+    """Sound of floats: what `change` makes of a sine of amplitude 1."""
+    return sound(change(SINE).astype(np.float32), 16000, subtype="FLOAT")
+
+
 def gray_frames(root):
     for t in range(10):
         picture("L", colour=t)(refavs.frame_path(root, KEY, t))
 
 
 NAN = np.full(160000, np.nan)
+SINE = np.sin(2 * np.pi * 440 * np.arange(160000) / 16000)
 CSV, MEDIA = "{root}/metadata.csv", "{root}/media/vidC_1_2"
 WAV, JPG = f"{MEDIA}/audio.wav", f"{MEDIA}/frames/3.jpg"
 FID, PNG = "{root}/gt_mask/vidC_1_2/fid_2", "{root}/gt_mask/vidC_1_2/fid_2/00003.png"
 NEW = "metadata.csv row 3 (uid 'vidC_1_2_cat_9')"
+FRAMES_READ = "10 pictures are read, 0.jpg to 9.jpg; left aside: "
+MASKS_READ = "10 pictures are read, 00000.png to 00009.png; left aside: "
+FULL_SCALE = "full scale is 1; read as they are, so divide integers that were written as floats"
+OPAQUE = "alpha is not the same as the object; colours are read as if opaque"
 FOLDERLESS = "the uid names no folder inside the data set"
 
 # What stops both commands at once.
 ERRORS = {
     "metadata missing": (
         lambda root: (root / "metadata.csv").unlink(),
-        f"{CSV}: no such file; data.root must name the folder that has it",
+        f"{CSV}: no such file; expected a data set, a folder with metadata.csv, media/ and "
+        "gt_mask/",
     ),
     "metadata empty": (
         content(lambda old: b""),
@@ -229,6 +318,21 @@ FATAL = {
         "{root}/gt_mask/vidC_1_2/fid_7/00000.png: no such file; a clip needs 10 of them",
     ),
     "expression empty": (row(exp=" "), f"{NEW}: the expression is empty"),
+    "null among seen objects": (
+        row(split="test_s", uid="null_m-gone_null_1", fid="0"),
+        "metadata.csv row 3 (uid 'null_m-gone_null_1'): null rows can't be scored in split test_s; "
+        "move it to test_n",
+    ),
+    "null among unseen objects": (
+        row(split="test_u", uid="null_c-gone_null_1", fid="0"),
+        "metadata.csv row 3 (uid 'null_c-gone_null_1'): null rows can't be scored in split test_u; "
+        "move it to test_n",
+    ),
+    "an object among null rows": (
+        row(split="test_n", uid="gone_cat_1"),
+        "metadata.csv row 3 (uid 'gone_cat_1'): split test_n is for null rows, whose uids start "
+        "with null_c- or null_m-",
+    ),
     "fields missing": (
         content(lambda old: old + b"vidC_1_2,vidC_1_2_cat_9,val,2\r\n"),
         f"{NEW}: the expression is empty",
@@ -264,6 +368,16 @@ FATAL = {
     "sound with NaN": (
         sound(NAN, 16000, subtype="FLOAT"),
         f"{WAV}: samples that are no numbers (NaN or infinite)",
+    ),
+    "sound with infinity": (
+        floats(lambda sine: np.append(sine, np.inf)),
+        f"{WAV}: samples that are no numbers (NaN or infinite)",
+    ),
+    "frames numbered with two digits": (
+        lambda root: [
+            path.rename(path.with_stem(f"0{path.stem}")) for path in refavs.frame_paths(root, KEY)
+        ],
+        f"{MEDIA}/frames/0.jpg: no such file; a clip needs 10 of them",
     ),
     "frames missing": (
         without("media", KEY, "frames"),
@@ -326,7 +440,15 @@ NOTES = {
     "placeholder": (row(exp="NO."), f"{NEW}: 'NO.' is no expression but what the annotation tool"),
     "expression very long": (
         row(exp="very " * 5000 + "long"),
-        f"{NEW}: the expression has 5001 words; text.max_tokens cuts it off",
+        f"{NEW}: the expression has at least 5003 tokens; text.max_tokens, 25 by default, cuts off",
+    ),
+    "expression a word too long": (
+        row(exp="one " * 24),
+        f"{NEW}: the expression has at least 26 tokens; text.max_tokens, 25 by default, cuts off",
+    ),
+    "expression with too many signs": (
+        row(exp="the cat, the dog, the cow, the tuba, the harp, the man, the car, 9 keys."),
+        f"{NEW}: the expression has at least 26 tokens; text.max_tokens, 25 by default, cuts off",
     ),
     "expression of lines": (
         row(exp="The green\r\nobject"),
@@ -356,6 +478,26 @@ NOTES = {
         sound(np.zeros(16000 * 12), 16000),
         f"{WAV}: 12.0 s of sound, expected 10; the rest is cut off",
     ),
+    "sound a third of a second too long": (
+        sound(np.zeros(16000 * 31 // 3), 16000),
+        f"{WAV}: 10.3 s of sound, expected 10; the rest is cut off",
+    ),
+    "sound beyond full scale": (
+        floats(lambda sine: 1.5 * sine),
+        f"{WAV}: samples up to 1.5, {FULL_SCALE}",
+    ),
+    "sound of 16-bit numbers as floats": (
+        floats(lambda sine: np.rint(32767 * sine)),
+        f"{WAV}: samples up to 32767, {FULL_SCALE}",
+    ),
+    "sound of 32-bit numbers as floats": (
+        floats(lambda sine: 2.0**31 * sine),
+        f"{WAV}: samples up to 2.14748e+09, {FULL_SCALE}",
+    ),
+    "sound of unsigned 8-bit numbers as floats": (
+        floats(lambda sine: np.rint(127 * sine) + 128),
+        f"{WAV}: samples up to 255, {FULL_SCALE}",
+    ),
     "sound at 8 kHz": (
         sound(np.zeros(80000), 8000),
         f"{WAV}: sampled at 8000 Hz; nothing above 4000 Hz",
@@ -364,18 +506,84 @@ NOTES = {
         sound(np.zeros((160000, 6)), 16000),
         f"{WAV}: 6 channels, averaged as one or two are",
     ),
-    "frames gray": (gray_frames, f"{MEDIA}/frames: gray pictures; no colour can be told"),
+    "frames gray": (
+        gray_frames,
+        f"{MEDIA}/frames: gray pictures; colours in expressions can't be recognised",
+    ),
+    "an eleventh frame": (
+        copies("{}.jpg", [10], f"media/{KEY}/frames"),
+        f"{MEDIA}/frames: {FRAMES_READ}10.jpg (1 in all)",
+    ),
+    "25 frames a second": (
+        copies("{}.jpg", range(10, 250), f"media/{KEY}/frames"),
+        f"{MEDIA}/frames: {FRAMES_READ}10.jpg, 100.jpg, 101.jpg, ... (240 in all)",
+    ),
+    "frames of other names": (
+        copies("{}.PNG", [0, 1], f"media/{KEY}/frames"),
+        f"{MEDIA}/frames: {FRAMES_READ}0.PNG, 1.PNG (2 in all)",
+    ),
+    "masks beyond the frames": (
+        copies("{:05d}.png", [10, 11], f"gt_mask/{KEY}/fid_2"),
+        f"{FID}: {MASKS_READ}00010.png, 00011.png (2 in all)",
+    ),
+    "null masks beyond the frames": (
+        copies("{:05d}.png", [10], f"gt_mask/{NULL}/fid_0"),
+        f"{{root}}/gt_mask/{NULL}/fid_0: {MASKS_READ}00010.png (1 in all)",
+    ),
+    "a clip without rows": (
+        lambda root: shutil.copytree(root / "media" / KEY, root / "media" / "other"),
+        "{root}/media: folders that no row of metadata.csv names, left aside: other (1 in all)",
+    ),
+    "masks without rows": (
+        lambda root: shutil.copytree(root / "gt_mask" / KEY, root / "gt_mask" / "other"),
+        "{root}/gt_mask: folders that no row of metadata.csv names, left aside: other (1 in all)",
+    ),
+    "frames turned": (
+        all_frames(oriented(3)),
+        f"{MEDIA}/frames: EXIF orientation applied; the benchmark's own code leaves frames as",
+    ),
+    "frames on their side": (
+        all_frames(oriented(6)),
+        f"{FID}: masks are 64x48, frames 48x64; scored at the masks' size",
+    ),
+    "frames transparent": (
+        all_frames(translucent(128)),
+        f"{MEDIA}/frames: partly transparent; alpha is ignored, colours are read as if opaque",
+    ),
+    "masks in alpha": (alpha_masks("RGBA", (255,) * 3), f"{FID}: {OPAQUE}"),
+    "masks in alpha, gray": (alpha_masks("LA", 255), f"{FID}: {OPAQUE}"),
+    "masks in alpha, black": (alpha_masks("RGBA", (0,) * 3), f"{FID}: {OPAQUE}"),
+    "masks of transparent objects": (
+        palette_masks((0, 0, 0), (255, 255, 255), transparent=1),
+        f"{FID}: {OPAQUE}",
+    ),
+    "masks of 16 bits, ids": (
+        deep_masks(2),
+        f"{FID}: 16 bits; values under 256 are the object, to the benchmark's own code black",
+    ),
+    "masks of dark red": (
+        all_masks("RGB", patch=(1, 0, 0)),
+        f"{FID}: black on every frame though the clip is not null",
+    ),
+    "masks white throughout": (
+        all_masks("L", colour=255),
+        f"{FID}: the whole picture is the object on every frame",
+    ),
+    "masks of two colours, one dark": (
+        all_masks("RGB", colour=(0, 0, 4), patch=(0, 0, 5)),
+        f"{FID}: colours such as RGB (0, 0, 4) have a gray of 0 and are not the object",
+    ),
     "masks of another size": (
         all_masks("L", (32, 24), patch=255),
         f"{FID}: masks are 32x24, frames 64x48; scored at the masks' size",
     ),
     "masks gray": (
         all_masks("L", patch=7),
-        f"{FID}: not black and white; whatever is not black counts as the object",
+        f"{FID}: not black and white; the object is where OpenCV's gray is above 0",
     ),
     "masks coloured": (
         all_masks("RGB", patch=(255, 0, 0)),
-        f"{FID}: not black and white; whatever is not black counts as the object",
+        f"{FID}: not black and white; the object is where OpenCV's gray is above 0",
     ),
     "masks black": (all_masks("L"), f"{FID}: black on every frame though the clip is not null"),
     "null masks not black": (
@@ -394,7 +602,23 @@ HARMLESS = {
     "44.1 kHz stereo": sound(np.zeros((441000, 2)), 44100),
     "48 kHz": sound(np.zeros(480000), 48000, subtype="FLOAT"),
     "sound header claims 3 hours": sound_file(claim_hours),
+    "sound a little too long": sound(np.zeros(16000 * 10 + 1000), 16000),
+    "sound at full scale": sound(SINE, 16000, subtype="PCM_16"),
+    "sound of 8 bits": sound(SINE, 16000, subtype="PCM_U8"),
+    "sound of 32 bits": sound(SINE, 16000, subtype="PCM_32"),
+    "sound of 64-bit floats": sound(SINE, 16000, subtype="DOUBLE"),
     "palette masks": all_masks("1", patch=1),
+    "palette masks on a transparent ground": palette_masks(
+        (0, 0, 0), (255, 255, 255), transparent=0
+    ),
+    "opaque masks with alpha": all_masks("RGBA", colour=(0, 0, 0, 255), patch=(255,) * 4),
+    "opaque gray masks with alpha": all_masks("LA", colour=(0, 255), patch=(255, 255)),
+    "masks whose alpha is the object": all_masks("RGBA", patch=(255,) * 4),
+    "masks of 16 bits": deep_masks(65535),
+    "opaque frames with alpha": all_frames(translucent(255)),
+    "frames said to be upright": all_frames(oriented(1)),
+    "frames of no known orientation": all_frames(oriented(9)),
+    "expression as long as is read": row(exp="it's one " * 7 + "x y"),
     "PNG named .jpg": frame(lambda path: Image.new("RGB", SIZE).save(path, format="PNG")),
     "null masks missing": without("gt_mask", NULL),
     "kinds of val": kinds("seen", "unseen"),
@@ -483,6 +707,15 @@ def test_what_is_harmless(root, monkeypatch, name):
 # ---- the rest -----------------------------------------------------------------------------------
 
 
+def test_frames_and_masks_are_turned_alike(root):
+    """All stored on their side: upright they have one size."""
+    all_frames(oriented(6))(root)
+    for path in (root / "gt_mask").rglob("*.png"):
+        turned, options = oriented(6)(Image.open(path))
+        turned.save(path, exif=options["exif"])
+    assert not [line for line in check(root)[0] if "masks are" in line]
+
+
 def test_a_sound_data_set(refavs_root):
     lines, usable = doctor.examine(refavs_root)
     assert usable
@@ -518,7 +751,8 @@ def test_every_fault_has_its_line_and_the_rest_is_counted(own_refavs_root):
 
 
 def test_many_faults_of_a_kind_are_counted_unless_all_are_asked_for(root):
-    tiny.write_metadata(root, [(KEY, f"{KEY}_cat_{n}", "valley", 2, "x") for n in range(1000)])
+    faulty = [(KEY, f"{KEY}_cat_{n}", "valley", 2, "x") for n in range(1000)]
+    tiny.write_metadata(root, [*faulty, ROWS[-1]])
     lines, status = check(root)
     assert status == 1
     assert lines[:5] == [line for line in lines if "valley" in line]
@@ -552,7 +786,7 @@ def test_splits_without_rows(root, monkeypatch, capsys):
 def test_a_folder_that_is_not_there(tmp_path):
     told = CliRunner().invoke(app, ["check", str(tmp_path / "gone")])
     assert told.exit_code == 1
-    assert "metadata.csv: no such file" in told.output
+    assert f"{tmp_path}/gone: no such folder; expected a data set" in told.output
 
 
 @pytest.mark.parametrize("argument", ["--help", "check --help"])

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from sam2love.predictions import MaskFolder, Prediction, StoredMasks, scorable
 from sam2love.selections import read_expressions
 from tests import tiny
+from tests.test_pictures import STORED
 
 
 @pytest.fixture
@@ -81,6 +82,33 @@ def test_a_store_without_some_rows_of_a_split_is_refused(expressions):
 
 
 # ---- folders ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_masks_of_a_folder_are_upright(expressions, folder, orientation):
+    entry = next(expressions.itertuples())
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    upright = np.zeros((4, 6), np.uint8)
+    upright[0, :2] = 255
+    for path in (folder / entry.uid).iterdir():
+        stored = Image.fromarray(upright)
+        if orientation > 1:
+            stored = stored.transpose(STORED[orientation])
+        stored.save(path, exif=exif)
+    np.testing.assert_array_equal(MaskFolder(folder)(entry).values[3], upright / 255)
+
+
+def test_pictures_that_are_not_scored_are_noted(expressions, folder):
+    uids = expressions["uid"].unique()
+    assert MaskFolder(folder).left_aside(uids) == []
+    for uid in uids[:2]:
+        for name in ("00010.png", "00011.png", "notes.txt"):
+            (folder / uid / name).write_bytes((folder / uid / "00009.png").read_bytes())
+    assert MaskFolder(folder).left_aside(uids) == [
+        "2 folders hold more pictures than 00000.png to 00009.png, which are left aside; the first "
+        f"is {uids[0]}"
+    ]
 
 
 def test_a_folder_gives_probabilities(expressions, folder):
@@ -167,7 +195,7 @@ def test_a_damaged_picture_is_named(expressions, folder):
     noise = np.random.default_rng(0).integers(0, 256, (40, 60)).astype(np.uint8)
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[:-900])
-    with pytest.raises(ValueError, match=r"00007\.png: damaged picture"):
+    with pytest.raises(ValueError, match=r"00007\.png: not a readable picture"):
         MaskFolder(folder)(entry)
 
 

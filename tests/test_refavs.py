@@ -43,7 +43,7 @@ def test_objects_are_the_annotated_fids(refavs_root):
 @pytest.mark.parametrize(
     ("mode", "value"), [("L", 1), ("RGB", (9, 0, 0)), ("P", 1), ("1", 1), ("RGBA", (0, 50, 0, 0))]
 )
-def test_any_non_zero_pixel_is_foreground(own_refavs_root, mode, value):
+def test_a_pixel_above_black_is_foreground(own_refavs_root, mode, value):
     picture = Image.new(mode, (tiny.WIDTH, tiny.HEIGHT), 0)
     if mode == "P":
         picture.putpalette([0, 0, 0, 128, 0, 0])

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sam2love import refavs
+from sam2love import refavs, scoring
 from sam2love.cli import app
 from sam2love.scoring import score_masks
 from sam2love.selections import SELECTIONS, read_expressions
@@ -59,10 +59,28 @@ def test_writes_a_line_an_expression(refavs_root, perfect, tmp_path):
     assert (rows.loc[rows["split"] == "test_n", "S"] == 0).all()
 
 
+def test_what_is_no_number_never_becomes_json(refavs_root, perfect, tmp_path, monkeypatch):
+    summarise = scoring.summarise
+
+    def broken(*args, **more):
+        return summarise(*args, **more) | {"gated": {"x": np.nan}}
+
+    monkeypatch.setattr(scoring, "summarise", broken)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        score_masks(perfect, refavs_root, json_file=tmp_path / "out.json")
+    assert not (tmp_path / "out.json").exists()
+
+
 def test_folders_that_serve_several_rows_are_told(refavs_root, perfect):
     done = command(perfect, refavs_root)
     assert "warning: 2 uids name several rows" in done.output
     assert "--seenD_1_2_car_1" in done.output
+
+
+def test_masks_beyond_ten_are_noted(refavs_root, perfect):
+    folder = next(perfect.iterdir())
+    (folder / "00010.png").write_bytes((folder / "00009.png").read_bytes())
+    assert "warning: 1 folders hold more pictures" in command(perfect, refavs_root).output
 
 
 def test_a_split_without_masks_is_told(refavs_root, perfect):
@@ -106,6 +124,30 @@ def test_rows_with_faults_are_named(own_refavs_root, perfect):
     done = command(perfect, own_refavs_root)
     assert done.exit_code == 1
     assert "metadata.csv row 12" in done.output
+
+
+@pytest.mark.parametrize(
+    ("split", "key", "told"),
+    [
+        ("test_s", "null_m-vidA_0_10000", "null rows can't be scored in split test_s"),
+        ("test_u", "null_m-vidA_0_10000", "null rows can't be scored in split test_u"),
+        ("test_n", "vidA_0_10000", "split test_n is for null rows"),
+    ],
+)
+@pytest.mark.parametrize("alone", [True, False])
+def test_rows_of_the_wrong_split_are_named(own_refavs_root, tmp_path, split, key, told, alone):
+    """Their J or S would be no number, or mean nothing."""
+    rows = [] if alone else [tiny._row(*row) for row in tiny.ROWS if row[1] != key]
+    tiny.write_metadata(own_refavs_root, [*rows, (key, f"{key}_x_1", split, 1, "It")])
+    out = tmp_path / "out.json"
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    done = command(masks, own_refavs_root, "--json", out)
+    assert done.exit_code == 1
+    row = f"metadata.csv row {len(rows)} (uid '{key}_x_1')"
+    assert done.output.splitlines() == [done.output.strip()]
+    assert done.output.startswith(f"error: {own_refavs_root}: {row}: {told}")
+    assert not out.exists()
 
 
 def test_a_selection_of_rows(refavs_root, perfect, tmp_path):

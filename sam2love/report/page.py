@@ -13,7 +13,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from tqdm import tqdm
 
-from sam2love.index import Index, is_refavs, read_index
+from sam2love.index import NULL_SPLIT, Index, is_refavs, read_index
 from sam2love.predictions import StoredMasks
 from sam2love.report import results
 from sam2love.report.charts import Chart, line_chart
@@ -80,7 +80,7 @@ def write_report(
         about=about(index),
         tiles=results.tiles(figures),
         splits=results.splits_shown(figures),
-        has_null=results.NULL_SPLIT in figures["refavs"],
+        has_null=NULL_SPLIT in figures["refavs"],
         systems=results.systems(figures) + (results.paper() if is_refavs(root) else []),
         protocols=results.protocols(figures),
         families=results.families(rows),

@@ -11,9 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from sam2love.index import SPLIT_NAMES, Index
+from sam2love.index import NULL_SPLIT, SPLIT_NAMES, Index
 
-NULL_SPLIT = "test_n"
 ALL_SPLIT_NAMES = {**SPLIT_NAMES, NULL_SPLIT: "null"}
 OURS = "SAM2-LOVE"
 BASELINES = {
