@@ -181,7 +181,7 @@ def test_a_full_disk_is_a_line_and_loses_nothing(tmp_path):
         _, errors = process.communicate()
         assert process.returncode == 1
         assert errors.splitlines()[-1].startswith("error: large.zarr: can't be written (")
-        assert errors.splitlines()[-1].endswith("make room, then run the stage again")
+        assert errors.splitlines()[-1].endswith("put that right, then run the stage again")
         assert "Traceback" not in errors
         assert not (tmp_path / "large.zarr").exists()
     process = start([sys.executable, "large.py"], cwd=tmp_path)
