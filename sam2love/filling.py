@@ -134,8 +134,8 @@ def told_of_disk(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(
-            f"{out}: can't be written ({error}); what is finished is kept: put that right, then run "
-            "the stage again"
+            f"{out}: can't be written ({error}); what is finished is kept: put that right, then "
+            "run the stage again"
         ) from None
 
 

@@ -123,10 +123,11 @@ class StoredArray:
             return whole if first is None else whole[:first]
         shape = self._array.shape[1:]
         item = np.empty(shape if first is None else (min(first, shape[0]), *shape[1:]), self.dtype)
+        buffer: Any = item.reshape(-1).view(np.uint8)
         path, offset = self._locate(position)
         with self._opened(path) as file:
             file.seek(offset)
-            if file.readinto(item.reshape(-1).view(np.uint8)) != item.nbytes:
+            if file.readinto(buffer) != item.nbytes:
                 raise ValueError(f"{path}: truncated; {self._remedy}")
         return item
 
