@@ -17,6 +17,7 @@ from sam2love.params import Config, Params, load_config
 from sam2love.sam.build import SAM2Base, build_sam2
 from sam2love.sam.decode import Decoded, decode, grid_positions
 from sam2love.weights import DEFAULT, fetch_pretrained, read_tensors, select
+from sam2love.work import replacing
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 """What a pretrained folder holds."""
@@ -127,10 +128,13 @@ class SAM2Love(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = self.config.model_dump(mode="json", include=set(Config.model_fields))
-        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        self.save(folder / WEIGHTS)
         card = files("sam2love").joinpath("card.md").read_text(encoding="utf-8")
-        (folder / CARD).write_text(card, encoding="utf-8")
+        with replacing(folder / CONFIG) as file:
+            file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        with replacing(folder / CARD) as file:
+            file.write_text(card, encoding="utf-8")
+        with replacing(folder / WEIGHTS) as file:
+            self.save(file)
 
     def prompt(self, features: Features) -> tuple[Tensor, Tensor | None]:
         """The token (B, 1, C) that stands for what the sentence means: [seg] after all frames.

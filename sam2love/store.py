@@ -18,6 +18,7 @@ import zarr
 
 from sam2love.filling import Items, fill_shards, told_of_disk
 from sam2love.shards import ArraySpec, StoredArray, create_array, shard_ranges
+from sam2love.shards import rounded as rounded
 from sam2love.staging import Staging, rank_and_world
 from sam2love.work import digest_of
 

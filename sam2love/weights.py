@@ -230,7 +230,7 @@ def _reason(error: str, start: bytes) -> str:
         return f"holds {name[1]} beside the weights, which takes code to load; {remedy}"
     if "TorchScript" in error:
         return f"a TorchScript archive, which is code; {remedy}"
-    if "Unsupported operand" in error and start.startswith(b"PK"):
+    if "Unsupported operand" in error and start.startswith(b"PK\x03\x04"):
         return f"saved by a pickle_protocol that torch can't load without running code; {remedy}"
     return "neither .safetensors nor a whole file of torch.save; fetch or copy it again"
 
