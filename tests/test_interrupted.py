@@ -26,9 +26,9 @@ STAGING = OUT.parent / ".staging" / OUT.name
 
 
 @pytest.fixture
-def command(run_folder, refavs_root) -> list[str]:
+def command(run_folder) -> list[str]:
     """The stage with the most shards on the tiny data, to be started in the run's folder."""
-    return [sys.executable, "-m", "stages.embeddings", str(refavs_root), "index", str(OUT)]
+    return [sys.executable, "-m", "stages.embeddings", "index", str(OUT)]
 
 
 def start(command: list[str], *, rank: int = 0, world: int = 1, **options) -> subprocess.Popen:
