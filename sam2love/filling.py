@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 from tqdm import tqdm
 
-from sam2love.shards import ArraySpec
+from sam2love.shards import ArraySpec, rounded
 from sam2love.staging import Staging
 
 LOADERS = min(8, os.cpu_count() or 1)
@@ -113,8 +113,9 @@ def _write_shard(
     specs: list[ArraySpec],
 ) -> None:
     """Write each array's share of a shard in one piece."""
+    arrays = {spec.name: rounded(buffers[spec.name], spec.keep_bits) for spec in specs}
     for spec in specs:
-        _check_finite(buffers[spec.name], spec, names)
+        _check_finite(arrays[spec.name], spec, names)
     start = number * specs[0].items_per_shard
     with told_of_disk(staging.out):
         group = zarr.open_group(staging.store, mode="r+")
@@ -122,7 +123,7 @@ def _write_shard(
             array: Any = group[spec.name]
             # An all-zero item is an item: Zarr would leave out what equals the fill value.
             array = array.with_config({"write_empty_chunks": True})
-            array[start : start + len(names)] = buffers[spec.name]
+            array[start : start + len(names)] = arrays[spec.name]
         staging.mark_finished(number)
 
 
@@ -133,8 +134,8 @@ def told_of_disk(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(
-            f"{out}: can't be written ({error}); what is finished is kept: make room, then run the "
-            "stage again"
+            f"{out}: can't be written ({error}); what is finished is kept: put that right, then "
+            "run the stage again"
         ) from None
 
 
@@ -156,4 +157,5 @@ def _check_finite(values: np.ndarray, spec: ArraySpec, names: list[str]) -> None
         finite = np.isfinite(values).reshape(len(names), -1).all(axis=1)
         if not finite.all():
             name = names[int(np.argmin(finite))]
-            raise ValueError(f"{spec.name} of item {name!r} is not finite as {spec.dtype}")
+            kept = f", {spec.keep_bits} bits of mantissa kept" if spec.keep_bits else ""
+            raise ValueError(f"{spec.name} of item {name!r} is not finite as {spec.dtype}{kept}")

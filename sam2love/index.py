@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sam2love.work import replacing
+
 SPLITS = ("train", "val", "test_s", "test_u", "test_n")
 VAL_SPLIT = "val"
 POSITIVE_SPLITS = ("test_s", "test_u")
@@ -115,7 +117,8 @@ def write_index(index: Index, folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in vars(index).items():
-        table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+        with replacing(folder / f"{name}.csv") as file:
+            table.to_csv(file, index=False, lineterminator="\n")
 
 
 def read_index(folder: str | Path) -> Index:

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sam2love.features import Features
@@ -16,7 +16,8 @@ from sam2love.fusion import FusionTransformer, Projection
 from sam2love.params import Config, Params, load_config
 from sam2love.sam.build import SAM2Base, build_sam2
 from sam2love.sam.decode import Decoded, decode, grid_positions
-from sam2love.weights import DEFAULT, fetch_pretrained
+from sam2love.weights import DEFAULT, fetch_pretrained, read_tensors, select
+from sam2love.work import replacing
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 """What a pretrained folder holds."""
@@ -87,12 +88,14 @@ class SAM2Love(nn.Module):
         Raises:
             FileNotFoundError, ValueError: no such weights, or not those of this model.
         """
-        shapes = {name: tensor.shape for name, tensor in load_file(weights).items()}
+        projections = {
+            f"{name}_dim": f"fusion.{name}_projection.0.weight"
+            for name in ("audio", "visual", "text")
+        }
+        state = select(read_tensors(weights), [*projections.values()], origin=weights)
+        shapes = {name: tensor.shape for name, tensor in state.items()}
         try:
-            dims = {
-                f"{name}_dim": shapes[f"fusion.{name}_projection.0.weight"][1]
-                for name in ("audio", "visual", "text")
-            }
+            dims = {dim: shapes[name][1] for dim, name in projections.items()}
         except KeyError as error:
             raise ValueError(f"{weights}: not the weights of a SAM2Love, no {error}") from None
         # Only the learned positions ask how many patches there are.
@@ -125,10 +128,13 @@ class SAM2Love(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = self.config.model_dump(mode="json", include=set(Config.model_fields))
-        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        self.save(folder / WEIGHTS)
         card = files("sam2love").joinpath("card.md").read_text(encoding="utf-8")
-        (folder / CARD).write_text(card, encoding="utf-8")
+        with replacing(folder / CONFIG) as file:
+            file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        with replacing(folder / CARD) as file:
+            file.write_text(card, encoding="utf-8")
+        with replacing(folder / WEIGHTS) as file:
+            self.save(file)
 
     def prompt(self, features: Features) -> tuple[Tensor, Tensor | None]:
         """The token (B, 1, C) that stands for what the sentence means: [seg] after all frames.
@@ -172,8 +178,8 @@ class SAM2Love(nn.Module):
         Raises:
             ValueError: the file does not fit this model, so it comes from other parameters.
         """
-        state = load_file(path)
         expected = self.trained_state()
+        state = select(read_tensors(path), expected.keys(), origin=path)
         wrong = sorted(
             name
             for name in state.keys() | expected.keys()

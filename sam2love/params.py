@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -20,7 +20,7 @@ Modality = Literal["audio", "text", "vision"]
 class Section(BaseModel):
     """A section of params.yaml: unknown keys and wrong types are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Data(Section):
@@ -208,13 +208,23 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; run from the repository's root")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not readable as YAML: {error}") from None
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected sections such as 'data:' and 'fusion:'")
     return _validated(Params, values, path)
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds by YAML 1.2, which DVC reads and writes: 1e-05 is a number.
+
+    Raises:
+        ValueError: it is no YAML.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: not readable as YAML: {reason}") from None
 
 
 def load_config(path: str | Path) -> Config:

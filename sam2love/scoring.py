@@ -15,6 +15,7 @@ from sam2love.scoreboard import scoreboard
 from sam2love.selections import read_expressions
 from sam2love.store import FeatureStore
 from sam2love.summary import Tree, row_table, summarise
+from sam2love.work import replacing
 
 RESAMPLES, SEED = 1000, 0
 UIDS_LISTED = 5
@@ -63,9 +64,11 @@ def score_masks(
         typer.echo(f"warning: {note}", err=True)
     typer.echo(scoreboard(metrics, name=path.name))
     if csv_file is not None:
-        rows.to_csv(csv_file, index=False, float_format="%.6f")
+        with replacing(csv_file) as file:
+            rows.to_csv(file, index=False, float_format="%.6f")
     if json_file is not None:
-        json_file.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+        with replacing(json_file) as file:
+            file.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     return metrics
 
 

@@ -4,6 +4,7 @@ Shapes: B rows, N frames, C the width of SAM 2's prompts, 4h x 4w mask logits.
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ from sam2love.sam.build import SAM2Base
 from sam2love.sam.decode import click
 from sam2love.sam.encode import encode_frames, preprocess
 from sam2love.sam.propagate import propagate
-from sam2love.store import ArraySpec
+from sam2love.store import ArraySpec, rounded
 
 
 def prediction_specs(sam2: SAM2Base) -> list[ArraySpec]:
@@ -71,18 +72,24 @@ def gate_threshold(scores: np.ndarray, *, loss: float) -> float | None:
     """
     if not len(scores):
         return None
-    lost = min(int(loss * len(scores)), len(scores) - 1)  # a share of 1 has a threshold too
+    # As the share is written: 0.29 of 100 rows is 29, in floating point it is less.
+    lost = min(int(Fraction(str(loss)) * len(scores)), len(scores) - 1)  # for a share of 1 too
     return float(np.sort(scores)[lost])
 
 
-def frame_encoder(sam2: SAM2Base, root: Path, *, before_high_res_convs: bool) -> Encode:
-    """What encodes the frames that the store does not hold, as those in the store were."""
+def frame_encoder(
+    sam2: SAM2Base, root: Path, *, before_high_res_convs: bool, keep_bits: int | None
+) -> Encode:
+    """What encodes the frames that the store does not hold, rounded as those in the store are."""
+
+    def stored(level: Tensor) -> Tensor:
+        return torch.from_numpy(rounded(level.half().cpu().numpy(), keep_bits)).float()
 
     def encode(key: str, frames: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         pictures = np.stack([refavs.read_frame(root, key, frame) for frame in frames])
         images = preprocess(pictures, sam2.image_size).to(sam2.device)
         embedding, high_res_0, high_res_1 = (
-            level.float().cpu()
+            stored(level)
             for level in encode_frames(sam2, images, before_high_res_convs=before_high_res_convs)
         )
         return embedding, high_res_0, high_res_1

@@ -11,11 +11,13 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
+import numcodecs
 import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
@@ -60,6 +62,14 @@ def create_array(group: zarr.Group, spec: ArraySpec, *, count: int) -> None:
     )
 
 
+def rounded(values: np.ndarray, keep_bits: int | None) -> np.ndarray:
+    """Floats as a store with `keep_bits` holds them; those near the largest become infinite."""
+    if keep_bits is None:
+        return values
+    codec = numcodecs.BitRound(keepbits=keep_bits)
+    return codec.encode(values).view(values.dtype)
+
+
 def read_spec(array: zarr.Array) -> ArraySpec:
     """What an array was declared as."""
     inside = [part for codec in _codecs(array) for part in getattr(codec, "codecs", [codec])]
@@ -83,8 +93,8 @@ def shard_ranges(count: int, items_per_shard: int) -> Iterator[tuple[int, int, i
 class StoredArray:
     """Items of one array, read straight from its files where these hold plain bytes.
 
-    Files are opened at the first read of a shard, and read at offsets, so that forked processes may
-    share them and memory stays flat however much is read.
+    A file is open only while an item is read (2 µs on a local disk), so that a store of any number
+    of files can be read, by any number of processes. What is kept of each shard is its index.
 
     Args:
         folder: where the array's files lie; None if that is no folder of this machine.
@@ -96,7 +106,7 @@ class StoredArray:
         self._folder = folder
         self._remedy = remedy
         self._item_bytes = math.prod(array.shape[1:]) * array.dtype.itemsize
-        self._shards: dict[int, tuple[FileIO, list[list[int]]]] = {}
+        self._indexes: dict[int, list[list[int]]] = {}
         self.spec = read_spec(array)
         self.is_plain = folder is not None and _holds_plain_bytes(array)
         """Whether items are read without Zarr."""
@@ -106,15 +116,19 @@ class StoredArray:
 
         Raises:
             ValueError: the shard is missing, truncated or damaged.
+            OSError: the system doesn't let it be read, which says nothing of its content.
         """
         if not self.is_plain:
-            return self.read_verified(position, position + 1)[0][:first]
+            whole = self.read_verified(position, position + 1)[0]
+            return whole if first is None else whole[:first]
         shape = self._array.shape[1:]
         item = np.empty(shape if first is None else (min(first, shape[0]), *shape[1:]), self.dtype)
-        file, offset = self._locate(position)
         buffer: Any = item.reshape(-1).view(np.uint8)
-        if os.preadv(file.fileno(), [buffer], offset) != item.nbytes:
-            raise ValueError(f"{file.name}: truncated; {self._remedy}")
+        path, offset = self._locate(position)
+        with self._opened(path) as file:
+            file.seek(offset)
+            if file.readinto(buffer) != item.nbytes:
+                raise ValueError(f"{path}: truncated; {self._remedy}")
         return item
 
     def read_verified(self, start: int, stop: int) -> np.ndarray:
@@ -122,12 +136,15 @@ class StoredArray:
 
         Raises:
             ValueError: a shard is missing or damaged.
+            OSError: the system doesn't let it be read.
         """
         if self.is_plain:  # Zarr takes what is missing for the fill value without a word
             for position in range(start, stop):
                 self._locate(position)
         try:
             return np.asarray(self._array[start:stop])
+        except (OSError, MemoryError):
+            raise
         except Exception as error:  # Zarr's codecs raise of every kind
             raise ValueError(
                 f"{self._folder or self._array.store_path}: items {start} to {stop - 1} damaged "
@@ -143,32 +160,52 @@ class StoredArray:
         return self._array.nbytes_stored()
 
     def is_whole(self, count: int) -> bool:
-        """Whether all shards of `count` items are there."""
+        """Whether all shards of `count` items are there.
+
+        Raises:
+            OSError: a folder can't be listed.
+        """
         found = self._array.nchunks_initialized  # counts all chunks of a shard that is there
-        return self._array.shape[0] == count and found >= self._array.nchunks
+        whole = self._array.shape[0] == count and found >= self._array.nchunks
+        if not whole and self._folder:  # Zarr passes over folders that it may not list
+            for _ in os.walk(self._folder, onerror=_raise):
+                pass
+        return whole
 
-    def _locate(self, position: int) -> tuple[FileIO, int]:
+    def _locate(self, position: int) -> tuple[Path, int]:
         """The file that holds an item, and where in it the item begins."""
-        shard, place = divmod(position, self.spec.items_per_shard)
-        if shard not in self._shards:
-            self._shards[shard] = self._open(shard)
-        file, index = self._shards[shard]
-        offset, size = index[place]
-        if size != self._item_bytes + _CHECKSUM_BYTES:
-            raise ValueError(f"{file.name}: damaged or truncated; {self._remedy}")
-        return file, offset
-
-    def _open(self, shard: int) -> tuple[FileIO, list[list[int]]]:
         assert self._folder is not None
+        shard, place = divmod(position, self.spec.items_per_shard)
         path = self._folder.joinpath("c", str(shard), *["0"] * (self._array.ndim - 1))
+        if shard not in self._indexes:
+            self._indexes[shard] = self._read_index(path)
+        offset, size = self._indexes[shard][place]
+        if size != self._item_bytes + _CHECKSUM_BYTES:
+            raise ValueError(f"{path}: damaged or truncated; {self._remedy}")
+        return path, offset
+
+    def _read_index(self, path: Path) -> list[list[int]]:
         index_bytes = 16 * self.spec.items_per_shard
+        with self._opened(path) as file:
+            begin = file.seek(0, os.SEEK_END) - index_bytes - _CHECKSUM_BYTES
+            if begin < 0:
+                raise ValueError(f"{path}: truncated; {self._remedy}")
+            file.seek(begin)
+            return np.frombuffer(file.read(index_bytes), "<u8").reshape(-1, 2).tolist()
+
+    @contextmanager
+    def _opened(self, path: Path) -> Iterator[FileIO]:
         try:
-            file = FileIO(path)
-            file.seek(-index_bytes - _CHECKSUM_BYTES, os.SEEK_END)
-            index = np.frombuffer(file.read(index_bytes), "<u8").reshape(-1, 2)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: not readable ({error}); {self._remedy}") from None
-        return file, index.tolist()
+            with FileIO(path) as file:
+                yield file
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise ValueError(f"{path}: missing; {self._remedy}") from None
+        except OSError as error:  # too many open files, no permission, a disk that fails
+            raise OSError(f"{path}: can't be read ({error.strerror or error})") from None
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _holds_plain_bytes(array: zarr.Array) -> bool:

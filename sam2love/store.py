@@ -18,6 +18,7 @@ import zarr
 
 from sam2love.filling import Items, fill_shards, told_of_disk
 from sam2love.shards import ArraySpec, StoredArray, create_array, shard_ranges
+from sam2love.shards import rounded as rounded
 from sam2love.staging import Staging, rank_and_world
 from sam2love.work import digest_of
 
@@ -133,8 +134,7 @@ def _finish(staging: Staging, attrs: Callable | None) -> None:
 class FeatureStore:
     """A finished store, opened for reading; `FeatureStore.open` is the way in.
 
-    Files are opened at the first read of a shard in each process, so a store may be handed to the
-    workers of a DataLoader.
+    No file stays open between reads, so a store may be handed to the workers of a DataLoader.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -161,6 +161,7 @@ class FeatureStore:
         Raises:
             FileNotFoundError: there is no such store.
             ValueError: it is no store of this format's version, or incomplete, or made otherwise.
+            OSError: the system doesn't let it be read.
         """
         try:
             store = cls(path)
@@ -169,6 +170,8 @@ class FeatureStore:
             raise FileNotFoundError(
                 f"{path}: no such store; `dvc repro` makes what is missing"
             ) from None
+        except OSError:
+            raise
         except Exception as error:  # whatever Zarr makes of a file that is not its own
             raise ValueError(f"{path}: not readable as a store ({error})") from None
         if (found := attributes.get("format_version")) != FORMAT_VERSION:
@@ -195,9 +198,6 @@ class FeatureStore:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getstate__(self) -> dict:
-        return vars(self) | {"_arrays": {}}  # files are opened again where it arrives
-
     def has(self, item: str) -> bool:
         return item in self._position
 
@@ -214,6 +214,7 @@ class FeatureStore:
 
         Raises:
             ValueError: no such array or item, or its bytes are damaged.
+            OSError: the system doesn't let them be read.
         """
         if item not in self._position:
             raise ValueError(f"{self.path}: no item {item!r}; {self._remedy}")

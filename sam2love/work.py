@@ -6,6 +6,7 @@ a killed one left of the same work, and never with that of another.
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,24 @@ def staged(out: Path, work: list[Any], *, owner: bool = True) -> Iterator[Path]:
         staging.mkdir(parents=True, exist_ok=True)
         yield staging
         shutil.rmtree(folder)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write a file, beside the one that it replaces once it is whole.
+
+    What DVC has cached is linked to from the working folder: written to in place, a file would
+    change in the cache too. Pipes and devices are written to as they are.
+    """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")  # its suffix counts for some
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def stamps(paths: list[Path]) -> list[tuple[str, int, int]]:

@@ -1,4 +1,7 @@
-"""The pipeline's stages: each module is one stage of dvc.yaml, run as `python -m stages.<name>`."""
+"""The pipeline's stages: each module is one stage of dvc.yaml, run as `python -m stages.<name>`.
+
+Where a main begins with the data set's root, the command line goes without it: it is `data.root`.
+"""
 
 import ctypes
 import os
@@ -29,7 +32,7 @@ _PARENT = os.getppid()
 """Asked before a stage's imports, which take seconds."""
 
 
-def run(main: Callable[..., None]) -> None:
+def run(main: Callable[..., None], *, root: bool = False) -> None:
     """Run a stage's main on the command line; faults of the input are told in a line.
 
     The stage dies with whatever started it, even if that is killed: nothing writes on unseen.
@@ -37,9 +40,15 @@ def run(main: Callable[..., None]) -> None:
     A ValueError of our own code speaks to the user: its message names file and remedy, and a
     traceback would bury it. So does what the system says of files, such as a full disk. Everything
     else is our mistake and keeps its traceback.
+
+    Args:
+        root: whether the first argument is the data set's root. It is taken from params.yaml, so
+            that no shell reads what may stand in a path.
     """
     _die_with_parent()
     try:
+        if root:
+            sys.argv.insert(1, _data_root())
         typer.run(main)
     except (ValueError, OSError) as error:
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
@@ -53,6 +62,13 @@ def run(main: Callable[..., None]) -> None:
         if not (line := gpu_fault(error)):
             raise
         sys.exit(f"error: {line}")
+
+
+def _data_root() -> str:
+    from sam2love.params import load_params
+
+    root = load_params().data.root
+    return f"./{root}" if root.startswith("-") else root  # else it were taken for an option
 
 
 def _die_with_parent() -> None:

@@ -53,4 +53,4 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, root=True)

@@ -37,7 +37,10 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
         device=params.runtime.device,
     )
     encode_frames = frame_encoder(
-        sam2, root, before_high_res_convs=params.sam2.train_high_res_convs
+        sam2,
+        root,
+        before_high_res_convs=params.sam2.train_high_res_convs,
+        keep_bits=params.sam2.keep_bits,
     )
     reader = FeatureReader(features, index, params=params, encode=encode_frames)
 
@@ -70,4 +73,4 @@ def visible_objects(root: Path, clips: pd.DataFrame) -> dict[str, tuple[str, int
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, root=True)

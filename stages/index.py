@@ -30,4 +30,4 @@ def main(root: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, root=True)

@@ -41,7 +41,10 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
             device=params.runtime.device,
         )
     encode_frames = frame_encoder(
-        model.sam2, root, before_high_res_convs=params.sam2.train_high_res_convs
+        model.sam2,
+        root,
+        before_high_res_convs=params.sam2.train_high_res_convs,
+        keep_bits=params.sam2.keep_bits,
     )
     reader = FeatureReader(features, index, params=params, encode=encode_frames)
 
@@ -77,4 +80,4 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, root=True)

@@ -1,6 +1,6 @@
 """Stage report: one self-contained HTML page about the run, film strips included.
 
-    python -m stages.report DATA_ROOT INDEX PREDICTIONS SCORES MODEL METRICS REPORT
+    python -m stages.report INDEX PREDICTIONS SCORES MODEL METRICS REPORT
 
 Reads the index, the masks, the scores, the curves of the training, and of the data set what the
 film strips show; writes REPORT/index.html. Seconds, whatever the size of the data set.
@@ -40,4 +40,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, root=True)

@@ -1,6 +1,6 @@
 """Stage score: compare the masks with the truth, by every protocol, and the baselines beside them.
 
-    python -m stages.score DATA_ROOT INDEX PREDICTIONS SCORES
+    python -m stages.score INDEX PREDICTIONS SCORES
 
 Reads the index, the true masks, PREDICTIONS/masks.zarr and PREDICTIONS/objects.zarr; writes
 SCORES/expressions.csv (a row per expression) and metrics.json. Some 10 ms a row on the mini data
@@ -23,6 +23,7 @@ from sam2love.predictions import StoredMasks, scorable
 from sam2love.scoreboard import scoreboard
 from sam2love.store import FeatureStore
 from sam2love.summary import row_table, summarise
+from sam2love.work import replacing
 from stages import run
 
 
@@ -61,10 +62,12 @@ def main(
     rows = row_table(expressions, scores, index.families, index.kinds)
     metrics = summarise(rows, scores, resamples=params.score.bootstrap, seed=params.score.seed)
     scores_folder.mkdir(parents=True, exist_ok=True)
-    rows.to_csv(scores_folder / "expressions.csv", index=False, float_format="%.6f")
-    metrics_file.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    with replacing(scores_folder / "expressions.csv") as file:
+        rows.to_csv(file, index=False, float_format="%.6f")
+    with replacing(metrics_file) as file:
+        file.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     print("\n".join([*notes, scoreboard(metrics, name="sam2love")]))
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, root=True)

@@ -82,4 +82,4 @@ def _write_csv(path: Path, records: list[dict[str, float]]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, root=True)

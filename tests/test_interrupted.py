@@ -26,9 +26,9 @@ STAGING = OUT.parent / ".staging" / OUT.name
 
 
 @pytest.fixture
-def command(run_folder, refavs_root) -> list[str]:
+def command(run_folder) -> list[str]:
     """The stage with the most shards on the tiny data, to be started in the run's folder."""
-    return [sys.executable, "-m", "stages.embeddings", str(refavs_root), "index", str(OUT)]
+    return [sys.executable, "-m", "stages.embeddings", "index", str(OUT)]
 
 
 def start(command: list[str], *, rank: int = 0, world: int = 1, **options) -> subprocess.Popen:
@@ -181,7 +181,7 @@ def test_a_full_disk_is_a_line_and_loses_nothing(tmp_path):
         _, errors = process.communicate()
         assert process.returncode == 1
         assert errors.splitlines()[-1].startswith("error: large.zarr: can't be written (")
-        assert errors.splitlines()[-1].endswith("make room, then run the stage again")
+        assert errors.splitlines()[-1].endswith("put that right, then run the stage again")
         assert "Traceback" not in errors
         assert not (tmp_path / "large.zarr").exists()
     process = start([sys.executable, "large.py"], cwd=tmp_path)

@@ -1,9 +1,11 @@
 """Every fault of a parameter file is told by key, with what is allowed."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.serialize import load_yaml, modify_yaml
 
 from sam2love.params import Params, load_params
 from tests import tiny
@@ -108,3 +110,70 @@ def test_values_do_not_change_once_read(path):
     params = load_params(path)
     with pytest.raises(ValueError, match="frozen"):
         params.train.seed = 2
+
+
+# ---- as DVC writes them -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value", [1e-5, 2.5e-7, 1e-300, 0.1, 1.0, 3.0e5, 1e16, 1e22, 5e-324, 123456.789]
+)
+def test_a_number_that_dvc_wrote(path, value):
+    with modify_yaml(str(path)) as values:  # as `dvc exp run -S` does
+        values["train"]["learning_rate"] = value
+    assert load_params(path).train.learning_rate == value
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("1e-05", 1e-5),
+        ("1e-5", 1e-5),
+        ("1E5", 1e5),
+        ("1e5", 1e5),
+        ("1.e-3", 1e-3),
+        ("1.", 1.0),
+        (".5", 0.5),
+        ("+.5", 0.5),
+        ("+1.5", 1.5),
+        ("2", 2.0),
+    ],
+)
+def test_numbers_by_the_rules_that_dvc_reads_by(path, written, value):
+    text = path.read_text()
+    path.write_text(re.sub(r"learning_rate: .*", f"learning_rate: {written}", text))
+    assert load_params(path).train.learning_rate == value
+    assert load_yaml(str(path))["train"]["learning_rate"] == value
+
+
+@pytest.mark.parametrize("written", [".inf", "-.inf", ".nan", ".NaN", "inf", "nan", "1e999", "1e"])
+@pytest.mark.parametrize("key", ["learning_rate", "weight_decay", "feature_noise", "dice"])
+def test_what_is_no_finite_number_is_refused_in_a_line(path, key, written):
+    path.write_text(re.sub(rf"(\b{key}): .*", rf"\1: {written}", path.read_text()))
+    with pytest.raises(ValueError, match=rf"{key}: .*, got ") as told:
+        load_params(path)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("word", ["yes", "no", "on", "off", "1:30"])
+def test_words_that_yaml_1_1_took_for_other_things(path, word):
+    path.write_text(re.sub(r"root: .*", f"root: {word}", path.read_text()))
+    assert load_params(path).data.root == word
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"train: [1, 2\n", "while parsing a flow sequence"),
+        (b"train:\n  steps: 1\n  steps: 2\n", "found duplicate key"),
+        (b"data: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
+        (b"data:\n  root: caf\xe9\n", "can't decode byte"),
+        (b"data:\n\troot: a\n", "cannot start any token"),
+    ],
+)
+def test_what_is_no_yaml_is_told_in_a_line(path, content, reason):
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=reason) as told:
+        load_params(path)
+    assert str(told.value).startswith(f"{path}: not readable as YAML: ")
+    assert "\n" not in str(told.value)

@@ -1,6 +1,8 @@
 """dvc.yaml against the code: names, and what each stage depends on."""
 
 import ast
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # What every stage shares counts by other means: parameters by DVC's own comparison of values, the
 # store by the format version in it; where work lies meanwhile changes nothing that it yields.
+IN_VENV = "PATH=$PWD/.venv/bin:$PATH "
 SHARED = {"sam2love/params.py", "sam2love/store.py", "sam2love/work.py"}
 
 
@@ -57,7 +60,23 @@ def test_every_stage_has_a_script_and_a_test_of_its_name():
 
 
 def test_no_shell_stays_between_dvc_and_a_stage():
-    assert all(stage["cmd"].startswith("exec ") for stage in STAGES.values())
+    assert all(stage["cmd"].startswith(IN_VENV + "exec ") for stage in STAGES.values())
+
+
+def test_a_command_s_words_are_fixed_but_for_the_launcher():
+    """DVC quotes nothing: what may hold a blank or a quote stays out of the shell."""
+    parts = {part for stage in STAGES.values() for part in re.findall(r"\${.*?}", stage["cmd"])}
+    assert parts == {"${train.launch}"}
+
+
+def test_the_interpreter_is_found_without_an_activated_environment(tmp_path):
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\necho .venv\n")
+    python.chmod(0o755)
+    command = [f"{IN_VENV}exec python"]
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == ".venv\n"
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -111,3 +112,25 @@ def test_what_is_no_pretrained_folder(tmp_path, monkeypatch):
     (tmp_path / "wrong/config.json").write_text(json.dumps(config | {"more": 1}))
     with pytest.raises(ValueError, match=r"config\.json: more: there is no such parameter"):
         SAM2Love.from_pretrained(tmp_path / "wrong")
+
+
+def test_a_folder_that_names_code_is_refused_by_name(tmp_path):
+    folder = Path(shutil.copytree(FOLDER, tmp_path / "evil"))
+    (folder / "sam2.yaml").write_text(
+        f"model: {{_target_: os.system, command: touch {tmp_path / 'ran'}}}\n"
+    )
+    config = json.loads((folder / "config.json").read_text())
+    config["sam2"]["config"] = str(folder / "sam2.yaml")
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"sam2\.yaml: .*_target_ os\.system is not allowed"):
+        SAM2Love.from_pretrained(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"PK"])
+def test_unreadable_weights_of_a_folder(tmp_path, content):
+    folder = Path(shutil.copytree(FOLDER, tmp_path / "torn"))
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.safetensors: neither"):
+        SAM2Love.from_pretrained(folder)

@@ -1,11 +1,15 @@
 """Stores: round trips, the same bytes after any interruption, and every damage told by name."""
 
+import contextlib
+import errno
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -16,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from sam2love import shards
 from sam2love.cli import app
 from sam2love.inspection import describe, find_stores, verify_stores
 from sam2love.store import ArraySpec, FeatureStore, fill_store
@@ -216,7 +221,7 @@ def test_workers_of_a_dataloader_read_it(filled):
     from torch.utils.data import DataLoader  # here, so that the killed runs start quickly
 
     store = FeatureStore.open(filled)
-    store.read("length", IDS[0])  # mapped before the workers start
+    store.read("length", IDS[0])  # its shard is known before the workers start
     loader = DataLoader(Lengths(store), num_workers=2, multiprocessing_context="fork")
     assert [int(batch) for batch in loader] == list(range(10))
 
@@ -226,6 +231,132 @@ def test_it_may_be_sent_to_another_process(filled):
     store.read("length", IDS[0])
     again = pickle.loads(pickle.dumps(store))
     assert again.read("length", IDS[4]) == 4
+
+
+# ---- more files than a process may have open ----------------------------------------------------
+
+
+@contextlib.contextmanager
+def open_files(at_most: int) -> Iterator[None]:
+    """Let this process open only so many files more than it has open now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + at_most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture(scope="module", params=[None, 7])
+def many_files(tmp_path_factory, request) -> Path:
+    """A store of 120 files, plain or compressed."""
+    out = tmp_path_factory.mktemp("store") / "many.zarr"
+    fill(
+        out,
+        lambda ids: {name: np.array(ids, float) for name in "ab"},
+        specs=[ArraySpec(name, (), "float16", 2, "a number", request.param) for name in "ab"],
+        ids=[str(i) for i in range(120)],
+        batch_size=60,
+    )
+    return out
+
+
+def test_a_store_of_more_files_than_may_be_open(many_files):
+    FeatureStore.open(many_files).verify()  # Zarr has started what it keeps
+    with open_files(24):
+        store = FeatureStore.open(many_files)
+        assert store.verify() == []
+        for name in "ab":
+            assert [int(store.read(name, item)) for item in store.ids] == list(range(120))
+            assert store.read_all(name).tolist() == list(range(120))
+
+
+def test_no_file_stays_open(many_files):
+    store = FeatureStore.open(many_files)
+    store.verify()
+    before = len(os.listdir("/dev/fd"))
+    for item in store.ids:
+        store.read("a", item)
+    assert len(os.listdir("/dev/fd")) == before
+
+
+class Numbers(Lengths):
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.store.read("a", self.store.ids[i])
+
+
+def test_workers_read_more_files_than_may_be_open(many_files):
+    from torch.utils.data import DataLoader
+
+    store = FeatureStore.open(many_files)
+    if not store._array("a").is_plain:
+        pytest.skip("Zarr's own reader has threads, which a fork doesn't copy")
+    for item in store.ids[::5]:
+        store.read("a", item)
+    loader = DataLoader(Numbers(store), num_workers=2, multiprocessing_context="fork")
+    with open_files(40):
+        assert [int(batch) for batch in loader] == list(range(120))
+
+
+FAULTS_OF_THE_SYSTEM = (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EIO, errno.ESTALE)
+
+
+@pytest.mark.parametrize("number", FAULTS_OF_THE_SYSTEM)
+def test_a_fault_of_the_system_is_no_damage(many_files, monkeypatch, number):
+    """Whatever keeps a healthy file from being opened is reported as such, by the file's name."""
+
+    def refuse(path: Path, *_: object, **__: object):
+        raise OSError(number, os.strerror(number), str(path))
+
+    def refuse_shards(path: Path, *arguments: object, **options: object):
+        return (refuse if "c" in path.parts else opened)(path, *arguments, **options)
+
+    opened = Path.open
+    store = FeatureStore.open(many_files)
+    monkeypatch.setattr("sam2love.shards.FileIO", refuse)
+    monkeypatch.setattr(Path, "open", refuse_shards)
+    for read in (lambda: store.read("a", "7"), lambda: store.read_all("a"), store.verify):
+        with pytest.raises(OSError, match=os.strerror(number)) as told:
+            read()
+        assert "many.zarr/a/c/" in str(told.value)
+        assert "run the stage again" not in str(told.value)
+    told = CliRunner().invoke(app, ["check", str(many_files)])
+    assert told.exit_code == 1
+    assert os.strerror(number) in told.output
+    assert "damaged" not in told.output
+
+
+def test_a_disk_that_fails_in_the_middle_is_no_damage(filled, monkeypatch):
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    store = FeatureStore.open(filled)
+    store.read("patches", IDS[0])
+    monkeypatch.setattr(
+        "sam2love.shards.FileIO", type("Failing", (shards.FileIO,), {"readinto": fail})
+    )
+    with pytest.raises(OSError, match=r"patches/c/0/0/0/0: can't be read \(Input/output error\)"):
+        store.read("patches", IDS[0])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("place", ["zarr.json", "patches/zarr.json", "patches/c", "patches/c/1"])
+def test_a_store_of_someone_elses(own, place):
+    mode = (own / place).stat().st_mode
+    (own / place).chmod(0)
+    try:
+        with pytest.raises(PermissionError, match="Permission denied"):
+            FeatureStore.open(own)
+    finally:
+        (own / place).chmod(mode)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_a_shard_that_goes_missing_is_damage(own, damage):
+    store = FeatureStore.open(own)
+    damage(shard(own, 1))
+    with pytest.raises(ValueError, match=r"patches/c/1/0/0/0: .*; run the stage again"):
+        store.read("patches", IDS[5])
 
 
 # ---- interrupted work goes on -------------------------------------------------------------------
@@ -432,6 +563,29 @@ def test_refuses_what_was_not_declared(tmp_path, encode, message):
     with pytest.raises(ValueError, match=message):
         fill(tmp_path / "bad.zarr", encode)
     assert not (tmp_path / "bad.zarr").exists()
+
+
+@pytest.mark.parametrize("keep_bits", range(1, 11))
+def test_what_rounding_makes_infinite_is_refused(tmp_path, keep_bits):
+    """The largest half of so many bits is stored; one that rounds to more is not."""
+    spec = ArraySpec("values", (2,), "float16", 4, "near the largest half", keep_bits)
+    largest = 2.0**16 - 2.0 ** (15 - keep_bits)
+    with np.errstate(over="ignore"):
+        tie = np.float16(largest + 2.0 ** (14 - keep_bits))
+    above = np.nextafter(tie, np.float16(0))
+
+    def store_pair(value: float) -> None:
+        pair = {"values": np.array([[value, -value]])}
+        fill(tmp_path / "x.zarr", lambda _: pair, specs=[spec], ids=["a"], provenance={})
+
+    for value in (largest, above):  # above rounds down
+        store_pair(value)
+        read = FeatureStore.open(tmp_path / "x.zarr").read("values", "a")
+        assert read.tolist() == [largest, -largest]
+    if keep_bits < 10:  # with 10 bits nothing is rounded
+        for value in (above + 32, 65504):
+            with pytest.raises(ValueError, match=f"'a' is not finite as float16, {keep_bits} bits"):
+                store_pair(value)
 
 
 def test_refuses_an_id_twice(tmp_path):

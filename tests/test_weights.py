@@ -1,12 +1,16 @@
 """Weights by name and digest: what is fetched, what is refused, and what the command tells."""
 
+import errno
 import hashlib
+import os
+import pickle
 import re
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import Result
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from sam2love import weights
@@ -148,18 +152,62 @@ def test_a_revision_without_safetensors(network, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
-def test_unreadable_weights(tmp_path, name):
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<html>not found</html>",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0000\nsize 3\n",
+        b"PK\x03\x04" + bytes(100),
+        (1000).to_bytes(8, "little") + b'{"a": ',
+        pickle.dumps({"weight": [1.0]}),
+    ],
+)
+def test_unreadable_weights(tmp_path, name, content):
     path = tmp_path / name
-    for content in (b"", b"<html>not found</html>"):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match=rf"{name}: neither \.safetensors nor tensors alone"):
-            weights.read_state(path)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name}: neither \.safetensors nor a whole file of"):
+        weights.read_tensors(path)
+
+
+def test_weights_that_were_cut_short(tmp_path):
+    torch.save({"weight": torch.zeros(1000)}, tmp_path / "model.pt")
+    save_file({"weight": torch.zeros(1000)}, tmp_path / "model.safetensors")
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:2000])
+        with pytest.raises(ValueError, match="fetch or copy it again"):
+            weights.read_tensors(path)
+
+
+def test_what_is_read_is_what_the_file_holds_not_its_name(tmp_path):
+    torch.save({"weight": torch.ones(2)}, tmp_path / "torch.safetensors")
+    save_file({"weight": torch.ones(2)}, tmp_path / "other.bin")
+    old = {"_use_new_zipfile_serialization": False}  # as VGGish was published
+    torch.save({"weight": torch.ones(2)}, tmp_path / "old.pth", **old)
+    for path in tmp_path.iterdir():
+        assert weights.read_tensors(path)["weight"].tolist() == [1, 1]
 
 
 def test_code_in_weights_is_not_run(tmp_path):
     torch.save({"model": Path("any object")}, tmp_path / "model.pt")
-    with pytest.raises(ValueError, match="tensors alone"):
-        weights.read_state(tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"holds pathlib\S* beside the weights, .* alone: torch.s"):
+        weights.read_tensors(tmp_path / "model.pt")
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
+    with pytest.raises(ValueError, match="a TorchScript archive, which is code; save the weights"):
+        weights.read_tensors(tmp_path / "script.pt")
+    torch.save({"weight": torch.ones(2)}, tmp_path / "late.pt", pickle_protocol=4)
+    with pytest.raises(ValueError, match="saved by a pickle_protocol that torch can't load"):
+        weights.read_tensors(tmp_path / "late.pt")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.EIO])
+def test_weights_that_the_system_does_not_let_be_read(tmp_path, monkeypatch, number):
+    def refuse(*_: object, **__: object):
+        raise OSError(number, os.strerror(number), "model.pt")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        weights.read_tensors(tmp_path / "model.pt")
 
 
 def test_misfit_names_what_does_not_fit():
@@ -170,6 +218,8 @@ def test_misfit_names_what_does_not_fit():
         "missing: bias; unknown: more.0, more.1, more.2 and 2 more; "
         "of another shape: weight (2, 3) for (3, 2)"
     )
+    state = {"weight": torch.zeros(3, 2, dtype=torch.int8), "bias": torch.zeros(3).half()}
+    assert weights.misfit(model, state) == "not in floating point: weight"
 
 
 # ---- the command --------------------------------------------------------------------------------

@@ -2,8 +2,11 @@
 
 import os
 from contextlib import suppress
+from pathlib import Path
 
-from sam2love.work import staged, stamps
+import pytest
+
+from sam2love.work import replacing, staged, stamps
 
 
 def test_the_same_work_finds_what_was_left(tmp_path):
@@ -36,3 +39,34 @@ def test_stamps_tell_a_file_written_again(tmp_path):
         os.utime(file, (0, 0))
     assert len(before) == 2
     assert before != stamps([tmp_path / "store", tmp_path / "table"])
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink, None])
+def test_a_file_is_replaced_and_what_it_was_a_link_to_stays(tmp_path, link):
+    cached, file = tmp_path / "cached", tmp_path / "out.csv.gz"
+    cached.write_text("before")
+    if link:
+        link(cached, file)
+    with replacing(file) as partial:
+        assert partial.suffixes == [".csv", ".gz"]
+        partial.write_text("after")
+        assert not link or file.read_text() == "before"
+    assert file.read_text() == "after"
+    assert not file.is_symlink()
+    assert cached.read_text() == "before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cached", "out.csv.gz"]
+
+
+def test_nothing_half_written_stays(tmp_path):
+    (tmp_path / "out.json").write_text("before")
+    with suppress(RuntimeError), replacing(tmp_path / "out.json") as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [
+        ("out.json", "before")
+    ]
+
+
+def test_a_device_is_written_to_as_it_is():
+    with replacing(Path("/dev/null")) as file:
+        assert file == Path("/dev/null")

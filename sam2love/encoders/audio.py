@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchaudio.functional import resample
 
 from sam2love.refavs import CLIP_SECONDS
-from sam2love.weights import locate, misfit, read_state
+from sam2love.weights import locate, misfit, read_tensors, select
 
 SAMPLE_RATE_HZ = 16000
 RATE_STEP_HZ = 25
@@ -29,6 +29,10 @@ PUBLISHED_CHANNELS = (64, 128, 256, 256, 512, 512)
 PUBLISHED_EMBEDDINGS = (4096, 4096, 128)
 CONVOLUTIONS, LINEARS = (0, 3, 6, 8, 11, 13), (0, 2, 4)
 """Where they stand in `features` and `embeddings`; the last ReLU, `embeddings.5`, is separate."""
+
+
+TORCHAUDIO = {"features_network": "features", "embedding_network": "embeddings"}
+"""What torchaudio calls the two parts."""
 
 
 class VGGish(nn.Module):
@@ -106,7 +110,9 @@ def load_audio_encoder(
         FileNotFoundError, ValueError: no such weights, others than the digest says, or not VGGish.
     """
     path = locate(weights, digest)
-    model = vggish_from_state(read_state(path), origin=str(path))
+    parts = (*TORCHAUDIO.values(), *TORCHAUDIO)
+    names = [f"{part}.{i}.bias" for part in parts for i in CONVOLUTIONS + LINEARS]
+    model = vggish_from_state(select(read_tensors(path), names, origin=path), origin=str(path))
     return AudioEncoder(model.to(device).eval(), post_relu=post_relu)
 
 
@@ -120,9 +126,8 @@ def vggish_from_state(state: dict[str, Tensor], *, origin: str = "the state") ->
     Raises:
         ValueError: they are not VGGish's.
     """
-    renamed = {"features_network": "features", "embedding_network": "embeddings"}
     parts = {name: name.partition(".") for name in state}
-    state = {f"{renamed.get(a, a)}.{b}": state[name] for name, (a, _, b) in parts.items()}
+    state = {f"{TORCHAUDIO.get(a, a)}.{b}": state[name] for name, (a, _, b) in parts.items()}
     try:
         channels = tuple(len(state[f"features.{i}.bias"]) for i in CONVOLUTIONS)
         embeddings = tuple(len(state[f"embeddings.{i}.bias"]) for i in LINEARS)

@@ -1,5 +1,6 @@
 """Models of transformers from a folder as `save_pretrained` writes it: whole, or not at all."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,9 @@ import torch
 import transformers
 
 from sam2love.weights import few
+
+NO_CODE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+"""For every from_pretrained: without the second, transformers asks on a terminal, and waits."""
 
 
 def load_pretrained(kind: Any, folder: Path) -> Any:
@@ -20,16 +24,17 @@ def load_pretrained(kind: Any, folder: Path) -> Any:
     Raises:
         ValueError: the folder is not of this kind, or lacks weights that would be left random.
     """
+    _refuse_implementations(folder)
     try:
         with _quiet():
             model, report = kind.from_pretrained(
                 folder,
-                local_files_only=True,
                 use_safetensors=True,
                 dtype=torch.float32,
                 output_loading_info=True,
+                **NO_CODE,
             )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         raise ValueError(
             f"{folder}: transformers can't load it ({' '.join(str(error).split())})"
         ) from None
@@ -38,6 +43,28 @@ def load_pretrained(kind: Any, folder: Path) -> Any:
     if missing:
         raise ValueError(f"{folder}: no weights for {few(missing)}")
     return model.eval()
+
+
+def _refuse_implementations(folder: Path) -> None:
+    """Refuse what transformers would fetch code for, or import whatever package is named."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not readable as JSON ({error})") from None
+    for name, value in _settings(config):
+        plain = not name.endswith("_implementation") or value in ("eager", "sdpa", None)
+        if name == "quantization_config" or not plain:
+            raise ValueError(
+                f"{path}: {name} is {value!r}, which may run code; remove it, or give weights "
+                "without it"
+            )
+
+
+def _settings(config: Any) -> Iterator[tuple[str, Any]]:
+    for name, value in config.items() if isinstance(config, dict) else ():
+        yield name, value
+        yield from _settings(value)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from sam2love.encoders.pretrained import load_pretrained
+from sam2love.encoders.pretrained import NO_CODE, load_pretrained
 from sam2love.weights import locate
 
 
@@ -57,11 +57,11 @@ def load_text_encoder(
     """
     folder = locate(weights, digest)
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(folder, **NO_CODE)
         tokenizer = transformers.AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, padding_side="right"
+            folder, padding_side="right", **NO_CODE
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         raise ValueError(
             f"{folder}: transformers can't load it ({' '.join(str(error).split())})"
         ) from None

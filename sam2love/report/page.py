@@ -20,6 +20,7 @@ from sam2love.report.charts import Chart, line_chart
 from sam2love.report.selection import choose
 from sam2love.report.strips import Strip, film_strip
 from sam2love.store import FeatureStore
+from sam2love.work import replacing
 
 Settings = Mapping[str, Mapping[str, Any]]
 
@@ -89,7 +90,8 @@ def write_report(
         settings={name: flatten(section) for name, section in settings.items()},
     )
     out.mkdir(parents=True, exist_ok=True)
-    (out / "index.html").write_text(html, encoding="utf-8", newline="\n")
+    with replacing(out / "index.html") as file:
+        file.write_text(html, encoding="utf-8", newline="\n")
     return sum(len(group["cases"]) for group in groups)
 
 

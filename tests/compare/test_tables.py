@@ -118,6 +118,48 @@ def test_backbones_are_told_by_their_weights():
     assert "| text.weights=clip-vit, vision.weights=clip-vit " in text  # no digests
 
 
+@pytest.mark.parametrize(
+    ("vision", "text", "row"),
+    [
+        ("weights/mini/vit", "weights/mini/roberta", 1),
+        ("weights/mini/clip", "weights/mini/clip", 0),
+        (
+            "timm/vit_base_patch16_224.augreg2@3feba4",
+            "distilbert/distilroberta-base@f",
+            1,
+        ),
+        ("openai/clip-vit-base-patch32@abc", "openai/clip-vit-base-patch32@abc", 0),
+        ("laion/CLIP-ViT-H-14-laion2B-s32B-b79K@a", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K@a", 0),
+        ("google/ViT-B_16@main", "FacebookAI/RoBERTa-large@refs/pr/1", 1),
+        ("data/clips-2024/vit", "data/clips-2024/roberta", 1),
+        ("models/clip/vitb16/", "models/clip/roberta/", 1),
+        ("openai/clip-vit-base-patch32@abc", "distilbert/distilroberta-base@f", None),
+        ("timm/vit_base_patch16_clip_224.openai@a", "distilbert/distilroberta-base@f", None),
+        ("timm/vit_base_patch16_siglip_224.webli@a", "distilbert/distilroberta-base@f", None),
+        ("laion/CLIP-ViT-B-32@a", "distilbert/distilroberta-base@f", None),
+        ("apple/mobilevit-small@a", "distilbert/distilroberta-base@f", None),
+        ("timm/levit_128.fb_dist_in1k@a", "distilbert/distilroberta-base@f", None),
+        ("timm/resnet50@vit", "distilbert/distilroberta-base@f", None),
+        ("weights/vit/resnet50", "weights/roberta/model", None),
+        ("timm/vit_base_patch16_224.a@b", "openai/clip-vit-base-patch32@abc", None),
+        ("timm/vit_base_patch16_224.a@b", "bert-base@a", None),
+        ("openai/clip-vit-base-patch32@abc", "bert-base@a", None),
+    ],
+)
+def test_the_papers_backbones_are_known_by_name(vision, text, row):
+    params = {
+        "vision.weights": vision,
+        "vision.digest": "0",
+        "text.weights": text,
+        "text.digest": "1",
+        "fusion.history": "previous",
+    }
+    backbones = TABLES[0]
+    assert backbones.row_of(params) is (None if row is None else backbones.rows[row])
+    without = backbones.row_of(params | {"fusion.history": "none"})
+    assert without is (backbones.rows[2] if row == 1 else None)
+
+
 def test_other_figures_by_the_same_parameters_are_told():
     def repeat(commit):
         newer, older = (

@@ -1,6 +1,9 @@
 """The sentences' room: fixed length out, true lengths beside, padding without meaning."""
 
+import json
 import shutil
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +21,7 @@ from transformers import (
 
 from sam2love.encoders.text import TextEncoder, load_text_encoder
 from sam2love.weights import digest
+from tests import tiny
 
 TEXTS = [
     "The red cat.",
@@ -202,3 +206,83 @@ def test_clips_names_and_shapes_are_the_published_ones():
     with torch.device("meta"):
         state = CLIPTextModel(config).state_dict()
     assert {name: tuple(value.shape) for name, value in state.items()} == expected
+
+
+# ---- folders from anyone ------------------------------------------------------------------------
+
+
+def add(path: Path, **settings: object) -> None:
+    """Add to a JSON file."""
+    held = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(held | settings))
+
+
+def code(folder: Path) -> None:
+    (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nclass Evil: pass\n")
+
+
+def remote_model(folder: Path) -> None:
+    remote = {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil"}
+    add(folder / "config.json", auto_map=remote, model_type="unheard-of")
+
+
+def remote_beside_a_known_model(folder: Path) -> None:
+    remote = {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil"}
+    add(folder / "config.json", auto_map=remote)
+
+
+def remote_repository(folder: Path) -> None:
+    remote = {"AutoConfig": "owner/evil--evil.Evil"}
+    add(folder / "config.json", auto_map=remote, model_type="unheard-of")
+
+
+def remote_tokenizer(folder: Path) -> None:
+    remote = {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}
+    add(folder / "tokenizer_config.json", auto_map=remote, tokenizer_class="EvilTokenizer")
+
+
+def tokenizer_class(folder: Path) -> None:
+    add(folder / "tokenizer_config.json", tokenizer_class="evil.Evil")
+
+
+def kernel(folder: Path) -> None:
+    add(folder / "config.json", attn_implementation="owner/evil")
+
+
+def kernels_by_part(folder: Path) -> None:
+    add(folder / "config.json", text_config={"_attn_implementation": {"": "owner/evil"}})
+
+
+def quantized(folder: Path) -> None:
+    add(folder / "config.json", quantization_config={"quant_method": "bitsandbytes"})
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save({"weights": tiny.Pickled(f"touch {folder / 'ran'}")}, folder / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize(
+    ("way", "refused"),
+    [
+        (remote_model, "transformers can't load it .* custom code"),
+        (remote_beside_a_known_model, None),
+        (remote_repository, "transformers can't load it"),
+        (remote_tokenizer, None),
+        (tokenizer_class, None),
+        (kernel, "attn_implementation is 'owner/evil', which may run code"),
+        (kernels_by_part, "_attn_implementation is .*, which may run code"),
+        (quantized, "quantization_config is .*, which may run code"),
+        (pickled, "transformers can't load it .*no file named model.safetensors"),
+    ],
+)
+def test_a_folder_runs_no_code(roberta_folder, tmp_path, monkeypatch, way, refused):
+    """What is named is refused, or not read, as where transformers has the class itself."""
+    folder = Path(shutil.copytree(roberta_folder, tmp_path / "roberta"))
+    code(folder)
+    way(folder)
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a question was asked"))
+    with pytest.raises(ValueError, match=refused) if refused else nullcontext() as told:
+        load_text_encoder(str(folder), digest(folder), max_tokens=5)
+    assert not (folder / "ran").exists()
+    assert not refused or str(told.value).startswith(str(folder))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from transformers import CLIPImageProcessor, CLIPModel, CLIPVisionConfig, CLIPVi
 
 from sam2love.encoders.vision import VisionEncoder, load_vision_encoder
 from sam2love.weights import digest
+from tests import tiny
 
 
 @pytest.fixture(scope="module")
@@ -235,3 +237,56 @@ def test_clips_names_and_shapes_are_the_published_ones():
     with torch.device("meta"):
         state = CLIPVisionModel(config).state_dict()
     assert {name: tuple(value.shape) for name, value in state.items()} == expected
+
+
+# ---- folders from anyone ------------------------------------------------------------------------
+
+
+def describe(folder: Path, **settings: object) -> None:
+    """Change what timm reads of its weights."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["pretrained_cfg"] |= settings
+    path.write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"file": "EVIL"},
+        {"file": "EVIL", "custom_load": True},
+        {"url": "file://EVIL"},
+        {"hf_hub_id": "owner/evil", "source": "hf-hub", "custom_load": "hf"},
+    ],
+)
+def test_weights_that_timm_s_configuration_names_are_not_read(vit_folder, tmp_path, settings):
+    folder = Path(shutil.copytree(vit_folder, tmp_path / "vit"))
+    torch.save(tiny.Pickled(f"touch {tmp_path / 'ran'}"), tmp_path / "evil.bin")
+    evil = str(tmp_path / "evil.bin")
+    named = {
+        name: value.replace("EVIL", evil) if isinstance(value, str) else value
+        for name, value in settings.items()
+    }
+    describe(folder, **named)
+    load_vision_encoder(str(folder), digest(folder))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_pickled_weights_run_no_code(vit_folder, clip_folder, tmp_path):
+    for source, fault in ((vit_folder, "weights_only"), (clip_folder, "no file named model.safe")):
+        folder = Path(shutil.copytree(source, tmp_path / source.name))
+        (folder / "model.safetensors").unlink()
+        torch.save({"a": tiny.Pickled(f"touch {tmp_path / 'ran'}")}, folder / "pytorch_model.bin")
+        with pytest.raises(ValueError, match=fault):
+            load_vision_encoder(str(folder), digest(folder))
+        assert not (tmp_path / "ran").exists()
+
+
+def test_layers_are_names_of_timm_s(vit_folder, tmp_path):
+    folder = Path(shutil.copytree(vit_folder, tmp_path / "vit"))
+    config = json.loads((folder / "config.json").read_text())
+    for layer in ("norm_layer", "act_layer"):
+        arguments = {"model_args": config.get("model_args", {}) | {layer: "os.system"}}
+        (folder / "config.json").write_text(json.dumps(config | arguments))
+        with pytest.raises(ValueError, match="timm can't load it"):
+            load_vision_encoder(str(folder), digest(folder))

@@ -13,7 +13,7 @@ from mini.mixtures import GRID, KINDS, SECONDS, Seconds, draw, grouped_levels, l
 from mini.pretrain_vggish import figures
 from mini.sounds import SAMPLE_RATE_HZ, Sound, synthesize
 from sam2love.encoders.audio import VGGish, load_audio_encoder, vggish_from_state
-from sam2love.weights import digest, read_state
+from sam2love.weights import digest, read_tensors
 
 WEIGHTS = Path("weights/mini/vggish.safetensors")
 
@@ -27,7 +27,7 @@ def _threads_as_before() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def model() -> VGGish:
-    return vggish_from_state(read_state(WEIGHTS)).eval()
+    return vggish_from_state(read_tensors(WEIGHTS)).eval()
 
 
 def test_windows_have_the_energy_of_what_sounds_in_them() -> None:

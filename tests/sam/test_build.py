@@ -1,5 +1,9 @@
-"""Every published SAM 2 by its configuration and file, on weights made here."""
+"""Every published SAM 2 by its configuration and file, on weights made here; files by anyone."""
 
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -119,12 +123,189 @@ def test_the_weights_of_another_size(on_meta, sam2_folder):
         build_sam2(TINY, str(sam2_folder / "model.safetensors"), device="meta")
 
 
-def test_a_file_without_model(state, tmp_path):
-    torch.save(state, tmp_path / "bare.pt")
-    with pytest.raises(
-        ValueError, match=r'bare\.pt: expected {"model": state_dict}, as SAM 2 comes'
-    ):
-        build_sam2(str(tiny.SAM2_CONFIG), str(tmp_path / "bare.pt"))
+AS_PEOPLE_SAVE = {
+    "bare": lambda state: state,
+    "DataParallel": lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
+    "DataParallel under model": lambda state: {"model": AS_PEOPLE_SAVE["DataParallel"](state)},
+    "torch.compile": lambda state: {f"_orig_mod.{name}": each for name, each in state.items()},
+    "both": lambda state: {f"module._orig_mod.{name}": each for name, each in state.items()},
+    "a part compiled": lambda state: {
+        name.replace("image_encoder.", "image_encoder._orig_mod."): tensor
+        for name, tensor in state.items()
+    },
+    "state_dict": lambda state: {"state_dict": state, "epoch": 3},
+    "Lightning": lambda state: {
+        "state_dict": {f"net.{name}": each for name, each in state.items()}
+        | {"loss.weight": torch.ones(3)},
+        "pytorch-lightning_version": "2.5",
+        "hyper_parameters": {"rate": 1e-4},
+    },
+    "model_state_dict": lambda state: {
+        "model_state_dict": state,
+        "optimizer_state_dict": {
+            "state": {0: {"step": torch.tensor(5.0), "exp_avg": torch.zeros(3)}},
+            "param_groups": [{"lr": 1e-3, "params": [0]}],
+        },
+        "loss": torch.tensor(0.3),
+    },
+    "ema": lambda state: {"ema": state, "decay": 0.999},
+    "AveragedModel": lambda state: (
+        {f"module.{name}": each for name, each in state.items()} | {"n_averaged": torch.tensor(7)}
+    ),
+    "a list": lambda state: [state],
+    "nested by part": lambda state: {
+        "checkpoint": {
+            part: {
+                name.removeprefix(f"{part}."): tensor
+                for name, tensor in state.items()
+                if name.partition(".")[0] == part
+            }
+            for part in {name.partition(".")[0] for name in state if "." in name}
+        }
+        | {name: tensor for name, tensor in state.items() if "." not in name}
+    },
+    "parameters": lambda state: {
+        name: torch.nn.Parameter(tensor, requires_grad=False) for name, tensor in state.items()
+    },
+}
+"""How training code leaves a model's weights, by whose habit it is."""
+
+
+@pytest.mark.parametrize("habit", AS_PEOPLE_SAVE)
+def test_checkpoints_as_people_save_them(state, tmp_path, habit):
+    torch.save(AS_PEOPLE_SAVE[habit](state), tmp_path / "weights.pt")
+    found = build_sam2(str(tiny.SAM2_CONFIG), str(tmp_path / "weights.pt")).state_dict()
+    assert all(torch.equal(found[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision(state, tmp_path, dtype):
+    saved = {name: tensor.to(dtype) for name, tensor in state.items()}
+    torch.save({"model": saved}, tmp_path / "weights.pt")
+    found = build_sam2(str(tiny.SAM2_CONFIG), str(tmp_path / "weights.pt")).state_dict()
+    assert all(torch.equal(found[name], saved[name].float()) for name in state)
+
+
+@pytest.mark.parametrize(
+    ("save", "reason"),
+    [
+        (
+            lambda state: {"model": state, "ema": state},
+            "several sets of weights, model., ema.; sav",
+        ),
+        (lambda state: [state, state], "several sets of weights, 0., 1.; save the one"),
+        (lambda state: {"model": state, "best": np.float64(0.7)}, "holds numpy.* beside the wei"),
+        (lambda state: {"model": state, "args": Namespace(lr=1)}, "holds argparse.Namespace besi"),
+        (
+            lambda state: {"model": state, "out": Path("x")},
+            "holds pathlib.*Path beside the weights",
+        ),
+        (lambda state: torch.nn.Linear(2, 2), "holds torch.nn.modules.linear.Linear beside"),
+        (lambda state: {"epoch": 3}, "holds no tensor; expected a model's state dict"),
+        (
+            lambda state: {"ema": {"shadow_params": [*state.values()]}},
+            "no tensor has a name of thi",
+        ),
+        (lambda state: torch.zeros(2), "no tensor has a name of this model, such as maskmem_tpos_"),
+        (
+            lambda state: {name: (tensor * 99).to(torch.int8) for name, tensor in state.items()},
+            "not in floating point: maskmem_tpos_enc",
+        ),
+    ],
+)
+def test_checkpoints_that_are_refused_by_their_reason(state, tmp_path, save, reason):
+    path = tmp_path / "weights.pt"
+    torch.save(save(state), path)
+    with pytest.raises(ValueError, match=reason) as told:
+        build_sam2(str(tiny.SAM2_CONFIG), str(path))
+    assert str(told.value).startswith(str(path))
+    assert "\n" not in str(told.value)
+    assert "fetch" not in str(told.value)
+
+
+# ---- configurations from anyone -----------------------------------------------------------------
+
+
+@pytest.fixture
+def ran(tmp_path) -> Path:
+    """A file that is there if code of a configuration ran."""
+    return tmp_path / "ran"
+
+
+WAYS_TO_RUN_CODE = {
+    "a function": "{_target_: os.system, command: touch RAN}",
+    "a function by position": "{_target_: os.system, _args_: [touch RAN]}",
+    "a built-in": '{_target_: builtins.exec, _args_: [\'open("RAN", "w")\']}',
+    "a process": "{_target_: subprocess.run, args: [touch, RAN]}",
+    "a path's method": "{_target_: pathlib.Path.touch, self: RAN}",
+    "a pickle": "{_target_: pandas.read_pickle, filepath_or_buffer: PICKLE}",
+    "torch's loader": "{_target_: torch.load, f: PICKLE, weights_only: false}",
+    "through a module of SAM 2's": "{_target_: sam2.modeling.sam2_base.torch.load, f: PICKLE, "
+    "weights_only: false}",
+    "through a module of torch.nn's": "{_target_: torch.nn.modules.module.torch.load, f: PICKLE, "
+    "weights_only: false}",
+    "through a class": "{_target_: torch.nn.Module.__init__.__globals__.torch.load, f: PICKLE}",
+    "from outside modeling": "{_target_: sam2.build_sam.build_sam2, config_file: x}",
+    "no network of torch's": "{_target_: torch.utils.data.DataLoader, dataset: []}",
+    "no class of torch.nn's": "{_target_: torch.nn.functional.relu, input: 1}",
+    "no network of torch.nn's": "{_target_: torch.nn.Parameter}",
+    "a package": "{_target_: torch.nn}",
+    "with dots": "{_target_: torch.nn..os.system, command: touch RAN}",
+    "a relative name": "{_target_: .os.system, command: touch RAN}",
+    "hydra's own": "{_target_: hydra.utils.get_method, path: os.system}",
+    "a part": "{_target_: os.system, _partial_: true, command: touch RAN}",
+    "deep inside": "{_target_: torch.nn.Sequential, _args_: [[{a: {_target_: os.system}}]]}",
+    "a name that is none": "{_target_: [os.system], command: touch RAN}",
+    "an interpolated name": "{_target_: '${oc.env:HOME}', command: touch RAN}",
+    "an interpolated class": "{_target_: '${more}'}",
+    "weights of its own": "{_target_: torch.nn.Identity, weights_path: PICKLE}",
+    "a tag": "!!python/object/apply:os.system [touch RAN]",
+    "a tag of a module": "!!python/module:this x",
+    "a tag of a name": "!!python/name:os.system x",
+}
+REFUSED = "is not allowed|not readable as YAML"
+
+
+@pytest.mark.parametrize("way", WAYS_TO_RUN_CODE)
+@pytest.mark.parametrize("place", ["model", "model.image_encoder.trunk", "model.stages"])
+def test_a_configuration_runs_no_code(ran, tmp_path, way, place):
+    torch.save(tiny.Pickled(f"touch {ran}"), tmp_path / "pickle")
+    code = WAYS_TO_RUN_CODE[way].replace("RAN", str(ran))
+    code = code.replace("PICKLE", str(tmp_path / "pickle"))
+    text = tiny.SAM2_CONFIG.read_text()
+    if place == "model":
+        text = f"more: os.system\nmodel: {code}\n"
+    elif place == "model.image_encoder.trunk":
+        text = text.replace("    trunk:\n", f"    trunk:\n      more: {code}\n")
+    else:
+        text = text.replace("stages: [1, 2, 3, 1]", f"stages: [1, 2, {code}]")
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=REFUSED) as told:
+        build_sam2(str(path))
+    assert str(told.value).startswith(str(path))
+    assert "\n" not in str(told.value)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("embed_dim: 16", "embed_dim: '${oc.env:HOME}'", "TypeError"),  # a word, as any other
+        ("embed_dim: 16", "embed_dim: 16\n      _partial_: true", "keyword argument '_partial_'"),
+        ("embed_dim: 16", "embed_dim: 16\n      1: 2", "keywords must be strings"),
+        ("sam2.modeling.sam2_base.SAM2Base", "torch.nn.Identity", "expected _target_: sam2.modeli"),
+        ("model:", "models:", "KeyError: 'model'"),
+        ("\nmodel:", "\nmodel: &own\n  own: *own", "RecursionError"),
+    ],
+)
+def test_a_configuration_that_describes_no_sam2(tmp_path, old, new, reason):
+    path = tmp_path / "config.yaml"
+    path.write_text(tiny.SAM2_CONFIG.read_text().replace(old, new))
+    with pytest.raises(ValueError, match=reason) as told:
+        build_sam2(str(path))
+    assert str(told.value).startswith(str(path))
+    assert "\n" not in str(told.value)
 
 
 def test_other_weights_and_none(sam2_folder, tmp_path):

@@ -1,7 +1,9 @@
 """What the stage writes, and that a fault is one line."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -41,9 +43,29 @@ def test_a_fault_raises_before_anything_is_written(own_refavs_root, tmp_path):
     assert not (tmp_path / "index").exists()
 
 
+def run_stage(folder: Path, root: object) -> subprocess.CompletedProcess:
+    """As DVC runs it, with data.root in params.yaml."""
+    (folder / "params.yaml").write_bytes(tiny.DEFAULT_PARAMS.read_bytes())
+    tiny.change_params(folder / "params.yaml", {"data.root": str(root)})
+    command = [sys.executable, "-m", "stages.index", "index"]
+    environment = os.environ | {"PYTHONPATH": str(tiny.REPOSITORY)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+ROOTS = ["my data", "it's", 'a "b"', "-data", "--help", "$HOME", "`id`", "a;b&c|d>(e)", "ü\\é #"]
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_a_root_of_any_name(own_refavs_root, tmp_path, root):
+    own_refavs_root.rename(tmp_path / root)
+    done = run_stage(tmp_path, root)
+    assert done.returncode == 0, done.stderr
+    assert "9 clips" in done.stdout
+    assert not read_index(tmp_path / "index").clips.empty
+
+
 def test_the_command_tells_a_fault_in_one_line(tmp_path):
-    command = [sys.executable, "-m", "stages.index", str(tmp_path), str(tmp_path / "index")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_stage(tmp_path, tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {tmp_path}/metadata.csv: no such file")
     assert len(done.stderr.splitlines()) == 1

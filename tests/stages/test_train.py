@@ -218,9 +218,9 @@ def test_another_parameter_or_input_begins_anew(run, break_off, seen, run_folder
     assert batches_of_train(seen) == 3
 
 
-def launch(out: str, root: Path, features: Path, *launcher: str) -> subprocess.Popen:
+def launch(out: str, features: Path, *launcher: str) -> subprocess.Popen:
     """Start the stage as the pipeline does, in a process of its own."""
-    command = [sys.executable, "-m", *launcher, "stages.train", root, "index", features, out]
+    command = [sys.executable, "-m", *launcher, "stages.train", "index", features, out]
     environment = os.environ | {"PYTHONPATH": str(tiny.REPOSITORY), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(list(map(str, command)), env=environment)
 
@@ -228,14 +228,14 @@ def launch(out: str, root: Path, features: Path, *launcher: str) -> subprocess.P
 @pytest.mark.slow
 def test_a_killed_stage_goes_on(run, refavs_root, feature_folder):
     whole = run({"train.steps": 30}, out="whole")
-    killed = launch("killed", refavs_root, feature_folder)
+    killed = launch("killed", feature_folder)
     while not list(Path(".staging/killed").glob("*/[1-9]*[0-9]")):
         assert killed.poll() is None, "it ended before it could be killed"
         time.sleep(0.01)
     killed.kill()
     killed.wait()
     assert not Path("killed").exists()
-    assert launch("killed", refavs_root, feature_folder).wait() == 0
+    assert launch("killed", feature_folder).wait() == 0
     for path in whole.iterdir():
         assert path.read_bytes() == (Path("killed") / path.name).read_bytes(), path.name
 
@@ -246,7 +246,7 @@ def test_two_processes_do_what_one_does(run, run_folder, refavs_root, feature_fo
     shared = {"train.accumulation": 2, "train.processes": 2}
     tiny.change_params(run_folder / "params.yaml", shared)
     torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
-    assert launch("two", refavs_root, feature_folder, *torchrun).wait() == 0
+    assert launch("two", feature_folder, *torchrun).wait() == 0
     weights = load_file("two/model.safetensors")
     for name, tensor in load_file(one / "model.safetensors").items():
         # Softmax doesn't see a bias of the keys, so its gradient is rounding that Adam blows up.
