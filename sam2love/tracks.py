@@ -19,6 +19,8 @@ LONGEST_GAP = 600.0
 """Seconds in which no track of a file need hold anything; a longer gap is a leap."""
 LONGEST_STEP_BACK = 0.5
 """Seconds by which the times of a track may fall; a longer step is a leap."""
+SHORTEST_LOSS = 1.0
+"""Seconds missing at the end of a file that are noted."""
 NO_OTHER_FILES = {"protocol_whitelist": "none"}
 
 
@@ -62,10 +64,10 @@ class Tracks:
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
-        if not self.path.exists():
-            raise FileNotFoundError(f"{self.path}: no such file; expected a video")
+        if self.path.is_dir():
+            raise IsADirectoryError(f"{self.path}: a folder; expected a video file")
         if not self.path.is_file():
-            raise ValueError(f"{self.path}: not a file; expected a video")
+            raise FileNotFoundError(f"{self.path}: no such file; expected a video")
         try:
             with (
                 self.path.open("rb") as named,
@@ -125,6 +127,9 @@ class Tracks:
                         f": leaps of its clock: {clock.leaps}; what follows one is shown and heard "
                         "at once"
                     )
+            missing = (container.duration or 0) / av.time_base - (clock.latest - (clock.start or 0))
+            if missing > SHORTEST_LOSS and not clock.leaps:
+                self.notes["end"] = f": ends {missing:.1f} s before the end that the file names"
         except av.FFmpegError as error:
             self.notes["end"] = f": can't be read to its end ({error.strerror})"
 
@@ -142,7 +147,9 @@ class Clock:
 
     def __init__(self) -> None:
         self.leaps = 0
-        self._start: float | None = None
+        self.start: float | None = None
+        self.latest = 0.0
+        """When the file starts, and ends as far as it has been read; in seconds."""
         self._ends: dict[int, float] = {}
         self._shifts: dict[int, float] = {}
         self._before_leap: dict[int, float] = {}
@@ -150,38 +157,39 @@ class Clock:
 
     def correct(self, packet: Any) -> None:
         """Shift a packet (`av.Packet`), if it has a time."""
-        unit = float(packet.time_base)
-        both = None not in (packet.pts, packet.dts)
-        if both and abs(packet.pts - packet.dts) * unit > LONGEST_GAP:
+        unit, ordered = float(packet.time_base), packet.dts is not None
+        apart = abs(packet.pts - packet.dts) * unit if ordered and packet.pts is not None else 0
+        if apart > LONGEST_GAP:
             packet.pts = None  # decoders go by the other one then
-        stamp = packet.pts if packet.dts is None else packet.dts
+        stamp = packet.dts if ordered else packet.pts
         if stamp is None:
             return
         track, time = packet.stream_index, stamp * unit
-        shift = self._shift(track, time)
+        shift = self._shift(track, time, ordered=ordered)
         duration = (packet.duration or 0) * unit
-        self._ends[track] = time + shift + (duration if duration < LONGEST_GAP else 0)
+        end = time + shift + (duration if duration < LONGEST_GAP else 0)
+        self.latest = max(self.latest, end)
+        if ordered:
+            self._ends[track] = end
         ticks = round(shift / unit)
         packet.pts = None if packet.pts is None else packet.pts + ticks
         packet.dts = None if packet.dts is None else packet.dts + ticks
 
-    def _shift(self, track: int, time: float) -> float:
-        """Find by how much a packet moves: as before, as another track, or by a leap of its own."""
-        if self._start is None:
-            self._start = time
-        known = track in self._ends
-        expected = self._ends.get(track, self._start)
-        earliest = expected - (LONGEST_STEP_BACK if known else LONGEST_GAP)
-        latest = max(self._ends.values(), default=time) + LONGEST_GAP
+    def _shift(self, track: int, time: float, *, ordered: bool) -> float:
+        """Find by how much a packet moves: as before, as another track, or by a leap of its own.
+
+        Args:
+            ordered: whether the time is one that rises from packet to packet (dts).
+        """
+        if self.start is None:
+            self.start = self.latest = time
         own = self._shifts.get(track, self._newest_shift)
+        expected = self._ends.get(track, self.latest if track in self._shifts else self.start)
+        back = LONGEST_STEP_BACK if ordered and track in self._ends else LONGEST_GAP
         # A single wrong time is a leap and a leap back.
-        before = self._before_leap.pop(track, own)
-        fitting = [
-            shift
-            for shift in (own, self._newest_shift, before)
-            if earliest <= time + shift <= latest
-        ]
-        if fitting:
+        known = (own, self._newest_shift, self._before_leap.pop(track, own))
+        low, high = expected - back, self.latest + LONGEST_GAP
+        if fitting := [shift for shift in known if low <= time + shift <= high]:
             shift = min(fitting, key=lambda shift: abs(time + shift - expected))
         else:
             self.leaps += 1

@@ -14,6 +14,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.codec.context import Flags
 
 from sam2love.tracks import LONGEST_GAP, Tracks
 
@@ -32,7 +33,7 @@ SHORTEST_GAP = 0.01
 MOST_OBLONG = 8.0
 """Width of a pixel for its height, or the inverse; more is taken as this."""
 LOUDEST = 8.0
-"""What floats meant for [-1, 1] may reach if amplified too far; larger ones are integers."""
+"""What sound in [-1, 1] may reach if amplified too far; larger floats are integers or damage."""
 INTEGER_SCALES = (2.0**15, 2.0**23, 2.0**31)
 
 
@@ -84,12 +85,12 @@ class Video:
     @property
     def notes(self) -> list[str]:
         """What was repaired or left out as far as the file has been read, a line each."""
-        return [f"{self.path}{note}" for note in self._tracks.notes.values()]
+        return [f"{self.path.name}{note}" for note in self._tracks.notes.values()]
 
     def frames(self) -> Iterator[Frame]:
         """Every frame that can be decoded, in the order of time.
 
-        One without a time, or with none after the last one's, comes a little after that.
+        One without a time comes after the last one, and so does one whose time is not later.
         """
         width, height = self._size
         last, step = 0.0, 0.0
@@ -97,13 +98,16 @@ class Video:
             seconds = float(decoded.duration * decoded.time_base)
             if not 0 < seconds <= LONGEST_GAP:
                 seconds = self._seconds_per_frame
-            shown = last + step if decoded.time is None else decoded.time - self._start
-            if number and shown < last + CLOSEST_FRAMES:
-                shown = last + step / 2
-            step = min(seconds, shown - last) if number else seconds
-            last = shown
+            time = last + step if decoded.time is None else decoded.time - self._start
+            if number == 0:
+                step = seconds
+            elif time < last + CLOSEST_FRAMES:
+                time = last + step / 2
+            else:
+                step = min(seconds, time - last)
+            last = time
             pixels = decoded.to_ndarray(format="rgb24", width=width, height=height)
-            yield Frame(shown, _upright(pixels, self._matrix), seconds)
+            yield Frame(time, _upright(pixels, self._matrix), seconds)
 
     def sound(self, *, seconds: int) -> Iterator[tuple[np.ndarray, int]]:
         """The mean of the channels in pieces of so many seconds: (n,) float32, and the rate in Hz.
@@ -171,7 +175,8 @@ class Video:
                 ": samples of sound that are no numbers are taken as silence"
             )
             samples = np.nan_to_num(samples, posinf=0, neginf=0)
-        return samples / np.float32(self._scale)
+        # Damaged sound may be decoded to thousands of times full scale.
+        return (samples / np.float32(self._scale)).clip(-LOUDEST, LOUDEST)
 
 
 def full_scale(peak: float) -> float:
@@ -262,6 +267,7 @@ class VideoWriter:
             self._pictures.height, self._pictures.width = pixels.shape[:2]
             self._pictures.pix_fmt = "yuv420p"
             self._pictures.codec_context.time_base = TIME_BASE
+            self._pictures.codec_context.flags |= Flags.frame_duration
         picture = av.VideoFrame.from_ndarray(pixels, format="rgb24")
         picture.pts, picture.time_base = round(frame.time / TIME_BASE), TIME_BASE
         picture.duration = round(frame.seconds / TIME_BASE)

@@ -20,6 +20,14 @@ SAMPLE_RATE_HZ = 16000
 RATE_STEP_HZ = 25
 """Other rates are taken as the nearest multiple: the filter that resamples has as many taps as both
 rates over their common divisor, gigabytes for 11127 Hz. All usual rates are multiples."""
+RESAMPLING = {
+    "resampling_method": "sinc_interp_kaiser",
+    "lowpass_filter_width": 64,
+    "rolloff": 1.0,
+    "beta": 12.0,
+}
+"""Level to 0.1 dB up to 7.5 kHz, the highest that is heard; what other sounds leave there is 100 dB
+lower. With torchaudio's defaults the highest bands lose up to 4 dB and echo what lies above."""
 WINDOW, HOP, FFT = 400, 160, 512  # samples: 25 ms, 10 ms
 FRAMES, BANDS = 96, 64
 LOWEST_HZ, HIGHEST_HZ = 125.0, 7500.0
@@ -181,4 +189,4 @@ def _mel(hz: Tensor) -> Tensor:
 def _resampled(samples: np.ndarray | Tensor, sample_rate_hz: int) -> Tensor:
     waveform = torch.as_tensor(samples, dtype=torch.float32)
     rate = max(1, round(sample_rate_hz / RATE_STEP_HZ)) * RATE_STEP_HZ
-    return resample(waveform, rate, SAMPLE_RATE_HZ)
+    return resample(waveform, rate, SAMPLE_RATE_HZ, **RESAMPLING)
