@@ -150,6 +150,7 @@ class Clock:
         self.start: float | None = None
         self.latest = 0.0
         """When the file starts, and ends as far as it has been read; in seconds."""
+        self._starts: dict[int, float] = {}
         self._ends: dict[int, float] = {}
         self._shifts: dict[int, float] = {}
         self._before_leap: dict[int, float] = {}
@@ -170,7 +171,7 @@ class Clock:
         end = time + shift + (duration if duration < LONGEST_GAP else 0)
         self.latest = max(self.latest, end)
         if ordered:
-            self._ends[track] = end
+            self._starts[track], self._ends[track] = time + shift, end
         ticks = round(shift / unit)
         packet.pts = None if packet.pts is None else packet.pts + ticks
         packet.dts = None if packet.dts is None else packet.dts + ticks
@@ -185,10 +186,12 @@ class Clock:
             self.start = self.latest = time
         own = self._shifts.get(track, self._newest_shift)
         expected = self._ends.get(track, self.latest if track in self._shifts else self.start)
-        back = LONGEST_STEP_BACK if ordered and track in self._ends else LONGEST_GAP
+        low = expected - LONGEST_GAP
+        if ordered and track in self._starts:
+            low = self._starts[track] - LONGEST_STEP_BACK
         # A single wrong time is a leap and a leap back.
         known = (own, self._newest_shift, self._before_leap.pop(track, own))
-        low, high = expected - back, self.latest + LONGEST_GAP
+        high = self.latest + LONGEST_GAP
         if fitting := [shift for shift in known if low <= time + shift <= high]:
             shift = min(fitting, key=lambda shift: abs(time + shift - expected))
         else:

@@ -145,6 +145,8 @@ class Video:
             for decoded in chain(alike, [None]):
                 if decoded is not None and decoded.time is not None:
                     time = decoded.time - self._start
+                if heard:  # only what comes before the first frame is left out
+                    time = max(time, heard)
                 for frame in resampler.resample(decoded):
                     if time > heard + SHORTEST_GAP:
                         yield from _silence(time - heard, rate_hz)
@@ -165,15 +167,13 @@ class Video:
         scale = full_scale(peak)
         if scale > 1:
             self._tracks.notes["scale"] = (
-                f": sound as loud as {peak:.0f}, where 1 is full; divided by {scale:.0f}"
+                f": sound as loud as {peak:.0f}, expected 1 at most; divided by {scale:.0f}"
             )
         return scale
 
     def _in_full_scale(self, samples: np.ndarray) -> np.ndarray:
         if not np.isfinite(samples).all():
-            self._tracks.notes["finite"] = (
-                ": samples of sound that are no numbers are taken as silence"
-            )
+            self._tracks.notes["finite"] = ": samples that are no numbers are taken as silence"
             samples = np.nan_to_num(samples, posinf=0, neginf=0)
         # Damaged sound may be decoded to thousands of times full scale.
         return (samples / np.float32(self._scale)).clip(-LOUDEST, LOUDEST)

@@ -16,6 +16,8 @@ def make_video(
     sound: np.ndarray | None = None,
     rate_hz: int = 16_000,
     sound_starts: float = 0.0,
+    codec: str = "ffv1",
+    pixels: str = "bgr0",
 ) -> Path:
     """Write pictures (N, H, W, 3) uint8 RGB, one a second if no times are given, to an .mkv.
 
@@ -24,9 +26,9 @@ def make_video(
         sound_starts: seconds after the first picture.
     """
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=1)
+        stream = container.add_stream(codec, rate=1)
         stream.height, stream.width = pictures.shape[1:3]
-        stream.pix_fmt = "bgr0"
+        stream.pix_fmt = pixels
         stream.codec_context.time_base = Fraction(1, 1000)
         if sound is not None:
             layout = {1: "mono", 2: "stereo"}[len(sound)]
@@ -37,7 +39,7 @@ def make_video(
             piece.pts = round(sound_starts * rate_hz)
             container.mux(voice.encode(piece))
         for time, picture in zip(times or range(len(pictures)), pictures, strict=True):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="bgr0")
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixels)
             frame.pts, frame.time_base = round(1000 * time), Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
