@@ -79,7 +79,7 @@ def test_other_sample_rates_sound_the_same(sample_rate_hz):
 def spectrum(tone_hz: float, rate_hz: int) -> np.ndarray:
     """Amplitudes up to 7.5 kHz, 2 Hz apart, of a tone of 1 that was resampled for the network."""
     tone = np.sin(2 * np.pi * tone_hz * np.arange(3 * rate_hz) / rate_hz)
-    middle = audio._resampled(tone, rate_hz).numpy()[16_000:24_000] * np.blackman(8_000)
+    middle = audio.resampled(tone, rate_hz).numpy()[16_000:24_000] * np.blackman(8_000)
     return np.abs(np.fft.rfft(middle) / np.blackman(8_000).sum() * 2)[: 7_500 // 2 + 1]
 
 
