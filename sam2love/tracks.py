@@ -86,8 +86,8 @@ class Tracks:
         for number, track in enumerate(tracks, 1):
             for frame in self.decoded(track):
                 return track, frame
-            what = "sound" if track in self.sounds else "pictures"
-            self.notes[f"track {track.index}"] = f": track {number} of {what} can't be decoded"
+            what = "sound" if track in self.sounds else "picture"
+            self.notes[f"track {track.index}"] = f": {what} track {number} can't be decoded"
         return None
 
     def decoded(self, track: Track) -> Iterator[Any]:
@@ -107,8 +107,8 @@ class Tracks:
                 damaged += sum(frame.is_corrupt for frame in frames)
                 if damaged:
                     self.notes[f"track {track.index}"] = (
-                        f": damaged pieces of {stream.type}: {damaged}; what can't be decoded is "
-                        "left out"
+                        f": damaged frames or packets of {stream.type}: {damaged}; those that "
+                        "can't be decoded are left out"
                     )
                 for frame in frames:
                     frame.time_base = stream.time_base
@@ -124,12 +124,12 @@ class Tracks:
                     yield packet
                 if clock.leaps:
                     self.notes["leaps"] = (
-                        f": leaps of its clock: {clock.leaps}; what follows one is shown and heard "
-                        "at once"
+                        f": jumps in its timestamps: {clock.leaps}; what follows a jump is "
+                        "appended without a gap"
                     )
             missing = (container.duration or 0) / av.time_base - (clock.latest - (clock.start or 0))
             if missing > SHORTEST_LOSS and not clock.leaps:
-                self.notes["end"] = f": ends {missing:.1f} s before the end that the file names"
+                self.notes["end"] = f": ends {missing:.1f} s earlier than the file says"
         except av.FFmpegError as error:
             self.notes["end"] = f": can't be read to its end ({error.strerror})"
 

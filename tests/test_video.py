@@ -155,7 +155,7 @@ def test_a_file_that_was_cut_off_gives_what_is_there_and_says_so(tmp_path):
     video = Video(cut)
     assert 6 <= len(list(video.frames())) < 12
     assert len(video.notes) == 2
-    assert video.notes[1].endswith(" s before the end that the file names")
+    assert video.notes[1].endswith(" s earlier than the file says")
     video = Video(whole)
     assert len(list(video.frames())) == 12
     assert len(video.notes) == 1  # no sound
@@ -234,7 +234,7 @@ def test_wrong_times_cost_no_frame_no_sound_and_no_hours(tmp_path, pictures, sou
     assert len(heard) / 11_025 == pytest.approx(1.6, abs=0.45)
     assert (heard > 0.25).sum() / 11_025 == pytest.approx(1.6, abs=0.05)
     leaps = any(max(abs(np.diff(t))) > 10 for t in (pictures, sound))
-    assert any("leaps of its clock" in note for note in video.notes) >= leaps
+    assert any("jumps in its timestamps" in note for note in video.notes) >= leaps
 
 
 def test_gaps_of_minutes_stay_and_are_no_burden(tmp_path):
@@ -415,7 +415,7 @@ def test_sound_that_nobody_decodes(tmp_path, usable):
     video = Video(path)
     assert len(list(video.frames())) == 1
     assert video.has_sound == bool(usable)
-    assert video.notes[0] == "v.mov: track 1 of sound can't be decoded"
+    assert video.notes[0] == "v.mov: sound track 1 can't be decoded"
     if usable:
         ((heard, _),) = video.sound(seconds=10)
         assert heard.max() > 0.3
@@ -436,7 +436,7 @@ def test_what_can_be_decoded_of_a_damaged_file_is_there(tmp_path):
     assert all(np.array_equal(frame.pixels, PICTURES[0]) for frame in found)
     assert [frame.time for frame in found[-4:]] == pytest.approx([6, 7, 8, 9])
     assert video.notes[1:] == [
-        "v.mov: damaged pieces of video: 2; what can't be decoded is left out"
+        "v.mov: damaged frames or packets of video: 2; those that can't be decoded are left out"
     ]
 
 
