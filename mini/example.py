@@ -34,10 +34,11 @@ def main(
     wave = story.mix(rng, kinds, told.heard, noise_db=NOISE_DB)
     scene = replace(told.scene, things=tuple(_smooth(thing) for thing in told.scene.things))
     sound = wave.repeat(SOUND_RATE_HZ // SAMPLE_RATE_HZ).astype(np.float32) / 32768
-    pieces = iter([(0.0, np.stack([sound, sound]))])
+    pieces = iter([np.stack([sound, sound])])
     with VideoWriter(out, sound=pieces, has_sound=True) as writer:
         for frame in range(story.CLIP_SECONDS * FRAMES_PER_SECOND):
-            writer.write(Frame(frame / FRAMES_PER_SECOND, render(scene, frame)[0]))
+            time, seconds = frame / FRAMES_PER_SECOND, 1 / FRAMES_PER_SECOND
+            writer.write(Frame(time, render(scene, frame)[0], seconds))
     for _, sentence, thing in told.sayings:
         print(f"{kinds[thing].colour} {kinds[thing].shape}: {sentence}")
 

@@ -5,7 +5,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +104,7 @@ class Outcome:
             folder / OVERLAY, sound=video.stereo(), has_sound=video.has_sound
         ) as writer:
             for number, (frame, masks, beliefs) in enumerate(tracked):
-                writer.write(Frame(frame.time, overlay(frame.pixels, masks, colours)))
+                writer.write(replace(frame, pixels=overlay(frame.pixels, masks, colours)))
                 for row, sentence in enumerate(self.sentences):
                     sentence.beliefs.append(beliefs[row])
                     gray = np.rint(255 * masks[row]).astype(np.uint8)

@@ -129,7 +129,7 @@ class Predictor:
             firsts = [_first_believed(windows, row) for row in range(len(texts))]
             outcome = Outcome(
                 video=str(video),
-                notes=[] if opened.has_sound else [f"{video} has no sound: taken as silence"],
+                notes=opened.notes,
                 window_starts=[window.start for window in windows],
                 times=[round(time, 4) for time in times],
                 sentences=[
@@ -163,7 +163,7 @@ class Predictor:
         longest = int(lengths.max())
         text_mask = torch.arange(longest)[None] < lengths[:, None]
         pieces = video.sound(seconds=CLIP_SECONDS) if sound else iter(())
-        seconds = each_second(frames(), last_seconds=video.seconds_per_frame)
+        seconds = each_second(frames())
         windows: list[Window] = []
         while seen := list(islice(seconds, CLIP_SECONDS)):
             pictures = [self.vision.preprocess(frame.pixels[None]) for _, frame in seen]

@@ -116,7 +116,7 @@ def test_what_is_written(sure, tmp_path):
     assert [s.prompted_at for s in prediction.sentences] == [10, 0]
     assert prediction.sentences[0].beliefs[:10] == [0.2] * 10
     assert prediction.window_starts == [0, 10]
-    assert prediction.notes == [f"{video} has no sound: taken as silence"]
+    assert prediction.notes == ["v.mkv has no sound: taken as silence"]
     told = json.loads((out / "belief.json").read_text(encoding="utf-8"))
     assert told["times"] == list(range(13))
     assert told["sentences"][0]["text"] == texts[0]

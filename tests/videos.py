@@ -1,4 +1,4 @@
-"""A maker of small videos for tests, without loss unless asked, by PyAV itself."""
+"""Makers of small videos for tests, by PyAV itself."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -16,6 +16,8 @@ def make_video(
     sound: np.ndarray | None = None,
     rate_hz: int = 16_000,
     sound_starts: float = 0.0,
+    codec: str = "ffv1",
+    pixels: str = "bgr0",
 ) -> Path:
     """Write pictures (N, H, W, 3) uint8 RGB, one a second if no times are given, to an .mkv.
 
@@ -24,9 +26,9 @@ def make_video(
         sound_starts: seconds after the first picture.
     """
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=1)
+        stream = container.add_stream(codec, rate=1)
         stream.height, stream.width = pictures.shape[1:3]
-        stream.pix_fmt = "bgr0"
+        stream.pix_fmt = pixels
         stream.codec_context.time_base = Fraction(1, 1000)
         if sound is not None:
             layout = {1: "mono", 2: "stereo"}[len(sound)]
@@ -37,8 +39,45 @@ def make_video(
             piece.pts = round(sound_starts * rate_hz)
             container.mux(voice.encode(piece))
         for time, picture in zip(times or range(len(pictures)), pictures, strict=True):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="bgr0")
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixels)
             frame.pts, frame.time_base = round(1000 * time), Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    return path
+
+
+def make_stamped(
+    path: Path, pictures: Sequence[float], *, sound: Sequence[float] = (), seconds: float = 0.2
+) -> Path:
+    """Write an .flv whose pictures and pieces of sound come at any times, in any order.
+
+    Picture i is of gray 20 * i + 20, 32 pixels square; sound is 0.5 throughout, 8 kHz.
+
+    Args:
+        pictures, sound: seconds.
+        seconds: how long a piece of sound is.
+    """
+    with av.open(str(path), "w", format="flv") as container:
+        stream = container.add_stream("flv1", rate=5)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        voice = container.add_stream("pcm_s16le", rate=11_025, layout="mono") if sound else None
+        for i in range(len(pictures)):
+            gray = np.full((32, 32, 3), 20 * i % 240 + 10, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(gray, format="rgb24")))
+        for i in range(len(sound)):
+            half = np.full((1, round(seconds * 11_025)), 16_384, np.int16)
+            piece = av.AudioFrame.from_ndarray(half, format="s16", layout="mono")
+            piece.sample_rate, piece.pts = 11_025, i * piece.samples
+            container.mux(voice.encode(piece))
+        container.mux(stream.encode(None))
+    data = bytearray(path.read_bytes())
+    times, at = {8: iter(sound), 9: iter(pictures)}, 13
+    while at < len(data):  # a tag: kind, size in 3 bytes, time in 3 bytes and a 4th above them
+        kind, size = data[at], int.from_bytes(data[at + 1 : at + 4], "big")
+        if kind in times:
+            stamp = round(1000 * next(times[kind])).to_bytes(4, "big")
+            data[at + 4 : at + 8] = stamp[1:] + stamp[:1]
+        at += size + 15
+    path.write_bytes(data)
     return path

@@ -76,6 +76,28 @@ def test_other_sample_rates_sound_the_same(sample_rate_hz):
     np.testing.assert_allclose(found[loud].numpy(), expected[loud].numpy(), atol=0.05)
 
 
+def spectrum(tone_hz: float, rate_hz: int) -> np.ndarray:
+    """Amplitudes up to 7.5 kHz, 2 Hz apart, of a tone of 1 that was resampled for the network."""
+    tone = np.sin(2 * np.pi * tone_hz * np.arange(3 * rate_hz) / rate_hz)
+    middle = audio.resampled(tone, rate_hz).numpy()[16_000:24_000] * np.blackman(8_000)
+    return np.abs(np.fft.rfft(middle) / np.blackman(8_000).sum() * 2)[: 7_500 // 2 + 1]
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "top_hz"),
+    [(44_100, 7_500), (48_000, 7_500), (22_050, 7_500), (32_000, 7_500), (96_000, 7_500),
+     (37_800, 7_500), (12_000, 5_600), (11_025, 5_100), (8_000, 3_750)],
+)  # fmt: skip
+def test_resampling_is_level_and_clean_up_to_what_is_heard(rate_hz, top_hz):
+    for tone_hz in [*range(100, top_hz, 822), 6_500 if top_hz > 6_500 else 3_500, top_hz]:
+        amplitudes = spectrum(tone_hz, rate_hz)
+        near = abs(np.arange(len(amplitudes)) * 2 - tone_hz) <= 10
+        assert 20 * np.log10(amplitudes[near].max()) == pytest.approx(0, abs=0.1), tone_hz
+        assert 20 * np.log10(amplitudes[~near].max()) < -60, tone_hz
+    for tone_hz in np.linspace(8_000, rate_hz / 2, 12) if rate_hz > 16_000 else ():
+        assert 20 * np.log10(spectrum(tone_hz, rate_hz).max() + 1e-9) < -60, tone_hz
+
+
 PUBLISHED = {
     "features.0.weight": (64, 1, 3, 3),
     "features.0.bias": (64,),
