@@ -68,7 +68,7 @@ def read_metadata(root: str | Path) -> pd.DataFrame:
     """
     path = Path(root) / "metadata.csv"
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; data.root must name the folder that has it")
+        raise FileNotFoundError(f"{path}: no such file; expected in a data set like Ref-AVS")
     table = _read_csv(path, METADATA_COLUMNS)
     if table.empty:
         raise ValueError(f"{path}: no rows below the header")

@@ -57,6 +57,8 @@ class Video:
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
+        if self.path.is_dir():
+            raise IsADirectoryError(f"{self.path}: a folder; expected a video file")
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path}: no such file; expected a video")
         try:

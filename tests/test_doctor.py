@@ -137,7 +137,7 @@ FOLDERLESS = "the uid names no folder inside the data set"
 ERRORS = {
     "metadata missing": (
         lambda root: (root / "metadata.csv").unlink(),
-        f"{CSV}: no such file; data.root must name the folder that has it",
+        f"{CSV}: no such file; expected in a data set like Ref-AVS",
     ),
     "metadata empty": (
         content(lambda old: b""),
