@@ -46,8 +46,10 @@ class TextEncoder:
         count = len(self._tokenizer(text, verbose=False)["input_ids"])
         if count <= self.max_tokens:
             return None
-        read = self._tokenizer(text, max_length=self.max_tokens, truncation=True)["input_ids"]
-        return count, self._tokenizer.decode(read, skip_special_tokens=True).strip()
+        read = self._tokenizer(
+            text, max_length=self.max_tokens, truncation=True, return_offsets_mapping=True
+        )
+        return count, text[: max(end for _, end in read["offset_mapping"])]
 
 
 def load_text_encoder(
