@@ -535,7 +535,7 @@ def test_splits_without_rows(root, monkeypatch, capsys):
 def test_a_folder_that_is_not_there(tmp_path):
     told = CliRunner().invoke(app, ["check", str(tmp_path / "gone")])
     assert told.exit_code == 1
-    assert "metadata.csv: no such file" in told.output
+    assert "gone: no such folder; expected a data set" in told.output
 
 
 @pytest.mark.parametrize("argument", ["--help", "check --help"])
