@@ -3,6 +3,8 @@
 Commands import what they need when they run, so that the help is there at once.
 """
 
+import io
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,8 @@ import typer
 
 from sam2love.weights import DEFAULT
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+# Help is plain text: as markup, [demo] in it would be dropped as an unknown tag.
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 Model = Annotated[
     str,
@@ -24,14 +27,31 @@ Model = Annotated[
 ]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from sam2love.environment import installed_version
+
+        typer.echo(f"sam2love {installed_version('sam2love')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _about() -> None:
+def _about(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
     """Segment what a sentence means in a video with sound, and score such masks."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold any bytes
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
 def _faults_in_a_line() -> Iterator[None]:
-    """Around a command: what is wrong with its input is told without a traceback, exit status 1."""
+    """Around a command: report wrong input in one line, without a traceback, exit status 1."""
     try:
         yield
     except (ValueError, OSError) as error:
@@ -47,7 +67,7 @@ def _faults_in_a_line() -> Iterator[None]:
     raise typer.Exit(1)
 
 
-def _tell(lines: Iterable[str], *, well: bool = True) -> None:
+def _print_lines(lines: Iterable[str], *, well: bool = True) -> None:
     for line in lines:
         typer.echo(line)
     if not well:
@@ -77,13 +97,17 @@ def check(
     """
     from sam2love.inspection import find_stores, verify_stores
 
+    if not root.is_dir():
+        raise NotADirectoryError(
+            f"{root}: no such folder; expected a data set, a store or a folder of stores"
+        )
     if stores := find_stores(root):
         lines, usable = verify_stores(stores)
     else:
         from sam2love.doctor import examine
 
         lines, usable = examine(root, every=every, progress=True)
-    _tell(lines, well=usable)
+    _print_lines(lines, well=usable)
 
 
 @app.command()
@@ -101,7 +125,7 @@ def inspect(
     from sam2love.inspection import describe
 
     lines, sound = describe(store)
-    _tell(lines, well=sound)
+    _print_lines(lines, well=sound)
 
 
 @app.command()
@@ -259,24 +283,28 @@ def predict(
         Path | None, typer.Option(help="Folder to write; VIDEO's name and '-masks' if not given.")
     ] = None,
     model: Model = DEFAULT,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:N; by default a GPU if there is one.")
+    ] = None,
 ) -> None:
     """Segment what a sentence means in a video with sound.
 
     Writes masks/<n>-<sentence>/00000.png and so on (8-bit gray, value / 255 the probability),
-    overlay.mp4, strip.png, and belief.json: how probable the model thinks it for each frame that
-    what is meant is there. Example:
+    overlay.mp4, strip.png, and belief.json. Belief is SAM 2's score, for each frame, that an object
+    is in view. It doesn't say whether the sentence fits: absent objects and unknown words can score
+    1.00 too. Example:
 
     sam2love predict clip.mp4 --text "the object making the loudest sound" --out clip-masks
     """
-    from sam2love.predict import Predictor
+    from sam2love.outcome import BELIEF_MEANS, check_request
 
     folder = out or Path(f"{video.stem}-masks")
-    prediction = Predictor.from_pretrained(model).predict(video, text, out=folder, progress=True)
-    for note in prediction.notes:
-        typer.echo(f"note: {note}")
-    for sentence in prediction.sentences:
-        typer.echo(f'"{sentence.text}" {sentence.told}')
-    typer.echo(folder)
+    check_request(video, text, folder)  # before torch and the model are loaded, which takes seconds
+    from sam2love.predict import Predictor
+
+    predictor = Predictor.from_pretrained(model, device=device)
+    outcome = predictor.predict(video, text, out=folder, progress=True)
+    _print_lines([*outcome.lines, f"note: {BELIEF_MEANS}", str(folder)])
 
 
 @app.command()
@@ -285,19 +313,21 @@ def export(
     run: Annotated[
         Path, typer.Argument(help="Where the pipeline ran: the folder with params.yaml and model/.")
     ],
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write: a new one, or an empty one.")],
 ) -> None:
     """Write a run's trained model as a folder for `sam2love predict --model` and from_pretrained.
 
     Example: sam2love export . my-model
     """
     from sam2love.model import WEIGHTS, SAM2Love
+    from sam2love.outcome import whole_or_none
     from sam2love.params import load_params
 
     params, trained = load_params(run / "params.yaml"), run / "model" / WEIGHTS
     if not trained.is_file():
         raise FileNotFoundError(f"{trained}: no such file; run the stage 'train'")
-    SAM2Love.restore(params, trained).save_pretrained(out)
+    with whole_or_none(out) as folder:
+        SAM2Love.restore(params, trained).save_pretrained(folder)
     typer.echo(out)
 
 
@@ -308,19 +338,25 @@ def demo(
     host: Annotated[str, typer.Option(help="Address; the default is this machine only.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(help="Port.")] = 7860,
+    port: Annotated[int, typer.Option(help="Port, 1 to 65535.")] = 7860,
+    password: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SAM2LOVE_PASSWORD",
+            help="Ask for it, with any user name; as an option it shows in the list of processes.",
+        ),
+    ] = None,
 ) -> None:
     """Serve a page to try the model on a video: type sentences, watch the overlays.
 
-    Needs the extra: pip install 'sam2love[demo]'. Example: sam2love demo --port 8000
+    Needs the extra: pip install 'sam2love[demo]'. Uploads and results are removed when it ends.
+    Example: sam2love demo --port 8000
     """
     try:
         from sam2love.demo import serve
     except ModuleNotFoundError as error:
         raise ValueError(f"{error}; pip install 'sam2love[demo]'") from None
-    from sam2love.predict import Predictor
-
-    serve(Predictor.from_pretrained(model), host=host, port=port)
+    serve(model, host=host, port=port, password=password)
 
 
 @app.command()
@@ -328,4 +364,8 @@ def env() -> None:
     """Print versions, devices, weights and stores found, for a bug report. Example: sam2love env"""
     from sam2love.environment import describe
 
-    _tell(describe())
+    _print_lines(describe())
+
+
+if __name__ == "__main__":
+    app()

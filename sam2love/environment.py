@@ -32,7 +32,7 @@ def describe() -> list[str]:
     """Lines on versions, devices, weights and the stores in the working folder."""
     return [
         f"python {platform.python_version()}, {platform.platform()}",
-        *(f"{name} {_version(name)}" for name in PACKAGES),
+        *(f"{name} {installed_version(name)}" for name in PACKAGES),
         f"{os.cpu_count()} processors",
         f"GPU: {_gpu()}",
         *_weights(),
@@ -53,7 +53,8 @@ def gpu_fault(error: RuntimeError | AssertionError) -> str:
     return ""
 
 
-def _version(name: str) -> str:
+def installed_version(name: str) -> str:
+    """The version of a package, or that it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from textwrap import shorten
 from typing import TypeVar
 
 import numpy as np
@@ -25,7 +26,7 @@ from sam2love.encoders.vision import VisionEncoder, load_vision_encoder
 from sam2love.features import Features
 from sam2love.metrics import SHOWN, probabilities
 from sam2love.model import SAM2Love
-from sam2love.outcome import Outcome, Sentence, whole_or_none
+from sam2love.outcome import Outcome, Sentence, check_request, whole_or_none
 from sam2love.refavs import CLIP_SECONDS
 from sam2love.sam.build import SAM2Base, build_sam2
 from sam2love.sam.encode import encode_frames, preprocess
@@ -43,7 +44,7 @@ class Window:
 
     frame: number of the frame on show at its start, which its token would prompt.
     prompts: (B, 1, C).
-    beliefs: (B,) probabilities that what is meant is there.
+    beliefs: (B,) in [0, 1], see `outcome.BELIEF_MEANS`.
     """
 
     start: float
@@ -80,8 +81,18 @@ class Predictor:
 
         Args:
             device: "cuda" if there is one, else "cpu", by default.
+
+        Raises:
+            ValueError: there is no such device.
         """
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        available = ["cpu"]
+        if torch.cuda.is_available():
+            available += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        device = device or available[:2][-1]
+        if device not in available:
+            raise ValueError(
+                f"device {device!r}: not on this machine; expected {' or '.join(available)}"
+            )
         model = SAM2Love.from_pretrained(source).to(device)
         config = model.config
         assert config is not None
@@ -108,28 +119,30 @@ class Predictor:
         *,
         out: str | Path,
         sound: bool = True,
+        words: bool = True,
         progress: bool = False,
     ) -> Outcome:
         """Segment what each sentence means, and write masks, overlay.mp4, strip.png, belief.json.
 
         Args:
-            out: folder to write; it is there only when all is done.
+            out: folder to write; it appears once all is done.
             sound: False mutes the video for the model; the overlay keeps its sound.
+            words: False hides the sentences from the model.
             progress: show bars.
 
         Raises:
-            OSError, ValueError: `out` is there already or can't be written, or the video isn't or
-                can't be read, or there is no sentence.
+            OSError, ValueError: `out` exists, is being written by another run or can't be written;
+                the video can't be read; there is no sentence, or one is empty or not UTF-8.
         """
-        if not texts:
-            raise ValueError("no sentence to segment by; give one at least")
+        check_request(video, texts, out)
         with whole_or_none(Path(out)) as folder:
             opened = Video(video)
-            windows, times = self._watch(opened, texts, sound=sound, progress=progress)
+            read = texts if words else [""] * len(texts)
+            windows, times = self._watch(opened, read, sound=sound, progress=progress)
             firsts = [_first_believed(windows, row) for row in range(len(texts))]
             outcome = Outcome(
-                video=str(video),
-                notes=opened.notes,
+                video=opened.path.name,
+                notes=[*opened.notes, *self._cut(read)],
                 window_starts=[window.start for window in windows],
                 times=[round(time, 4) for time in times],
                 sentences=[
@@ -146,6 +159,15 @@ class Predictor:
             bar = _bar(tracked, "track", len(times), show=progress)
             outcome.write(folder, video=opened, tracked=bar)
         return outcome
+
+    def _cut(self, texts: Sequence[str]) -> Iterator[str]:
+        """Yield a note for each sentence that is longer than what the model reads."""
+        for text in texts:
+            if cut := self.text.cut(text):
+                yield (
+                    f'"{shorten(text, 40, placeholder="...")}" has {cut[0]} tokens, of which the '
+                    f'model reads {self.text.max_tokens}: "{cut[1]}"'
+                )
 
     @torch.inference_mode()
     def _watch(

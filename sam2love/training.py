@@ -260,21 +260,23 @@ def validate(
         with torch.inference_mode():
             prompts, _ = _prompt(model, batch, reader, frames=frames)
             logits = _segment_first(model, batch, prompts, reader).logits.float().cpu().numpy()
-        for row, values in zip(batch.itertuples(), logits, strict=True):
-            mask = read_mask(row.key, row.fid).bool()[None].cpu().numpy()
-            if not mask.any():
-                continue
-            shown = probabilities(values, size=mask.shape[1:], logits=True) > REGION_SHOWN
+        for place, (key, fid) in enumerate(zip(batch["key"], batch["fid"], strict=True)):
             truths = {
-                fid: read_mask(row.key, fid).bool()[None].cpu().numpy()
-                for fid in list_objects(row.key)
+                other: read_mask(key, other).bool()[None].cpu().numpy()
+                for other in list_objects(key)
             }
-            j, right = region_j(shown, mask)[0], overlaps_most(shown, truths, fid=row.fid)
-            scores.append((getattr(row, "kinds", None), 100 * j, 100.0 * right))
-    table = pd.DataFrame(scores, columns=["kinds", "J", "right"])
-    found = table[["J", "right"]].mean().to_dict()
-    for kinds, means in table.groupby("kinds")[["J", "right"]].mean().iterrows():
-        found |= {f"{name}_{kinds}": float(value) for name, value in means.items()}
+            mask = truths.get(fid)
+            if mask is None or not mask.any():
+                continue
+            size = (mask.shape[1], mask.shape[2])
+            shown = probabilities(logits[place], size=size, logits=True) > REGION_SHOWN
+            right = overlaps_most(shown, truths, fid=fid)
+            kinds = batch["kinds"].iloc[place] if "kinds" in batch else None
+            scores.append((kinds, 100 * region_j(shown, mask)[0], 100.0 * right))
+    table = pd.DataFrame(scores, columns=["kinds", "J", "right"]).astype({"J": float})
+    found = {name: float(table[name].mean()) for name in ("J", "right")}
+    for kinds, part in table.groupby("kinds"):
+        found |= {f"{name}_{kinds}": float(part[name].mean()) for name in ("J", "right")}
     return found
 
 

@@ -5,8 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
-from sam2love.index import write_index
+from sam2love.features import FeatureReader
+from sam2love.index import read_index, write_index
+from sam2love.model import SAM2Love
+from sam2love.params import load_params
 from stages import audio, embeddings, text, vision
 from tests import tiny
 from tests.tiny import build_index
@@ -93,6 +97,19 @@ def feature_folder(
             stage.main(refavs_root, folder / "index", folder / f"{name}.zarr")
         embeddings.main(refavs_root, folder / "index", folder / "sam2.zarr")
     return folder
+
+
+@pytest.fixture
+def model_folder(run_folder: Path, feature_folder: Path) -> Path:
+    """A random model of the tiny encoders, saved for from_pretrained."""
+    small: dict[str, object] = {"fusion.dim": 16, "fusion.heads": 2, "fusion.layers": 1}
+    tiny.change_params(run_folder / "params.yaml", small)
+    params = load_params(run_folder / "params.yaml")
+    torch.manual_seed(0)
+    index = read_index(run_folder / "index")
+    model = SAM2Love.build(params, **FeatureReader(feature_folder, index).dims)
+    model.save_pretrained(run_folder / "pretrained")
+    return run_folder / "pretrained"
 
 
 @pytest.fixture

@@ -1,12 +1,19 @@
 """The command line as a newcomer meets it: its help, and faults in a line."""
 
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+
 import pytest
 import torch
 import typer
 from typer.testing import CliRunner
 
 from sam2love.cli import app
+from tests import tiny
 
+EXAMPLE = tiny.REPOSITORY / "sam2love/shipped/example.mp4"
 COMMANDS = sorted(typer.main.get_command(app).commands)
 
 
@@ -20,29 +27,93 @@ def test_help_has_an_example(command):
     assert f"sam2love {command}" in told.partition("Example:")[2]
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_prints_every_word_of_it(command):
+    printed = " ".join(run(command, "--help").output.split())
+    meant = typer.main.get_command(app).commands[command]
+    for text in (meant.help, *(getattr(parameter, "help", None) for parameter in meant.params)):
+        assert " ".join((text or "").split()) in printed
+
+
+@pytest.mark.parametrize("module", ["sam2love", "sam2love.cli"])
+def test_a_module_run_does_what_the_command_does(module, tmp_path):
+    def python(*arguments):
+        command = [sys.executable, "-m", module, *arguments]
+        env = os.environ | {"PYTHONPATH": str(tiny.REPOSITORY)}
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+
+    assert python("--version").stdout == f"sam2love {version('sam2love')}\n"
+    failed = python("check", "gone")
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: gone: no such folder")
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["predict", "gone.mp4", "--text", "x"], "gone.mp4: no such file; expected a video"),
         (["predict", "params.yaml", "--text", "x"], "params.yaml: not a video that can be read"),
-        (["predict", "gone.mp4", "--text", "x", "--model", "gone"], "gone/config.json: no such"),
-        (
-            ["check", "gone"],
-            "gone: no such folder; expected a data set, a folder with metadata.csv",
-        ),
+        (["predict", ".", "--text", "x"], ".: a folder; expected a video file"),
+        (["predict", EXAMPLE, "--text", "x", "--model", "gone"], "gone/config.json: no such"),
+        (["predict", EXAMPLE, "--text", "x", "--device", "gpu"], "device 'gpu': not on this"),
+        (["predict", EXAMPLE, "--text", "x", "--out", "index"], "index: already there"),
+        (["predict", EXAMPLE, "--text", "x", "--out", "params.yaml/a/b"], "params.yaml/a/b: can't"),
+        (["predict", EXAMPLE, "--text", "x", "--text", " \t"], r"' \t': an empty sentence"),
+        (["check", "gone"], "gone: no such folder; expected a data set"),
+        (["check", "params.yaml"], "params.yaml: no such folder; expected a data set"),
+        (["check", "index"], "index/metadata.csv: no such file; expected a data set"),
         (["inspect", "gone"], "gone: no such store"),
         (["score", "gone", "gone"], "gone: no such folder; expected <uid>/00000.png"),
         (["export", ".", "out"], "model/model.safetensors: no such file; run the stage 'train'"),
         (["export", "gone", "out"], "gone/params.yaml: no such file"),
         (["report", "."], "metrics.json: no such file; run the stage 'score'"),
     ],
-    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+    ids=lambda value: str(value[0]) if isinstance(value, list) else "",
 )
 def test_faults_are_one_line(run_folder, arguments, line):
     done = run(*arguments)
     assert done.exit_code == 1
     assert done.output.startswith(f"error: {line}")
     assert done.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [b"gone.mp4", b"--text", b"x"],
+        [b"caf\xe9.mp4", b"--text", b"x"],
+        [os.fsencode(EXAMPLE), b"--text", b"the caf\xe9 sign"],
+        [os.fsencode(EXAMPLE), b"--text", b""],
+        [os.fsencode(EXAMPLE), b"--text", b"x", b"--out", b"."],
+    ],
+    ids=str,
+)
+def test_what_a_request_lacks_is_said_before_torch_is_loaded(arguments):
+    code = (
+        "import sys; from sam2love.cli import app\n"
+        "try: app()\nfinally: print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, b"predict", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tiny.REPOSITORY)
+    assert done.stdout == "False\n"
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_export_writes_over_nothing(model_folder, run_folder):
+    (run_folder / "model").mkdir()
+    (model_folder / "model.safetensors").rename(run_folder / "model/model.safetensors")
+    (run_folder / "out").mkdir()
+    assert run("export", ".", "out").exit_code == 0  # into an empty folder
+    (run_folder / "out/README.md").write_text("an afternoon's work")
+    before = sorted(path.name for path in run_folder.iterdir())
+    for out in ("out", "params.yaml"):
+        done = run("export", ".", out)
+        assert (done.exit_code, done.output.count("\n")) == (1, 1)
+        assert f"error: {out}: already there; remove it or write elsewhere" in done.output
+    assert (run_folder / "out/README.md").read_text() == "an afternoon's work"
+    assert sorted(path.name for path in run_folder.iterdir()) == before
 
 
 def test_predict_without_a_sentence(run_folder):
@@ -54,7 +125,7 @@ def test_a_full_gpu_is_one_line(run_folder, monkeypatch):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr("sam2love.predict.Predictor.from_pretrained", full)
-    done = run("predict", "any.mp4", "--text", "x")
+    done = run("predict", EXAMPLE, "--text", "x")
     assert (done.exit_code, done.output.count("\n")) == (1, 1)
     assert done.output.startswith("error: CUDA out of memory; lower")
 
@@ -64,4 +135,4 @@ def test_a_mistake_of_ours_keeps_its_traceback(run_folder, monkeypatch):
         raise RuntimeError("shapes differ")
 
     monkeypatch.setattr("sam2love.predict.Predictor.from_pretrained", mistaken)
-    assert str(run("predict", "any.mp4", "--text", "x").exception) == "shapes differ"
+    assert str(run("predict", EXAMPLE, "--text", "x").exception) == "shapes differ"

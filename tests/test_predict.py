@@ -11,28 +11,12 @@ from sam2love import refavs
 from sam2love.features import FeatureReader
 from sam2love.index import read_index
 from sam2love.metrics import probabilities
-from sam2love.model import SAM2Love
-from sam2love.params import load_params
 from sam2love.predict import Predictor
 from sam2love.segmentation import segment_clips
 from sam2love.video import Video
-from tests import tiny
 from tests.videos import make_video
 
 KEY = "--seenD_1_2"
-
-
-@pytest.fixture
-def model_folder(run_folder, feature_folder):
-    """A random model of the tiny encoders, saved for from_pretrained, and its FeatureReader."""
-    small = {"fusion.dim": 16, "fusion.heads": 2, "fusion.layers": 1}
-    tiny.change_params(run_folder / "params.yaml", small)
-    params = load_params(run_folder / "params.yaml")
-    torch.manual_seed(0)
-    index = read_index(run_folder / "index")
-    model = SAM2Love.build(params, **FeatureReader(feature_folder, index).dims)
-    model.save_pretrained(run_folder / "pretrained")
-    return run_folder / "pretrained"
 
 
 @pytest.fixture
@@ -116,7 +100,11 @@ def test_what_is_written(sure, tmp_path):
     assert [s.prompted_at for s in prediction.sentences] == [10, 0]
     assert prediction.sentences[0].beliefs[:10] == [0.2] * 10
     assert prediction.window_starts == [0, 10]
-    assert prediction.notes == ["v.mkv has no sound: taken as silence"]
+    silent, long = prediction.notes
+    assert silent == "v.mkv has no sound: taken as silence"
+    assert long.startswith(
+        f'"{texts[0]}" has 31 tokens, of which the model reads 25: "A <b>bold</b>'
+    )
     told = json.loads((out / "belief.json").read_text(encoding="utf-8"))
     assert told["times"] == list(range(13))
     assert told["sentences"][0]["text"] == texts[0]
@@ -127,11 +115,51 @@ def test_what_is_written(sure, tmp_path):
 
 def test_nothing_believed_nothing_shown(sure, tmp_path):
     video = make_video(tmp_path / "v.mkv", pictures(2))
-    prediction = sure([0.4]).predict(video, [""], out=tmp_path / "out")
+    prediction = sure([0.4]).predict(video, ["x"], out=tmp_path / "out")
     (sentence,) = prediction.sentences
     assert sentence.prompted_at is None
-    assert sentence.told == "is not believed to be there (at most 0.40)"
+    assert prediction.lines[-1] == '"x" is shown in no frame (belief 0.40 to 0.40)'
     assert not read_masks(tmp_path / "out" / sentence.masks).any()
+
+
+def test_what_is_said_to_be_shown_is_what_the_masks_show(sure, tmp_path):
+    video = make_video(tmp_path / "v.mkv", pictures(12))
+    prediction = sure([0.2], [0.9]).predict(video, ["x"], out=tmp_path / "out")
+    (sentence,) = prediction.sentences
+    masks = read_masks(tmp_path / "out" / sentence.masks)
+    assert sentence.shown == [bool((mask > 127).any()) for mask in masks]
+    assert not any(sentence.shown[:10])
+
+
+def test_a_sentence_that_is_cut_is_noted(sure, tmp_path):
+    video = make_video(tmp_path / "v.mkv", pictures(1), sound=np.zeros((1, 16_000), np.float32))
+    whole, longer = "a" * 23, "b" * 24  # with <s> and </s> the model reads 25 letters
+    prediction = sure([0.9] * 3).predict(video, [whole, longer, whole], out=tmp_path / "out")
+    (note,) = prediction.notes
+    assert note == f'"{longer}" has 26 tokens, of which the model reads 25: "{longer[:23]}"'
+    assert prediction.lines[0] == f"note: {note}"
+    assert json.loads((tmp_path / "out/belief.json").read_text())["notes"] == [note]
+
+
+def test_words_hidden_from_the_model(predictor, monkeypatch, tmp_path):
+    video = make_video(tmp_path / "v.mkv", pictures(1))
+    given = []
+    encode = predictor.text.encode
+    monkeypatch.setattr(
+        predictor.text, "encode", lambda texts: given.append(texts) or encode(texts)
+    )
+    prediction = predictor.predict(video, ["x", "y"], out=tmp_path / "out", words=False)
+    assert given == [["", ""]]
+    assert [sentence.text for sentence in prediction.sentences] == ["x", "y"]
+
+
+def test_names_with_bytes_that_are_no_utf8(predictor, tmp_path):
+    video = make_video(tmp_path / "v.mkv", pictures(1)).rename(tmp_path / "caf\udce9.mkv")
+    out = tmp_path / "caf\udce9-masks"
+    predictor.predict(video, ["x"], out=out)
+    written = json.loads((out / "belief.json").read_text(encoding="utf-8"))
+    assert written["video"] == video.name
+    assert {path.name for path in out.iterdir()} >= {"overlay.mp4", "strip.png"}
 
 
 def test_the_same_bytes_again(predictor, tmp_path):
@@ -166,5 +194,27 @@ def test_what_cannot_be_done_is_told(predictor, tmp_path):
         predictor.predict(video, ["the object"], out=tmp_path)
     with pytest.raises(NotADirectoryError, match=r"v\.mkv"):  # before the video is read
         predictor.predict(tmp_path / "missing.mp4", ["the object"], out=video / "out")
-    with pytest.raises(ValueError, match="no sentence"):
-        predictor.predict(video, [], out=tmp_path / "out")
+    with pytest.raises(IsADirectoryError, match="a folder; expected a video file"):
+        predictor.predict(tmp_path, ["the object"], out=tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir() if path != video] == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ([], "no sentence to segment by"),
+        ("the blue square", "expected a list of one or more"),
+        ([""], "'': an empty sentence"),
+        (["the object", " \t\n"], r"' \\t\\n': an empty sentence"),
+        (["\u200b\u00a0"], "an empty sentence"),  # a space without width, one without a break
+        (["the caf\udce9 sign"], r"'the caf\\udce9 sign': a sentence that is not UTF-8"),
+        (["\ud83d"], "an empty sentence"),  # half of an emoji: no letter at all
+        (["a \ud83d dog"], "a sentence that is not UTF-8"),
+    ],
+)
+def test_sentences_that_cannot_be_read_are_named(texts, said, predictor, tmp_path):
+    video = make_video(tmp_path / "v.mkv", pictures(1))
+    with pytest.raises(ValueError, match=said) as refused:
+        predictor.predict(video, texts, out=tmp_path / "out")
+    str(refused.value).encode()  # can be printed
+    assert not (tmp_path / "out").exists()

@@ -21,7 +21,7 @@ FOLDER = tiny.REPOSITORY / DEFAULT
 
 
 def test_the_committed_model_is_the_default_run_s():
-    """After a run: sam2love export . weights/mini/sam2love."""
+    """After a run: the command in docs/predict.md."""
     lock = yaml.safe_load((tiny.REPOSITORY / "dvc.lock").read_text())
     outs = {out["path"]: out["md5"] for out in lock["stages"]["train"]["outs"]}
     weights = (FOLDER / "model.safetensors").read_bytes()

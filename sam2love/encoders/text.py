@@ -41,6 +41,16 @@ class TextEncoder:
         states = self._model(input_ids=encoded["input_ids"], attention_mask=mask).last_hidden_state
         return (states.float() * mask[..., None]).cpu(), mask.sum(dim=1).cpu()
 
+    def cut(self, text: str) -> tuple[int, str] | None:
+        """How many tokens a sentence has, and the part that is read; None if all of it is."""
+        count = len(self._tokenizer(text, verbose=False)["input_ids"])
+        if count <= self.max_tokens:
+            return None
+        read = self._tokenizer(
+            text, max_length=self.max_tokens, truncation=True, return_offsets_mapping=True
+        )
+        return count, text[: max(end for _, end in read["offset_mapping"])]
+
 
 def load_text_encoder(
     weights: str, digest: str, *, max_tokens: int, device: str = "cpu"

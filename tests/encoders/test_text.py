@@ -286,3 +286,28 @@ def test_a_folder_runs_no_code(roberta_folder, tmp_path, monkeypatch, way, refus
         load_text_encoder(str(folder), digest(folder), max_tokens=5)
     assert not (folder / "ran").exists()
     assert not refused or str(told.value).startswith(str(folder))
+
+
+@pytest.mark.parametrize("folder", ["roberta_folder", "clip_folder"])
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("", None),
+        ("the cat", None),
+        ("a" * 23, None),  # and a special token before and behind
+        ("a" * 24, "a" * 23),
+        ("The" + "e" * 40, "The" + "e" * 20),
+        ("e" * 22 + "ü and more", "e" * 22 + "ü"),
+    ],
+)
+def test_what_is_read_of_a_long_sentence(folder, text, read, request):
+    folder = request.getfixturevalue(folder)
+    encoder = load_text_encoder(str(folder), digest(folder), max_tokens=25)
+    cut = encoder.cut(text)
+    if read is None:
+        assert cut is None
+        return
+    assert cut is not None
+    assert cut[0] > 25
+    assert cut[1] == read
+    assert torch.equal(encoder.encode([text])[0], encoder.encode([text + " and even more"])[0])
