@@ -11,10 +11,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from sam2 import sam2_video_predictor
 
+from sam2love.params import load_params
 from sam2love.sam.build import build_sam2
 from sam2love.sam.decode import click
 from sam2love.sam.encode import encode_frames
-from sam2love.sam.propagate import MaskStream, propagate
+from sam2love.sam.propagate import MaskStream, build_tracker, propagate
+from tests.tiny import DEFAULT_PARAMS, change_params
 
 CONFIG, WEIGHTS = "weights/mini/sam2/config.yaml", "weights/mini/sam2/model.safetensors"
 FRAMES, SIDE = 20, 128
@@ -96,6 +98,15 @@ def official(config: DictConfig, model, clip: Path, monkeypatch) -> torch.Tensor
     return torch.stack(masks, dim=1)
 
 
+def count_masks(model) -> list[int]:
+    """How many masks the decoder predicts a row, call by call from now on."""
+    counted: list[int] = []
+    model.sam_mask_decoder.register_forward_hook(
+        lambda decoder, inputs, outputs: counted.append(outputs[0].shape[1])
+    )
+    return counted
+
+
 def images(clip: Path) -> torch.Tensor:
     from sam2.utils.misc import load_video_frames
 
@@ -113,14 +124,7 @@ def test_equals_the_packages_predictor(clip, tmp_path, monkeypatch, changes, mas
     model = build_sam2(str(tmp_path / "config.yaml"))
     weights, names = load_file(WEIGHTS), model.state_dict().keys()
     model.load_state_dict({name: weights[name] for name in names})
-    counted, predict = [], model.sam_mask_decoder.forward
-
-    def watched(*args, **options):
-        predicted = predict(*args, **options)
-        counted.append(predicted[0].shape[1])
-        return predicted
-
-    monkeypatch.setattr(model.sam_mask_decoder, "forward", watched)
+    counted = count_masks(model)
     frames = images(clip)
     both = [encode_frames(model, frames.flip(0)), encode_frames(model, frames)]
     embeddings = tuple(torch.stack(level) for level in zip(*both, strict=True))
@@ -174,6 +178,34 @@ def test_a_tracker_segments_all_frames_but_the_prompted_one(model, clip):
     torch.testing.assert_close(own[:, 0], other[:, 0], atol=0, rtol=0)
     torch.testing.assert_close(own_scores[:, 0], other_scores[:, 0], atol=0, rtol=0)
     assert not torch.isclose(own_scores[:, 1:], other_scores[:, 1:]).any()
+
+
+@pytest.mark.parametrize("tracker", ["trained", "pretrained"])
+@pytest.mark.parametrize(("tracking_masks", "masks"), [("configured", 3), ("single", 1)])
+def test_the_tracker_that_the_parameters_state(clip, tmp_path, tracker, tracking_masks, masks):
+    OmegaConf.save(configured(**SEVERAL), tmp_path / "config.yaml")
+    path = tmp_path / "params.yaml"
+    path.write_bytes(DEFAULT_PARAMS.read_bytes())
+    change_params(
+        path,
+        {
+            "sam2.config": str(tmp_path / "config.yaml"),
+            "propagate.tracker": tracker,
+            "propagate.tracking_masks": tracking_masks,
+        },
+    )
+    sam2 = build_sam2(str(tmp_path / "config.yaml"))
+    built = build_tracker(load_params(path), sam2)
+    assert (built is sam2) == (tracker == "trained")
+    if tracker == "pretrained":
+        weights = load_file(WEIGHTS)
+        assert all(torch.equal(weights[name], own) for name, own in built.state_dict().items())
+    counted = count_masks(built)
+    stream = MaskStream(sam2, click(sam2, POINTS[:1]), torch.tensor([0]), frames=3, tracker=built)
+    levels = encode_frames(sam2, images(clip)[:1])
+    for _ in range(3):
+        stream.step(levels)
+    assert counted[-2:] == [masks, masks]
 
 
 def test_a_stream_remembers_no_more_than_it_looks_back_on(model, clip):
