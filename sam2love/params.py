@@ -151,7 +151,6 @@ class Train(Section):
         return values
 
 
-
 class Propagate(Section):
     rows_per_batch: Count
     """Expressions propagated at once."""

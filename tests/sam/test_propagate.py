@@ -115,7 +115,12 @@ def images(clip: Path) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("changes", "masks"),
-    [({}, 1), (SEVERAL, 3), (LARGE_2_0, 3), (SEVERAL | {"multimask_output_for_tracking": False}, 1)],
+    [
+        ({}, 1),
+        (SEVERAL, 3),
+        (LARGE_2_0, 3),
+        (SEVERAL | {"multimask_output_for_tracking": False}, 1),
+    ],
     ids=["one mask", "several masks", "SAM 2.0 large", "one mask of several"],
 )
 def test_equals_the_packages_predictor(clip, tmp_path, monkeypatch, changes, masks):
