@@ -6,7 +6,6 @@ import torch
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 
 from sam2love.sam.build import build_sam2
-from sam2love.sam.decode import click
 from sam2love.sam.encode import encode_frames
 from sam2love.segmentation import (
     click_inside,

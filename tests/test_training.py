@@ -1,4 +1,4 @@
-"""The rows of a step, the schedule, and that training learns; tests/stages/test_train.py runs it."""
+"""The rows of a step, the schedule, and that training learns (tests/stages has the stage)."""
 
 import math
 from pathlib import Path
