@@ -162,6 +162,9 @@ def fit(
 
     Returns:
         Each step's losses, the mean over all processes; the first process's has J on val too.
+
+    Raises:
+        ValueError: the loss or its gradient is not finite; the last checkpoint stays.
     """
     steps = train.grounding_steps + train.steps
     validate_at = {round(steps * (part + 1) / VALIDATIONS) - 1 for part in range(VALIDATIONS)}
