@@ -123,6 +123,7 @@ def _measure(
             "key": [f"clip_{row}" for row in range(rows)],
             "exp": [f"the {'big ' * (row % 4)}one that sounds first" for row in range(rows)],
             "fid": 1,
+            "null": False,
         }
     )
     fusion = FusionTransformer(

@@ -1,7 +1,7 @@
 """The frozen features of expressions and clips, read from the stores as batches of tensors."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -41,18 +41,22 @@ class Features:
         return Features(*(part if part.dtype == torch.bool else part.float() for part in moved))
 
     def with_noise(self, share: float, generator: torch.Generator) -> "Features":
-        """The same under Gaussian noise; its deviation is a share of each feature's over the batch.
+        """Add Gaussian noise; its deviation is a share of each feature's own over the batch.
+
+        The deviation of text is that of its tokens, padding left out, however much there is.
 
         Source: ours; it keeps training from learning combinations by heart (docs/log.md).
         """
-        parts = (getattr(self, field.name) for field in fields(self))
-        return Features(
-            *(
-                part
-                if part.dtype == torch.bool
-                else part + share * part.std() * torch.randn(part.shape, generator=generator)
-                for part in parts
-            )
+
+        def noisy(part: Tensor, counted: Tensor) -> Tensor:
+            return part + share * counted.std() * torch.randn(part.shape, generator=generator)
+
+        return replace(
+            self,
+            audio=noisy(self.audio, self.audio),
+            patches=noisy(self.patches, self.patches),
+            cls=noisy(self.cls, self.cls),
+            text=noisy(self.text, self.text[self.text_mask]),
         )
 
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sam2love.params import POSITIONED_TOKENS
+
 SECONDS = 10
-TEXT_TOKENS = 64
-"""Most seconds of sound and text tokens for which there are learned positions."""
+"""Seconds of sound, and frames, for which there are learned positions."""
 
 
 class Projection(nn.Sequential):
@@ -122,7 +123,7 @@ class FusionTransformer(nn.Module):
         self.register_buffer("vis", torch.empty(1, dim))
         self.position_names = ("second", "word", "frame") if positions == "learned" else ()
         for name in self.position_names:
-            count = TEXT_TOKENS if name == "word" else SECONDS
+            count = POSITIONED_TOKENS if name == "word" else SECONDS
             setattr(self, f"{name}_positions", nn.Parameter(torch.empty(count, dim)))
         if self.position_names and patch_positions is not None:
             self.register_buffer("patch_positions", patch_positions)

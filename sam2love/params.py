@@ -9,12 +9,14 @@ from ruamel.yaml import YAML, YAMLError
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 KeepBits = Annotated[int, Field(ge=1, le=10)] | None
 """Of a half's 10 bits of mantissa: the rest is rounded away in the store, which is then compressed:
 smaller, and slower to read (docs/stores.md). Null keeps them all."""
 Modality = Literal["audio", "text", "vision"]
+POSITIONED_TOKENS = 64
+"""Tokens of text for which there are learned positions."""
 
 
 class Section(BaseModel):
@@ -148,15 +150,6 @@ class Train(Section):
             values = values | {"betas": tuple(values["betas"])}
         return values
 
-    @model_validator(mode="after")
-    def _grounded(self) -> "Train":
-        if self.grounding_steps and not (self.loss.agreement or self.loss.pointing):
-            raise ValueError(
-                "grounding_steps learn by loss.agreement and loss.pointing; both are 0, so "
-                "grounding_steps must be 0 too"
-            )
-        return self
-
 
 class Propagate(Section):
     rows_per_batch: Count
@@ -164,6 +157,10 @@ class Propagate(Section):
     tracker: Literal["trained", "pretrained"]
     """SAM 2's heads on the frames after the prompted one: the trained ones, as in the paper, or
     (ours) the pre-trained ones, which have not forgotten how to track."""
+    tracking_masks: Literal["configured", "single"]
+    """Masks predicted on the frames after the prompted one. `configured` leaves it to SAM 2's own
+    configuration: the published ones track with the best of three, of mask tokens 1 to 3. `single`
+    is that of token 0, the only one that the loss trains."""
     gate_loss: Share
     """A row shows nothing if its object score is below a threshold, the highest that loses this
     share of val's positive rows; 0 is no gate, as in the paper."""
@@ -185,6 +182,15 @@ class Config(Section):
     fusion: Fusion
     propagate: Propagate
 
+    @model_validator(mode="after")
+    def _positions_suffice(self) -> "Config":
+        if self.fusion.positions == "learned" and self.text.max_tokens > POSITIONED_TOKENS:
+            raise ValueError(
+                f"text.max_tokens is {self.text.max_tokens}, but fusion.positions learned has "
+                f"positions for {POSITIONED_TOKENS} tokens; lower the one or set the other to none"
+            )
+        return self
+
 
 class Params(Config):
     """params.yaml as a whole, a section per concern."""
@@ -193,6 +199,26 @@ class Params(Config):
     runtime: Runtime
     train: Train
     score: Score
+
+    @model_validator(mode="after")
+    def _every_step_has_a_loss(self) -> "Params":
+        weighted = {name for name, weight in self.train.loss if weight}
+        if self.fusion.strategy == "mean" or "vision" not in self.fusion.modalities:
+            weighted.discard("agreement")  # [seg] meets no patches to agree with
+        if not weighted:
+            raise ValueError(
+                "train.loss has no term to learn by: give bce, dice, pointing or object_score a "
+                "weight above 0 (agreement counts only where fusion.strategy is token and "
+                "fusion.modalities has vision)"
+            )
+        if self.train.grounding_steps and weighted.isdisjoint({"agreement", "pointing"}):
+            raise ValueError(
+                f"train.grounding_steps is {self.train.grounding_steps}, but none of its terms has "
+                "a weight: set train.loss.pointing above 0 (or train.loss.agreement, where "
+                "fusion.strategy is token and fusion.modalities has vision), or grounding_steps to "
+                "0"
+            )
+        return self
 
 
 Sections = TypeVar("Sections", bound=Config)
@@ -246,7 +272,7 @@ def _validated(schema: type[Sections], values: Any, path: Path) -> Sections:
         return schema.model_validate(values)
     except ValidationError as error:
         faults = [
-            f"{path}: {'.'.join(map(str, fault['loc']))}: {_told(fault)}"
+            ": ".join(filter(None, [str(path), ".".join(map(str, fault["loc"])), _told(fault)]))
             for fault in error.errors(include_url=False)
         ]
         raise ValueError("\n".join(faults)) from None
@@ -258,5 +284,7 @@ def _told(fault: Any) -> str:
             return "is missing"
         case "extra_forbidden":
             return "there is no such parameter; sam2love/params.py has them all"
+        case "value_error":  # ours: several keys don't go together
+            return str(fault["ctx"]["error"])
         case _:
             return f"{fault['msg']}, got {fault['input']!r}"

@@ -28,9 +28,9 @@ from sam2love.metrics import SHOWN, probabilities
 from sam2love.model import SAM2Love
 from sam2love.outcome import Outcome, Sentence, check_request, whole_or_none
 from sam2love.refavs import CLIP_SECONDS
-from sam2love.sam.build import SAM2Base, build_sam2
+from sam2love.sam.build import SAM2Base
 from sam2love.sam.encode import encode_frames, preprocess
-from sam2love.sam.propagate import MaskStream
+from sam2love.sam.propagate import MaskStream, build_tracker
 from sam2love.video import Frame, Video, each_second
 from sam2love.weights import DEFAULT
 
@@ -96,10 +96,7 @@ class Predictor:
         model = SAM2Love.from_pretrained(source).to(device)
         config = model.config
         assert config is not None
-        (audio, vision, text), sam2 = (config.audio, config.vision, config.text), config.sam2
-        tracker = None
-        if config.propagate.tracker == "pretrained":
-            tracker = build_sam2(sam2.config, sam2.weights, digest=sam2.digest, device=device)
+        audio, vision, text = config.audio, config.vision, config.text
         return cls(
             model,
             audio=load_audio_encoder(
@@ -109,7 +106,7 @@ class Predictor:
             text=load_text_encoder(
                 text.weights, text.digest, max_tokens=text.max_tokens, device=device
             ),
-            tracker=tracker,
+            tracker=build_tracker(config, model.sam2),
         )
 
     def predict(

@@ -99,13 +99,14 @@ def frame_encoder(
 
 def click_inside(sam2: SAM2Base, masks: Sequence[np.ndarray]) -> Tensor:
     """The prompts (B, 1, C) of one click deep inside each of B masks (H, W) bool."""
-    points = torch.tensor([deepest_point(mask) for mask in masks]) * sam2.image_size
+    shares = [np.divide(deepest_point(mask), mask.shape[::-1]) for mask in masks]
+    points = torch.from_numpy(np.stack(shares)).float() * sam2.image_size
     with torch.inference_mode():
         return click(sam2, points.to(sam2.device))
 
 
-def deepest_point(mask: np.ndarray) -> tuple[float, float]:
-    """The pixel of a mask (H, W) furthest from its edge, as x and y in shares of the picture.
+def deepest_point(mask: np.ndarray) -> tuple[int, int]:
+    """Find the pixel of a mask (H, W) furthest from its edge: x and y, counted from 0.
 
     Raises:
         ValueError: the mask is empty.
@@ -115,4 +116,4 @@ def deepest_point(mask: np.ndarray) -> tuple[float, float]:
     padded = np.pad(mask.astype(np.uint8), 1)  # the picture's border is an edge too
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
     y, x = np.unravel_index(np.argmax(depth), depth.shape)
-    return (x + 0.5) / mask.shape[1], (y + 0.5) / mask.shape[0]
+    return int(x), int(y)

@@ -3,6 +3,7 @@
 Shapes: B rows, h x w cells of SAM 2's embedding, 4h x 4w mask logits, H x W label pixels.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,10 @@ def losses(
     if not grounding_only:
         decoded = _segment_first(model, rows, prompts, reader)
         terms["bce"], terms["dice"] = mask_loss(decoded.logits.float(), masks)
-        present = torch.stack([mask.any() for mask in masks]).float()
+        # In the clip, not on frame 0: that is what the gate reads the score for.
+        present = torch.from_numpy(~rows["null"].to_numpy()).to(device)
         terms["object_score"] = F.binary_cross_entropy_with_logits(
-            decoded.object_score[:, 0].float(), present
+            decoded.object_score[:, 0].float(), present.float()
         )
     return terms
 
@@ -86,7 +88,7 @@ def _prompt(
     features = reader.features(rows, frames=frames)
     if noise is not None:
         features = features.with_noise(*noise)
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+    with mixed_precision(device):
         return model.prompt(features.to(device))
 
 
@@ -97,8 +99,13 @@ def _segment_first(
     device = model.sam2.device
     first = reader.embeddings(rows["key"].tolist(), frames=[0])
     embedding, high_res_0, high_res_1 = (level[:, 0].to(device) for level in first)
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+    with mixed_precision(device):
         return model.segment((embedding, high_res_0, high_res_1), prompts)
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """Run matrix products in bfloat16 on a GPU; on a CPU everything stays in float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 class Objective(nn.Module):
@@ -162,6 +169,9 @@ def fit(
     Returns:
         Each step's losses, the mean over all processes; the main process's history has the
         validations too.
+
+    Raises:
+        ValueError: the loss or its gradient is not finite; the last checkpoint stays.
     """
     steps = train.grounding_steps + train.steps
     validate_at = {round(steps * (part + 1) / VALIDATIONS) - 1 for part in range(VALIDATIONS)}
@@ -192,7 +202,11 @@ def _step(
     train: Train,
     step: int,
 ) -> dict[str, float]:
-    """Learn from the rows of a step, this process from its share, and return the mean losses."""
+    """Learn from the rows of a step, this process from its share, and return the mean losses.
+
+    Raises:
+        ValueError: the loss or its gradient is not finite; every process raises.
+    """
     frames = _frames_seen(step, train)
     steps = train.grounding_steps + train.steps
     share = learning_rate_at(step, steps=steps, warmup_steps=train.warmup_steps)
@@ -212,14 +226,31 @@ def _step(
             )
             accelerator.backward(loss)
             if accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(optimiser.param_groups[0]["params"], train.clip_norm)
+                trained = optimiser.param_groups[0]["params"]
+                norm = accelerator.clip_grad_norm_(trained, train.clip_norm)
+                means["gradient"] = float(norm or 0.0)  # DeepSpeed may have none, and then no step
             optimiser.step()
             optimiser.zero_grad()
         for name, term in {"loss": loss, **terms}.items():
             means[name] = means.get(name, 0.0) + term.item() / train.accumulation
     own = torch.tensor([*means.values()], dtype=torch.float64, device=accelerator.device)
-    everyones = accelerator.reduce(own, reduction="mean").tolist()
-    return {"step": step, "frames": frames, **dict(zip(means, everyones, strict=True))}
+    everyones = dict(zip(means, accelerator.reduce(own, reduction="mean").tolist(), strict=True))
+    _refuse_infinite(everyones, step=step)
+    del everyones["gradient"]
+    return {"step": step, "frames": frames, **everyones}
+
+
+def _refuse_infinite(means: dict[str, float], *, step: int) -> None:
+    """Stop, before anything is saved, if a step's loss or its gradient's norm is not finite."""
+    if math.isfinite(means["loss"]) and math.isfinite(means["gradient"]):
+        return  # whatever a term of weight 0 is
+    broken = [name for name, mean in means.items() if not math.isfinite(mean)]
+    causes = [name for name in broken if name not in ("loss", "gradient")] or broken
+    named = ", ".join(f"{name} is {means[name]}" for name in causes)
+    raise ValueError(
+        f"step {step} of the training: {named}, expected finite numbers; the last checkpoint is "
+        "kept. Lower train.learning_rate or train.clip_norm, then run the stage 'train' again"
+    )
 
 
 def _noise(train: Train, *, turn: int) -> Noise | None:
@@ -275,7 +306,8 @@ def validate(
             scores.append((kinds, 100 * region_j(shown, mask)[0], 100.0 * right))
     table = pd.DataFrame(scores, columns=["kinds", "J", "right"]).astype({"J": float})
     found = {name: float(table[name].mean()) for name in ("J", "right")}
-    for kinds, part in table.groupby("kinds"):
+    for kinds in sorted(set(table["kinds"].dropna())):
+        part = table[table["kinds"] == kinds]
         found |= {f"{name}_{kinds}": float(part[name].mean()) for name in ("J", "right")}
     return found
 

@@ -16,7 +16,7 @@ from sam2love.features import FeatureReader
 from sam2love.index import read_index
 from sam2love.model import SAM2Love
 from sam2love.params import load_params
-from sam2love.sam.build import build_sam2
+from sam2love.sam.propagate import build_tracker
 from sam2love.segmentation import frame_encoder, gate_threshold, prediction_specs, segment_clips
 from sam2love.store import FeatureStore, fill_store
 from sam2love.weights import digest
@@ -32,14 +32,7 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
     rows = rows.set_index(rows["row"].astype(str), drop=False)
     model = SAM2Love.build(params, **FeatureReader(features, index, params=params).dims).eval()
     model.load(weights / "model.safetensors")
-    tracker = None
-    if params.propagate.tracker == "pretrained":
-        tracker = build_sam2(
-            params.sam2.config,
-            params.sam2.weights,
-            digest=params.sam2.digest,
-            device=params.runtime.device,
-        )
+    tracker = build_tracker(params, model.sam2)
     encode_frames = frame_encoder(
         model.sam2,
         root,
@@ -70,6 +63,7 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
             model=digest(weights / "model.safetensors"),
             sam2=params.sam2.digest,
             tracker=params.propagate.tracker,
+            tracking_masks=params.propagate.tracking_masks,
         ),
         encode=encode,
         batch_size=params.propagate.rows_per_batch,

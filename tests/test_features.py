@@ -200,7 +200,8 @@ def test_no_store_at_all(tmp_path):
         _ = FeatureReader(tmp_path, INDEX)._audio
 
 
-def test_noise_is_a_share_of_each_features_deviation_and_the_generators():
+@pytest.mark.parametrize("padding", [0.0, 1000.0])
+def test_noise_is_a_share_of_each_features_deviation_and_the_generators(padding):
     rng = np.random.default_rng(0)
     shapes = {
         "audio": (8, 10, 64),
@@ -216,12 +217,13 @@ def test_noise_is_a_share_of_each_features_deviation_and_the_generators():
         },
         text_mask=torch.arange(9)[None] < torch.arange(2, 10)[:, None],
     )
+    clean.text[~clean.text_mask] = padding
     noisy, again, other = (
         clean.with_noise(0.3, torch.Generator().manual_seed(seed)) for seed in (5, 5, 6)
     )
     for name, scale in scales.items():
         added = getattr(noisy, name) - getattr(clean, name)
-        assert added.std().item() == pytest.approx(0.3 * scale, rel=0.05)
+        assert added.std().item() == pytest.approx(0.3 * scale, rel=0.05), name
         assert abs(added.mean().item()) < 0.02 * scale
         assert torch.equal(getattr(noisy, name), getattr(again, name))
         assert not torch.equal(getattr(noisy, name), getattr(other, name))

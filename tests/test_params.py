@@ -31,6 +31,7 @@ def test_the_papers_profile_is_valid_and_the_papers():
     assert weighted == {"bce": 1.0, "dice": 1.0}  # Eq. 5; what is ours stays out
     assert params.train.grounding_steps == 0
     assert (params.propagate.tracker, params.propagate.gate_loss) == ("trained", 0)
+    assert params.propagate.tracking_masks == "configured"
     assert (params.fusion.order, params.fusion.positions) == ("forward", "none")
 
 
@@ -53,11 +54,13 @@ def test_every_key_must_be_there():
         ("fusion.modalities", [], "at least one of audio, text, vision, each once"),
         ("fusion.modalities", ["audio", "audio"], "at least one of audio, text, vision, each once"),
         ("propagate.gate_loss", 1.5, "less than or equal to 1"),
+        ("propagate.tracking_masks", 3, "'configured' or 'single'"),
         ("runtime.device", "tpu", "'cpu' or 'cuda'"),
         ("sam2.cache_test_frames", "none", "'first' or 'all'"),
         ("train.learning_rate", -0.1, "greater than 0"),
         ("train.learning_rate", "fast", "valid number"),
         ("train.loss.bce", -1.0, "greater than or equal to 0"),
+        ("train.loss.bce", float("inf"), "finite number"),
         ("train.seed", None, "valid integer"),
     ],
 )
@@ -76,6 +79,57 @@ def test_heads_must_divide_dim(path):
     tiny.change_params(path, {"fusion.dim": 60, "fusion.heads": 7})
     with pytest.raises(ValueError, match=r"fusion: .*dim 60 must be a multiple of heads 7"):
         load_params(path)
+
+
+NO_LOSS = {f"train.loss.{name}": 0.0 for name in dict(load_params(tiny.DEFAULT_PARAMS).train.loss)}
+MASK_LOSS = NO_LOSS | {"train.loss.bce": 1.0, "train.loss.dice": 1.0}
+AGREEMENT = NO_LOSS | {"train.loss.agreement": 1.0}
+AT_ONCE = {"train.grounding_steps": 0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "keys"),
+    [
+        (NO_LOSS, ["train.loss"]),
+        (NO_LOSS | AT_ONCE, ["train.loss"]),
+        (AGREEMENT | AT_ONCE | {"fusion.strategy": "mean"}, ["train.loss", "fusion.strategy"]),
+        (
+            AGREEMENT | {"fusion.modalities": ["audio", "text"]},
+            ["train.loss", "fusion.modalities"],
+        ),
+        (MASK_LOSS, ["train.grounding_steps", "train.loss.pointing"]),
+        (
+            MASK_LOSS | {"train.loss.agreement": 1.0, "fusion.modalities": ["text"]},
+            ["train.grounding_steps", "fusion.modalities"],
+        ),
+        ({"text.max_tokens": 65}, ["text.max_tokens", "fusion.positions", "64"]),
+    ],
+)
+def test_values_that_do_not_go_together_are_named_in_a_line(path, changes, keys):
+    tiny.change_params(path, changes)
+    with pytest.raises(ValueError, match=keys[0]) as error:
+        load_params(path)
+    message = str(error.value)
+    assert message.startswith(f"{path}: {keys[0]}")
+    assert all(key in message for key in keys)
+    assert "\n" not in message
+    assert len(message) < 400  # not the whole file
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        MASK_LOSS | AT_ONCE,
+        AGREEMENT,
+        NO_LOSS | {"train.loss.pointing": 1.0, "fusion.strategy": "mean"},
+        NO_LOSS | AT_ONCE | {"train.loss.object_score": 1.0, "fusion.modalities": ["audio"]},
+        {"text.max_tokens": 64},
+        {"text.max_tokens": 77, "fusion.positions": "none"},
+    ],
+)
+def test_values_that_go_together(path, changes):
+    tiny.change_params(path, changes)
+    load_params(path)
 
 
 def test_an_unknown_key(path):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from sam2.sam2_image_predictor import SAM2ImagePredictor
 
 from sam2love import refavs
 from sam2love.sam.build import build_sam2
-from sam2love.sam.decode import click
 from sam2love.sam.encode import LEVELS, encode_frames, preprocess
 from sam2love.segmentation import (
     click_inside,
@@ -51,30 +51,27 @@ def box(height: int, width: int, rows: slice, columns: slice) -> np.ndarray:
 
 
 def test_deepest_point_is_the_middle_of_a_box():
-    x, y = deepest_point(box(40, 80, slice(10, 21), slice(50, 61)))
-    assert (x * 80, y * 40) == (55.5, 15.5)
+    assert deepest_point(box(40, 80, slice(10, 21), slice(50, 61))) == (55, 15)
 
 
 def test_the_border_of_the_picture_is_an_edge_too():
-    x, y = deepest_point(box(40, 40, slice(0, 11), slice(0, 11)))
-    assert (x * 40, y * 40) == (5.5, 5.5)
+    assert deepest_point(box(40, 40, slice(0, 11), slice(0, 11))) == (5, 5)
     x, y = deepest_point(np.ones((41, 21), bool))
-    assert x * 21 == 10.5
-    assert 10 <= y * 41 <= 31
+    assert x == 10
+    assert 10 <= y <= 30
 
 
 def test_deepest_point_is_inside_where_the_centre_is_not():
     mask = box(60, 60, slice(5, 55), slice(5, 55))
     mask[10:50, 15:60] = False  # a C, thickest on its left
     x, y = deepest_point(mask)
-    assert mask[int(y * 60), int(x * 60)]
-    assert 5 <= x * 60 < 15
+    assert mask[y, x]
+    assert 5 <= x < 15
 
 
 def test_a_single_pixel_is_its_own_deepest_point():
     mask = box(9, 7, slice(8, 9), slice(6, 7))
-    x, y = deepest_point(mask)
-    assert (x * 7, y * 9) == (6.5, 8.5)
+    assert deepest_point(mask) == (6, 8)
 
 
 def test_no_point_lies_in_nothing():
@@ -82,13 +79,29 @@ def test_no_point_lies_in_nothing():
         deepest_point(np.zeros((4, 4), bool))
 
 
-def test_click_inside_is_a_click_in_pixels_of_the_square_input(sam2):
-    masks = [
-        box(48, 64, slice(10, 21), slice(40, 51)),
-        box(128, 32, slice(100, 121), slice(0, 21)),  # of another size
-    ]
-    points = torch.tensor([[45.5 * 2, 15.5 * 128 / 48], [10.5 * 4, 110.5]])
-    torch.testing.assert_close(click_inside(sam2, masks), click(sam2, points))
+def test_click_inside_is_the_packages_click_on_that_pixel(sam2, monkeypatch):
+    masks = {
+        (45, 15): box(48, 64, slice(10, 21), slice(40, 51)),
+        (60, 20): box(128, 128, slice(15, 26), slice(55, 66)),
+        (10, 110): box(128, 32, slice(100, 121), slice(0, 21)),
+        (300, 500): box(1080, 1920, slice(400, 601), slice(200, 401)),
+    }
+    embedded = []
+    embed = sam2.sam_prompt_encoder._embed_points
+
+    def watched(points, labels, pad):
+        embedded.append(embed(points, labels, pad))
+        return embedded[-1]
+
+    predictor = SAM2ImagePredictor(sam2)
+    predictor._bb_feat_sizes = [(32, 32), (16, 16), (8, 8)]  # it has those of 1024 pixels
+    with monkeypatch.context() as patch:
+        patch.setattr(sam2.sam_prompt_encoder, "_embed_points", watched)
+        for point, mask in masks.items():
+            predictor.set_image(np.zeros((*mask.shape, 3), np.uint8))
+            predictor.predict(np.array([point]), np.array([1]), multimask_output=False)
+    expected = torch.cat(embedded)[:, :1]  # the second is SAM 2's padding
+    torch.testing.assert_close(click_inside(sam2, list(masks.values())), expected)
 
 
 def test_gate_by_hand():

@@ -1,7 +1,8 @@
 """`make verify`: are the figures the committed ones, and do two runs give the same bytes?
 
 1. metrics.json, as `make repro` just made it, against the committed one, within a tolerance: other
-   processors round otherwise, and 0.3 % of half-precision features already differ.
+   processors round otherwise, and 0.3 % of half-precision features already differ. Without a run
+   the file is the committed one itself, so DVC is asked first whether a run stands behind it.
 2. A small configuration, run twice from nothing in clones of this checkout: the same dvc.lock.
 """
 
@@ -36,6 +37,18 @@ def differences(committed: dict, made: dict, *, path: str = "") -> list[str]:
     return faults
 
 
+def stages_not_run(folder: Path) -> list[str]:
+    """The stages up to `score` whose inputs or outputs are not those of the latest run."""
+    status = subprocess.run(
+        ["dvc", "status", "--json", "--with-deps", "score"],
+        cwd=folder,
+        env=_environment(),
+        check=True,
+        stdout=subprocess.PIPE,
+    )
+    return sorted(json.loads(status.stdout))
+
+
 def run_small(folder: Path) -> str:
     """The dvc.lock of the small configuration, run from nothing in a clone of what is committed."""
     subprocess.run(["git", "clone", "--quiet", ".", str(folder)], check=True)
@@ -46,16 +59,19 @@ def run_small(folder: Path) -> str:
         file = folder / name
         file.write_text(yaml.safe_dump(merge(yaml.safe_load(file.read_text()), changes)))
     (folder / "dvc.lock").unlink(missing_ok=True)
-    # `dvc` and `python` are this environment's; the code is the clone's, where the stages run.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(
         ["dvc", "repro", "--quiet"],
         cwd=folder,
-        env=os.environ | {"PATH": path},
+        env=_environment(),
         check=True,
         stdout=subprocess.DEVNULL,
     )
     return (folder / "dvc.lock").read_text()
+
+
+def _environment() -> dict[str, str]:
+    """This environment's `dvc` and `python`, with the code of the folder where they start."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def merge(values: dict, changes: dict) -> dict:
@@ -69,6 +85,11 @@ def merge(values: dict, changes: dict) -> dict:
 
 
 def main() -> None:
+    if stages := stages_not_run(Path()):
+        sys.exit(
+            "metrics.json: no run of this checkout stands behind it (by `dvc status`, to be run: "
+            f"{', '.join(stages)}); run `make repro` first"
+        )
     committed = subprocess.run(
         ["git", "show", "HEAD:metrics.json"], check=True, capture_output=True, text=True
     ).stdout

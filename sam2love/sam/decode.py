@@ -65,7 +65,8 @@ def click(sam2: SAM2Base, points: Tensor) -> Tensor:
     """The prompt (B, 1, C) that one positive click a row makes.
 
     Args:
-        points: (B, 2) as x, y in pixels of SAM 2's square input, 0 to image_size.
+        points: (B, 2) as x, y in pixels of SAM 2's square input, counted from 0 like the package's;
+            SAM 2 adds the half that leads to a pixel's centre.
     """
     labels = torch.ones(len(points), 1, dtype=torch.int32, device=points.device)
     return sam2.sam_prompt_encoder._embed_points(points[:, None], labels, pad=False)

@@ -7,6 +7,8 @@ import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
+from sam2love.params import Config
+from sam2love.sam.build import build_sam2
 from sam2love.sam.decode import convolved, decode
 from sam2love.sam.memory import Memory, encode_memory
 
@@ -22,8 +24,7 @@ class MaskStream:
         prompts: (B, 1, C) for the first frame.
         clip_of_row: (B,) int64, the clip that each row looks at.
         frames: how many the clips have; SAM 2 places its memories in time by it.
-        tracker: what segments the other frames; the same model by default. One that was not
-            trained on prompts remembers better how to track.
+        tracker: what segments the other frames, see `build_tracker`; the same model by default.
 
     Source: SAM2-LOVE section 3.3, SAM 2 section 4.
     """
@@ -76,6 +77,20 @@ class MaskStream:
         """Keep a frame; only once there is a next one, so that the last costs nothing."""
         features = encode_memory(model, embedding, self._clip_of_row, mask, present)
         self._memory.remember(features, pointer)
+
+
+def build_tracker(config: Config, sam2: SAM2Base) -> SAM2Base:
+    """Return the model that segments the frames after the prompted one, as `propagate` states it.
+
+    Args:
+        sam2: the trained model; where it tracks itself, `propagate.tracking_masks` is set in it.
+    """
+    tracker, own = sam2, config.sam2
+    if config.propagate.tracker == "pretrained":
+        tracker = build_sam2(own.config, own.weights, digest=own.digest, device=str(sam2.device))
+    if config.propagate.tracking_masks == "single":
+        tracker.multimask_output_for_tracking = False
+    return tracker
 
 
 def propagate(

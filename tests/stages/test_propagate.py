@@ -68,6 +68,10 @@ def test_every_row_but_those_of_train(run, run_folder, capsys):
     weights = run_folder / "model/model.safetensors"
     assert store.provenance["model"] == digest(weights)
     assert store.provenance["index"] == digest(run_folder / "index")
+    assert (store.provenance["tracker"], store.provenance["tracking_masks"]) == (
+        "pretrained",
+        "configured",
+    )
     # A sentence says the same of a clip however often it stands there, and another another.
     twins = rows[rows.duplicated(["key", "exp"], keep=False)]["row"].astype(str).tolist()
     assert len(twins) == 2

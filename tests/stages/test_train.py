@@ -301,6 +301,15 @@ def test_a_store_that_only_all_frame_steps_read_is_refused_at_once(
     assert not seen
 
 
+def test_a_training_that_blows_up_stops_in_a_line_and_leaves_no_model(run):
+    named = r"^step 1 of the training: \w+ is (nan|inf).*, expected finite numbers; .*train.lear"
+    with pytest.raises(ValueError, match=named) as error:
+        run({"train.learning_rate": 1e30})
+    assert "\n" not in str(error.value)
+    assert not Path("model").exists()
+    assert [path.name for path in Path(".staging/model").glob("*/*")] == ["1"]
+
+
 def test_missing_features_name_what_makes_them(run, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"audio\.zarr: no such store; `dvc repro`"):
         run(features=tmp_path)
