@@ -97,7 +97,9 @@ class MaskFolder:
                     sizes.add(picture.size)
             except FileNotFoundError:
                 return f"{name} is missing"
-            except OSError:
+            except OSError as error:
+                if error.errno is not None:  # the system's fault, not the picture's
+                    raise
                 return f"{name} is no picture"
         return f"{entry.uid}/ has frames of several sizes" if len(sizes) > 1 else None
 

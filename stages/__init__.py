@@ -28,6 +28,11 @@ if platform.machine() == "x86_64":
     for _name, _value in _INSTRUCTIONS.items():
         os.environ.setdefault(_name, _value)
 
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+"""How long a waiting thread spins before it sleeps. By default it spins for so long that one other
+busy process makes a step on two cores 15 times slower; with this it is about twice as slow, and on
+idle cores nothing changes (docs/performance.md). Read when torch is imported."""
+
 _PARENT = os.getppid()
 """Asked before a stage's imports, which take seconds."""
 

@@ -48,6 +48,9 @@ def main(index_folder: Path, out: Path) -> None:
         batch_size=64,
         description="text",
     )
+    if cut := [text for text in texts if encoder.cut(text)]:
+        limit = f"text.max_tokens ({params.text.max_tokens})"
+        print(f"note: {len(cut)} texts have more tokens than {limit} and are cut, first {cut[0]!r}")
     print(f"{out}: {len(texts)} texts, {encoder.dim} features a token")
 
 

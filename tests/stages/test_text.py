@@ -13,7 +13,9 @@ from tests import tiny
 def test_each_text_is_encoded_once(run_folder, capsys):
     text.main(run_folder / "index", run_folder / "features/text.zarr")
     used = dict.fromkeys(row[4] for row in tiny.ROWS if row[0] != "TODO")
-    assert f"{len(used)} texts, 8 features" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{len(used)} texts, 8 features" in printed
+    assert "are cut" not in printed
     params = load_params()
     store = FeatureStore.open(run_folder / "features/text.zarr", {"weights": params.text.digest})
     assert store.ids == list(used)
@@ -36,3 +38,15 @@ def test_clip_in_robertas_place(run_folder, clip_folder):
     tokens, length = encoder.encode(["The red object."])
     assert store.read("length", "The red object.") == length[0] == len("Theredobject.") + 2
     np.testing.assert_allclose(store.read("tokens", "The red object."), tokens[0], atol=2e-3)
+
+
+def test_sentences_that_are_cut_are_counted(run_folder, capsys):
+    tiny.change_params(run_folder / "params.yaml", {"text.max_tokens": 6})
+    text.main(run_folder / "index", run_folder / "features/text.zarr")
+    params = load_params()
+    encoder = load_text_encoder(params.text.weights, params.text.digest, max_tokens=6)
+    long = [text for text in dict.fromkeys(row[4] for row in tiny.ROWS) if encoder.cut(text)]
+    assert long
+    assert f"note: {len(long)} texts have more tokens than text.max_tokens (6)" in (
+        capsys.readouterr().out
+    )
