@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from dvc.utils.serialize import load_yaml, modify_yaml
@@ -33,6 +34,37 @@ def test_the_papers_profile_is_valid_and_the_papers():
     assert (params.propagate.tracker, params.propagate.gate_loss) == ("trained", 0)
     assert params.propagate.tracking_masks == "configured"
     assert (params.fusion.order, params.fusion.positions) == ("forward", "none")
+
+
+def test_the_papers_recipe_in_small_is_the_papers_profile_but_for_data_weights_and_size():
+    paper, small, default = (
+        flattened(load_params(tiny.REPOSITORY / name).model_dump())
+        for name in ("profiles/paper.yaml", "profiles/paper-mini.yaml", "params.yaml")
+    )
+    sizes = {"fusion.dim", "fusion.layers", "fusion.heads", "propagate.rows_per_batch"}
+    machine = {"runtime.device", "runtime.threads", "train.launch", "train.engine"}
+    rows_a_step = {"train.processes", "train.batch_size", "train.accumulation"}
+    for key, value in small.items():
+        if (
+            key == "data.root"
+            or key.endswith((".weights", ".digest", "sam2.config"))
+            or key in sizes | machine
+        ):
+            assert value == default[key]
+        elif key not in rows_a_step:
+            assert value == paper[key], key
+    assert small["train.accumulation"] == paper["train.accumulation"] == 2
+    assert np.prod([small[key] for key in rows_a_step]) == np.prod(
+        [paper[key] for key in rows_a_step]
+    )
+
+
+def flattened(values: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in values.items():
+        nested = isinstance(value, dict)
+        flat |= flattened(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return flat
 
 
 def test_every_key_must_be_there():
