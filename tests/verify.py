@@ -119,8 +119,7 @@ def main() -> None:
             sys.exit("two runs of the small configuration gave other bytes: their dvc.lock differ")
         print("two runs of the small configuration gave the same bytes")
         run_small(Path(scratch) / "paper", params=PAPERS_RECIPE)
-        scores = json.loads((Path(scratch) / "paper/metrics.json").read_text())
-        print(f"the paper's recipe ran to its report, mix J&F {scores['refavs']['mix']['J&F']:.1f}")
+        print("the paper's recipe ran from the data to its report")
 
 
 if __name__ == "__main__":
