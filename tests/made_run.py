@@ -100,6 +100,7 @@ def _write_curves(model: Path) -> None:
     steps = np.arange(40)
     loss = {"step": steps, "loss": 2 / (1 + steps), "bce": 1 / (1 + steps), "dice": steps * 0.0}
     pd.DataFrame(loss).to_csv(model / "loss.csv", index=False)
-    pd.DataFrame({"step": [19, 39], "J": [40.0, 55.5]}).to_csv(
-        model / "validation.csv", index=False
-    )
+    validation = {"step": [19, 39]}
+    for part, ends in {"": (40.0, 55.5), "_seen": (45.0, 65.0), "_unseen": (35.0, 46.0)}.items():
+        validation |= {f"J{part}": ends, f"right{part}": ends}
+    pd.DataFrame(validation).to_csv(model / "validation.csv", index=False)

@@ -51,6 +51,7 @@ NOT_RUN = {
         "dvc get . scores --rev NAME --out runs/none/seed1/scores",
         "cp -r scores runs/none/seed1",
     ],
+    "needs the repository's address": ["git clone <this repository>"],
     "needs Ref-AVS": ["cp profiles/paper.yaml params.yaml"],
     "downloads": [
         'pip install "torch<2.15" torchvision setuptools wheel',

@@ -100,9 +100,8 @@ def test_shows_scores_families_curves_and_strips(refavs_root, made_run):
     for system in (metrics, *metrics["baselines"].values()):
         assert f"{system['refavs']['mix']['J&F']:.1f}" in page.texts
     assert f"{metrics['refavs']['test_n']['S_ungated']:.3f}" in page.texts
-    assert {"vision", "all", "Loss", "J on val, first frame, percent", "loss.agreement"} <= set(
-        page.texts
-    )
+    charts = {"Loss", *(f"{name} on val, first frame, percent" for name in ("J", "Right object"))}
+    assert {"vision", "all", "loss.agreement", "unseen kinds", *charts} <= set(page.texts)
     assert strips == STRIPS
     assert len(page.all("image")) == strips
     assert len(html) < 500_000

@@ -121,7 +121,7 @@ def about(index: Index) -> str:
 
 
 def training_charts(model: Path, settings: Settings) -> list[Chart]:
-    """The loss, its terms, and J on val over the steps."""
+    """Draw the loss, its terms, and J and the right object on val over the steps."""
     losses, validation = _read_curve(model / "loss.csv"), _read_curve(model / "validation.csv")
     change = settings.get("train", {}).get("grounding_steps", 0)
     markers = {"all frames from here": change} if 0 < change < len(losses) else {}
@@ -130,10 +130,16 @@ def training_charts(model: Path, settings: Settings) -> list[Chart]:
     def curves(table: pd.DataFrame, names: list[str]) -> dict:
         return {name: (table["step"], table[name]) for name in names if name in table}
 
+    def on_val(name: str) -> dict:
+        parts = {"all": name, "seen kinds": f"{name}_seen", "unseen kinds": f"{name}_unseen"}
+        found = {label: column for label, column in parts.items() if column in validation}
+        return {label: (validation["step"], validation[column]) for label, column in found.items()}
+
     charts = [
         line_chart("Loss", curves(losses, ["loss"]), markers=markers),
         line_chart("Its terms, unweighted", curves(losses, terms), markers=markers),
-        line_chart("J on val, first frame, percent", curves(validation, ["J"]), markers=markers),
+        line_chart("J on val, first frame, percent", on_val("J"), markers=markers),
+        line_chart("Right object on val, first frame, percent", on_val("right"), markers=markers),
     ]
     return [chart for chart in charts if chart is not None]
 
