@@ -24,6 +24,8 @@ BELIEF_MEANS = (
     "and unknown words can score 1.00 too"
 )
 STRETCHES_LISTED = 3
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control characters, line separators and what turns the direction of writing."""
 Tracked = Iterable[tuple[Frame, list[np.ndarray], list[float]]]
 """Every frame with the mask (H, W), float32 in [0, 1], and the belief of each sentence."""
 
@@ -163,7 +165,9 @@ class Outcome:
     def lines(self) -> list[str]:
         """The result in words, notes first."""
         sentences = [sentence.describe(self.times) for sentence in self.sentences]
-        return [f"note: {note}" for note in self.notes] + sentences
+        lines = [f"note: {note}" for note in self.notes] + sentences
+        # Sentences and names of files may hold line breaks and a terminal's commands.
+        return [CONTROLS.sub(lambda found: repr(found[0])[1:-1], line) for line in lines]
 
     def write(self, folder: Path, *, video: Video, tracked: Tracked) -> None:
         """Fill the folder, and add beliefs and what is shown as frames come."""

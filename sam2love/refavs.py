@@ -109,10 +109,12 @@ def read_channels(root: str | Path, key: str) -> tuple[np.ndarray, int]:
     try:
         with soundfile.SoundFile(path) as file:
             sample_rate_hz = file.samplerate
-            _check_size(path, file)
-            samples = file.read(dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+            too_much = _beyond_memory(file)
+            samples = file.read(0 if too_much else -1, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path}: not readable as sound ({error})") from None
+    if too_much:
+        raise ValueError(f"{path}: {too_much}")
     if not len(samples):
         raise ValueError(f"{path}: no samples; expected {CLIP_SECONDS} s of sound")
     if not np.isfinite(samples).all():
@@ -120,18 +122,17 @@ def read_channels(root: str | Path, key: str) -> tuple[np.ndarray, int]:
     return samples, sample_rate_hz
 
 
-def _check_size(path: Path, sound: soundfile.SoundFile) -> None:
-    """Refuse what would not fit into memory, by the header alone."""
+def _beyond_memory(sound: soundfile.SoundFile) -> str:
+    """Say why sound would not fit into memory, by its header; nothing if it would."""
     frames, channels, sample_rate_hz = sound.frames, sound.channels, sound.samplerate
     if sample_rate_hz > MAX_SAMPLE_RATE_HZ:
-        raise ValueError(
-            f"{path}: sampled at {sample_rate_hz} Hz, at most {MAX_SAMPLE_RATE_HZ} are accepted"
-        )
+        return f"sampled at {sample_rate_hz} Hz, at most {MAX_SAMPLE_RATE_HZ} are accepted"
     if frames * channels > MAX_SAMPLES:
-        raise ValueError(
-            f"{path}: {frames / sample_rate_hz:.0f} s at {sample_rate_hz} Hz, channels: "
-            f"{channels}; at most {MAX_SAMPLES} samples are accepted; cut it to {CLIP_SECONDS} s"
+        return (
+            f"{frames / sample_rate_hz:.0f} s at {sample_rate_hz} Hz, channels: {channels}; at "
+            f"most {MAX_SAMPLES} samples are accepted; cut it to {CLIP_SECONDS} s"
         )
+    return ""
 
 
 def read_mask(root: str | Path, key: str, fid: int, t: int) -> np.ndarray | None:

@@ -44,7 +44,11 @@ def score_masks(
             set can't be read, or there is no place for the JSON or the CSV.
     """
     for file in (json_file, csv_file):
-        if file is not None and not file.absolute().parent.is_dir():
+        if file is None:
+            continue
+        if file.is_dir():
+            raise IsADirectoryError(f"{file}: a folder; expected a file to write")
+        if not file.absolute().parent.is_dir():
             raise FileNotFoundError(f"{file}: there is no folder {file.parent}")
     masks = open_masks(path)
     expressions = read_expressions(root, SCORED_SPLITS, only=only)

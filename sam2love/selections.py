@@ -57,7 +57,7 @@ def read_expressions(
 
     Raises:
         FileNotFoundError, ValueError: metadata.csv can't be read, a row of those splits has a
-            fault (the first is named), or there is no such selection or nothing in it.
+            fault (the first is named), there is none, or no such selection or nothing in it.
     """
     if only is not None and only not in SELECTIONS:
         raise ValueError(f"no selection {only!r}, expected one of {', '.join(SELECTIONS)}")
@@ -71,4 +71,6 @@ def read_expressions(
         chosen = chosen[SELECTIONS[only](rows)[chosen.index]]
         if chosen.empty:
             raise ValueError(f"{root}: selection {only!r} keeps no row of {', '.join(splits)}")
+    if chosen.empty:
+        raise ValueError(f"{root}: metadata.csv has no usable row of {', '.join(splits)}")
     return chosen.reset_index(drop=True)

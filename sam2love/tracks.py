@@ -127,7 +127,9 @@ class Tracks:
                         f": jumps in its timestamps: {clock.leaps}; what follows a jump is "
                         "appended without a gap"
                     )
-            missing = (container.duration or 0) / av.time_base - (clock.latest - (clock.start or 0))
+            # Matroska counts a file's duration from 0, other formats from its first packet.
+            reached = clock.latest - min(clock.start or 0, 0)
+            missing = (container.duration or 0) / av.time_base - reached
             if missing > SHORTEST_LOSS and not clock.leaps:
                 self.notes["end"] = f": ends {missing:.1f} s earlier than the file says"
         except av.FFmpegError as error:

@@ -193,6 +193,9 @@ def _file_digest(path: Path) -> str:
 # ---- what is in them ----------------------------------------------------------------------------
 
 
+SAVE_ALONE = "save the weights alone: torch.save(model.state_dict(), path)"
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a .safetensors file, or of one by torch.save, on the CPU; nothing else is run.
 
@@ -217,7 +220,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 saved = torch.load(file, map_location="cpu", weights_only=True)
         except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
             raise ValueError(f"{path}: {_reason(str(error), start)}") from None
-    tensors = {name.replace("_orig_mod.", ""): tensor for name, tensor in _flat(saved)}
+    try:
+        tensors = {name.replace("_orig_mod.", ""): tensor for name, tensor in _flat(saved)}
+    except RecursionError:
+        raise ValueError(f"{path}: a state dict that holds itself; {SAVE_ALONE}") from None
+    for name, tensor in tensors.items():
+        if tensor.is_sparse or tensor.is_meta:
+            raise ValueError(f"{path}: {name} is no dense tensor with values; {SAVE_ALONE}")
     if not tensors:
         raise ValueError(f"{path}: holds no tensor; expected a model's state dict")
     return tensors
@@ -225,13 +234,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _reason(error: str, start: bytes) -> str:
     """Why torch can't load a file, from what it says and the file's first bytes."""
-    remedy = "save the weights alone: torch.save(model.state_dict(), path)"
     if name := re.search(r"GLOBAL (\S+) was not an allowed", error):
-        return f"holds {name[1]} beside the weights, which takes code to load; {remedy}"
+        return f"holds {name[1]} beside the weights, which takes code to load; {SAVE_ALONE}"
     if "TorchScript" in error:
-        return f"a TorchScript archive, which is code; {remedy}"
+        return f"a TorchScript archive, which is code; {SAVE_ALONE}"
     if "Unsupported operand" in error and start.startswith(b"PK\x03\x04"):
-        return f"saved by a pickle_protocol that torch can't load without running code; {remedy}"
+        return (
+            f"saved by a pickle_protocol that torch can't load without running code; {SAVE_ALONE}"
+        )
     return "neither .safetensors nor a whole file of torch.save; fetch or copy it again"
 
 

@@ -88,6 +88,20 @@ def test_what_is_shown_in_words(shown, said):
     assert sentence.describe(times) == f'"x" is shown {said} (belief 0.30 to 0.90)'
 
 
+@pytest.mark.parametrize("odd", ["\n", "\r\n", "\0", "\x1b[2J", "\x07", "\x9b", "\u2028", "\u202e"])
+def test_a_line_of_the_result_stays_one_and_steers_no_terminal(odd):
+    sentence = Sentence.numbered(0, f"the{odd}star", prompted_at=0.0, windows=[0.9])
+    told = Outcome(f"a{odd}b.mp4", [f"a{odd}b.mp4 has no sound"], [0.0], [], [sentence])
+    assert len(told.lines) == 2
+    assert all(line.isprintable() and len(line.splitlines()) == 1 for line in told.lines)
+
+
+@pytest.mark.parametrize("text", ["الكائن الأعلى صوتا", "👩‍🚀 🦒", "می‌خواهم", "café"])
+def test_any_script_is_printed_as_typed(text):
+    sentence = Sentence.numbered(0, text, prompted_at=0.0, windows=[0.9])
+    assert f'"{text}"' in Outcome("v.mkv", [], [0.0], [], [sentence]).lines[0]
+
+
 # ---- the scratch folder -------------------------------------------------------------------------
 
 

@@ -118,6 +118,29 @@ def test_paths_that_are_not_there(refavs_root, perfect, tmp_path, wrong):
     assert len(done.output.splitlines()) == 1
 
 
+@pytest.mark.parametrize("option", ["--json", "--csv"])
+@pytest.mark.parametrize("file", ["", ".", "folder"])
+def test_a_folder_for_a_file_is_refused_before_anything_is_scored(
+    refavs_root, perfect, tmp_path, monkeypatch, option, file
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(scoring, "score_rows", lambda *_, **__: pytest.fail("scored"))
+    (tmp_path / "folder").mkdir()
+    done = command(perfect, refavs_root, option, file)
+    assert done.exit_code == 1
+    assert done.output == f"error: {file or '.'}: a folder; expected a file to write\n"
+
+
+@pytest.mark.parametrize("splits", [["train"], ["TODO"], ["train", "TODO"]])
+def test_a_data_set_without_rows_to_score(own_refavs_root, perfect, splits):
+    table = pd.read_csv(own_refavs_root / "metadata.csv", dtype=str)
+    table[table["split"].isin(splits)].to_csv(own_refavs_root / "metadata.csv", index=False)
+    done = command(perfect, own_refavs_root)
+    assert done.exit_code == 1
+    assert "metadata.csv has no usable row of val, test_s, test_u, test_n" in done.output
+    assert len(done.output.splitlines()) == 1
+
+
 def test_rows_with_faults_are_named(own_refavs_root, perfect):
     metadata = own_refavs_root / "metadata.csv"
     metadata.write_text(metadata.read_text().replace('"32"', '"?"'))

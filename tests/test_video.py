@@ -161,6 +161,20 @@ def test_a_file_that_was_cut_off_gives_what_is_there_and_says_so(tmp_path):
     assert len(video.notes) == 1  # no sound
 
 
+@pytest.mark.parametrize("starts", [-2.0, 5.0, 300.0, 10_800.0, 86_400.0])
+def test_a_whole_file_that_starts_at_any_time_ends_when_it_says(tmp_path, starts):
+    times = [starts + number for number in range(len(PICTURES))]
+    whole = make_video(tmp_path / "whole.mkv", PICTURES, times=times)
+    video = Video(whole)
+    assert [frame.time for frame in video.frames()] == pytest.approx([0, 1, 2, 3])
+    assert len(video.notes) == 1  # no sound
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
+    video = Video(cut)
+    assert 2 <= len(list(video.frames())) < 4
+    assert video.notes[1].endswith(" s earlier than the file says")
+
+
 def test_sound_alone_is_no_video(tmp_path):
     path = tmp_path / "sound.wav"
     with av.open(str(path), "w") as container:

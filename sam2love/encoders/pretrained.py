@@ -1,4 +1,4 @@
-"""Models of transformers from a folder as `save_pretrained` writes it: whole, or not at all."""
+"""Models from a folder as `save_pretrained` writes it: whole, or not at all."""
 
 import json
 from collections.abc import Iterator
@@ -15,6 +15,17 @@ NO_CODE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """For every from_pretrained: without the second, transformers asks on a terminal, and waits."""
 
 
+@contextmanager
+def faults_of(library: str, folder: Path) -> Iterator[None]:
+    """Around a library that loads a folder: whatever it raises becomes a ValueError of one line."""
+    try:
+        yield
+    except Exception as error:  # odd values in a configuration make it raise of every kind
+        kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
+        reason = " ".join(f"{kind}{error}".split())
+        raise ValueError(f"{folder}: {library} can't load it ({reason})") from None
+
+
 def load_pretrained(kind: Any, folder: Path) -> Any:
     """Load a model in float32 and evaluation mode.
 
@@ -25,19 +36,14 @@ def load_pretrained(kind: Any, folder: Path) -> Any:
         ValueError: the folder is not of this kind, or lacks weights that would be left random.
     """
     _refuse_implementations(folder)
-    try:
-        with _quiet():
-            model, report = kind.from_pretrained(
-                folder,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-                **NO_CODE,
-            )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-        raise ValueError(
-            f"{folder}: transformers can't load it ({' '.join(str(error).split())})"
-        ) from None
+    with faults_of("transformers", folder), _quiet():
+        model, report = kind.from_pretrained(
+            folder,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **NO_CODE,
+        )
     # The pooler is not used; everything else that is missing would be left random.
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
     if missing:

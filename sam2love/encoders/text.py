@@ -6,7 +6,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from sam2love.encoders.pretrained import NO_CODE, load_pretrained
+from sam2love.encoders.pretrained import NO_CODE, faults_of, load_pretrained
 from sam2love.weights import locate
 
 
@@ -66,15 +66,11 @@ def load_text_encoder(
             text encoder with its tokenizer, or of one for shorter texts.
     """
     folder = locate(weights, digest)
-    try:
+    with faults_of("transformers", folder):
         config = transformers.AutoConfig.from_pretrained(folder, **NO_CODE)
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder, padding_side="right", **NO_CODE
         )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-        raise ValueError(
-            f"{folder}: transformers can't load it ({' '.join(str(error).split())})"
-        ) from None
     if max_tokens > tokenizer.model_max_length:
         raise ValueError(
             f"text.max_tokens: {max_tokens}, but {folder} takes at most "

@@ -15,7 +15,7 @@ import transformers
 from torch import Tensor
 from torch.nn import functional as F
 
-from sam2love.encoders.pretrained import load_pretrained
+from sam2love.encoders.pretrained import faults_of, load_pretrained
 from sam2love.weights import locate
 
 
@@ -93,18 +93,16 @@ def load_vision_encoder(weights: str, digest: str, *, device: str = "cpu") -> Vi
     folder = locate(weights, digest)
     try:
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError) as error:  # the last for a list
         raise ValueError(f"{folder}: no readable config.json ({error})") from None
     load = _load_clip if kind in ("clip", "clip_vision_model") else _load_timm
     return load(folder, device)
 
 
 def _load_timm(folder: Path, device: str) -> VisionEncoder:
-    try:
+    with faults_of("timm", folder):
         # With the classifier, though nothing uses it: without, timm tolerates missing weights.
         model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    except (OSError, RuntimeError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder}: timm can't load it ({' '.join(str(error).split())})") from None
     if not (getattr(model, "has_class_token", False) and hasattr(model, "patch_embed")):
         raise ValueError(f"{folder}: not a vision transformer with a [cls] token")
     return timm_encoder(model.to(device).eval(), device=device)
@@ -137,7 +135,7 @@ def _load_clip(folder: Path, device: str) -> VisionEncoder:
     try:
         processor = json.loads(path.read_text(encoding="utf-8"))
         mean, deviation = processor["image_mean"], processor["image_std"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: no image_mean and image_std ({error})") from None
 
     def encode(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -288,6 +288,37 @@ def test_a_folder_runs_no_code(roberta_folder, tmp_path, monkeypatch, way, refus
     assert not refused or str(told.value).startswith(str(folder))
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"quantization_config": "evil"},
+        {"dtype": "evil"},
+        {"transformers_weights": {"a": "evil"}},
+        {"sub_configs": "evil"},
+        {"hidden_size": 0},
+        {"num_hidden_layers": "x"},
+        {"model_type": 3},
+    ],
+)
+def test_odd_configurations_are_told_in_a_line(roberta_folder, tmp_path, odd):
+    folder = Path(shutil.copytree(roberta_folder, tmp_path / "roberta"))
+    add(folder / "config.json", **odd)
+    with pytest.raises(ValueError, match="transformers can't load it") as told:
+        load_text_encoder(str(folder), digest(folder), max_tokens=5)
+    assert "\n" not in str(told.value)
+
+
+def test_an_index_of_pickled_weights_is_told_in_a_line(roberta_folder, tmp_path):
+    folder = Path(shutil.copytree(roberta_folder, tmp_path / "roberta"))
+    pickled(folder)
+    index = {"metadata": {}, "weight_map": {"weights": "pytorch_model.bin"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="transformers can't load it") as told:
+        load_text_encoder(str(folder), digest(folder), max_tokens=5)
+    assert "\n" not in str(told.value)
+    assert not (folder / "ran").exists()
+
+
 @pytest.mark.parametrize("folder", ["roberta_folder", "clip_folder"])
 @pytest.mark.parametrize(
     ("text", "read"),

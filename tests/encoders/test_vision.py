@@ -290,3 +290,15 @@ def test_layers_are_names_of_timm_s(vit_folder, tmp_path):
         (folder / "config.json").write_text(json.dumps(config | arguments))
         with pytest.raises(ValueError, match="timm can't load it"):
             load_vision_encoder(str(folder), digest(folder))
+
+
+@pytest.mark.parametrize(
+    "odd", [[], {"architecture": 3}, {"pretrained_cfg": "evil"}, {"model_args": "evil"}]
+)
+def test_odd_configurations_are_told_in_a_line(vit_folder, tmp_path, odd):
+    folder = Path(shutil.copytree(vit_folder, tmp_path / "vit"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | odd if odd else odd))
+    with pytest.raises(ValueError, match=r"no readable config\.json|timm can't load it") as told:
+        load_vision_encoder(str(folder), digest(folder))
+    assert "\n" not in str(told.value)
