@@ -95,6 +95,11 @@ def last_hours(path):
         file.truncate(44 + 3 * 3600 * 32000)  # a hole, which takes no room
 
 
+def telephone(path):
+    """GSM 6.10, of which the library knows no number of samples."""
+    soundfile.write(path, np.zeros(80_000), 8_000, format="WAV", subtype="GSM610")
+
+
 def prose(path):
     path.write_text("not what the name says")
 
@@ -352,6 +357,7 @@ FATAL = {
     "sound file empty": (sound_file(empty), f"{WAV}: not readable as sound"),
     "sound header cut": (sound_file(cut_header), f"{WAV}: not readable as sound"),
     "not sound": (sound_file(prose), f"{WAV}: not readable as sound"),
+    "sound of unknown length": (sound_file(telephone), f"{WAV}: not readable as sound"),
     "sound without samples": (
         sound(np.zeros(0), 16000),
         f"{WAV}: no samples; expected 10 s of sound",

@@ -279,3 +279,24 @@ def test_the_papers_weights_are_pinned():
         assert name.startswith("https://")
     for name in (params.vision.weights, params.text.weights):
         assert re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", name)
+
+
+def holding_itself() -> dict:
+    state: dict = {"weight": torch.ones(1)}
+    state["state"] = state
+    return state
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ({"a": torch.ones(2), "b": torch.eye(2).to_sparse()}, "b is no dense tensor"),
+        ({"a": torch.ones(2, device="meta")}, "a is no dense tensor"),
+        (holding_itself(), "a state dict that holds itself"),
+    ],
+)
+def test_tensors_that_are_no_weights(tmp_path, state, reason):
+    path = tmp_path / "weights.pt"
+    torch.save(state, path)
+    with pytest.raises(ValueError, match=rf"weights\.pt: {reason}.*; save the weights alone"):
+        weights.read_tensors(path)
