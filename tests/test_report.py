@@ -158,7 +158,7 @@ def test_plays_what_was_heard(refavs_root, made_run):
 def test_tells_in_words_what_the_pictures_show(refavs_root, made_run):
     page = Page(report(refavs_root, made_run)[1])
     pictures = [attrs for attrs in page.all("svg") if attrs.get("role") == "img"]
-    assert len(pictures) == STRIPS + 3
+    assert len(pictures) == STRIPS + 4
     assert all(attrs["aria-label"] for attrs in pictures)
     (loss,) = (attrs for attrs in pictures if attrs["aria-label"].startswith("Loss"))
     assert loss["aria-label"] == "Loss: loss ends at 0.05"
