@@ -61,7 +61,7 @@ NOT_RUN = {
         "sam2love weights --params profiles/paper.yaml",
     ],
     "needs a DVC remote": ["dvc push", "dvc pull"],
-    "begins with a command, and is none": ["cp -r", "kill -9"],
+    "begins with a command, and is none": ["cp -r", "kill -9", "sam2love check"],
     "its value is what the page adds": ["dvc exp run -S fusion.strategy=joint"],
     "trainings by the dozen; tests/test_ablations.py reads the lines": [
         "dvc exp run --run-all",
