@@ -124,6 +124,10 @@ def serve(model: str, *, host: str, port: int, password: str | None = None) -> N
             allowed_paths=[str(EXAMPLE.parent)],
             auth=password and (lambda _, given: _same(given, password)),
         )
+    # A thread that is still segmenting would make the interpreter abort at its end.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _same(given: str, password: str) -> bool:
