@@ -1,9 +1,9 @@
 """Check and hash the data set once, and list its clips and expressions.
 
 Reads metadata.csv, media/ and gt_mask/; writes clips.csv, expressions.csv, families.csv and
-kinds.csv into index/. The checks are those of `sam2love check`: fatal faults stop the run here, odd
-files and rows are told. Every frame and mask is decoded; that took half a minute for 1,450 mini
-clips on two cores. What follows depends on the index alone, by its digests.
+kinds.csv into index/. The checks are those of `sam2love check`: a fatal fault stops the run, and a
+note is printed for each oddity. Every frame and mask is decoded, which takes about half a minute for
+the mini set on two cores. Later stages depend on the digests in the index, not on the data set.
 
     dvc repro index
 """
