@@ -2,8 +2,8 @@
 
 Reads metadata.csv, media/ and gt_mask/; writes clips.csv, expressions.csv, families.csv and
 kinds.csv into index/. The checks are those of `sam2love check`: a fatal fault stops the run, and a
-note is printed for each oddity. Every frame and mask is decoded, which takes about half a minute for
-the mini set on two cores. Later stages depend on the digests in the index, not on the data set.
+note is printed for each oddity. Every frame and mask is decoded, which takes about half a minute
+for the mini set on two cores. Later stages depend on the digests in the index, not on the data set.
 
     dvc repro index
 """
