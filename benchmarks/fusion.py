@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import Leaf, short, side_by_side, speedup
+from sam2love.features import Features
 from sam2love.fusion import FusionTransformer
 from sam2love.params import Fusion
 
@@ -30,7 +31,7 @@ def measure(size: Fusion, *, rows: int = 64, rounds: int = 7) -> dict[str, Leaf]
     encoder = plain_encoder(fusion)
     inputs = made_up(rows)
     ways: dict[str, Callable[[], Tensor]] = {
-        "ours": lambda: fusion(**inputs).seg_tokens,
+        "ours": lambda: fusion(inputs).prompt,
         "plain": lambda: plain_loop(fusion, encoder, inputs),
     }
     torch.testing.assert_close(ways["ours"](), ways["plain"](), atol=1e-3, rtol=1e-3)
@@ -83,33 +84,33 @@ def plain_encoder(fusion: FusionTransformer) -> nn.TransformerEncoder:
 
 
 def plain_loop(
-    fusion: FusionTransformer, encoder: nn.TransformerEncoder, inputs: dict[str, Tensor]
+    fusion: FusionTransformer, encoder: nn.TransformerEncoder, inputs: Features
 ) -> Tensor:
     """Eq. 3 and 4 written down one frame after another: [seg], (B, S, D). The tests compare too."""
-    rows = len(inputs["text_mask"])
-    audio = fusion.audio_projection(inputs["audio_features"])
-    text = fusion.text_projection(inputs["text_features"])
-    visual = fusion.visual_projection(inputs["visual_features"])
-    cls = fusion.visual_projection(inputs["cls_features"])
+    rows = len(inputs.text_mask)
+    audio = fusion.audio_projection(inputs.audio)
+    text = fusion.text_projection(inputs.text)
+    visual = fusion.visual_projection(inputs.patches)
+    cls = fusion.visual_projection(inputs.cls)
     aud, vis = (token.expand(rows, 1, -1) for token in (fusion.aud, fusion.vis))
     seg = fusion.seg.expand(rows, -1, -1)
     for i in range(visual.shape[1]):
         seen = {"previous": i, "inclusive": i + 1, "none": 0}[fusion.history]
         parts = [seg, audio, aud, text, vis, visual[:, i], cls[:, :seen]]
         padding = [torch.zeros(part.shape[:2], dtype=torch.bool) for part in parts]
-        padding[3] = ~inputs["text_mask"]
+        padding[3] = ~inputs.text_mask
         output = encoder(torch.cat(parts, 1), src_key_padding_mask=torch.cat(padding, 1))
         seg = output[:, : seg.shape[1]]
     return seg
 
 
-def made_up(rows: int) -> dict[str, Tensor]:
+def made_up(rows: int) -> Features:
     """Features of some expressions, of several lengths."""
     lengths = torch.arange(rows) % (WORDS - 3) + 4
-    return {
-        "audio_features": torch.randn(rows, FRAMES, DIMS["audio_dim"]),
-        "visual_features": torch.randn(rows, FRAMES, PATCHES, DIMS["visual_dim"]),
-        "cls_features": torch.randn(rows, FRAMES, DIMS["visual_dim"]),
-        "text_features": torch.randn(rows, WORDS, DIMS["text_dim"]),
-        "text_mask": torch.arange(WORDS)[None] < lengths[:, None],
-    }
+    return Features(
+        audio=torch.randn(rows, FRAMES, DIMS["audio_dim"]),
+        patches=torch.randn(rows, FRAMES, PATCHES, DIMS["visual_dim"]),
+        cls=torch.randn(rows, FRAMES, DIMS["visual_dim"]),
+        text=torch.randn(rows, WORDS, DIMS["text_dim"]),
+        text_mask=torch.arange(WORDS)[None] < lengths[:, None],
+    )

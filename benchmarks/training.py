@@ -23,7 +23,7 @@ from sam2love.encoders.audio import AudioEncoder, VGGish, load_audio_encoder
 from sam2love.encoders.text import TextEncoder, load_text_encoder
 from sam2love.encoders.vision import VisionEncoder, load_vision_encoder, timm_encoder
 from sam2love.features import LEVELS, FeatureReader, Features
-from sam2love.fusion import FusionTransformer
+from sam2love.fusion import build_fusion
 from sam2love.index import Index
 from sam2love.model import SAM2Love
 from sam2love.params import Params
@@ -126,11 +126,12 @@ def _measure(
             "null": False,
         }
     )
-    fusion = FusionTransformer(
+    fusion = build_fusion(
+        params.fusion,
+        positions=None,
         audio_dim=encoders.audio.dim,
         visual_dim=encoders.vision.dim,
         text_dim=encoders.text.dim,
-        **dict(params.fusion),
     )
     model = SAM2Love(fusion, encoders.sam2)
     encoding = EncodingReader(encoders)

@@ -1,7 +1,7 @@
 """The frozen features of expressions and clips, read from the stores as batches of tensors."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +22,7 @@ Encode = Callable[[str, list[int]], tuple[Tensor, Tensor, Tensor]]
 
 @dataclass
 class Features:
-    """What the frozen encoders say of B expressions and their clips."""
+    """What the frozen encoders extract from B expressions and their clips."""
 
     audio: Tensor
     """F_A, (B, N, d_A)."""
@@ -39,25 +39,6 @@ class Features:
         """The same on another device, in float32 (the stores hold halves)."""
         moved = (getattr(self, field.name).to(device) for field in fields(self))
         return Features(*(part if part.dtype == torch.bool else part.float() for part in moved))
-
-    def with_noise(self, share: float, generator: torch.Generator) -> "Features":
-        """Add Gaussian noise; its deviation is a share of each feature's own over the batch.
-
-        The deviation of text is that of its tokens, padding left out, however much there is.
-
-        Source: ours; it keeps training from learning combinations by heart (docs/log.md).
-        """
-
-        def noisy(part: Tensor, counted: Tensor) -> Tensor:
-            return part + share * counted.std() * torch.randn(part.shape, generator=generator)
-
-        return replace(
-            self,
-            audio=noisy(self.audio, self.audio),
-            patches=noisy(self.patches, self.patches),
-            cls=noisy(self.cls, self.cls),
-            text=noisy(self.text, self.text[self.text_mask]),
-        )
 
 
 class FeatureReader:

@@ -5,16 +5,37 @@ S [seg] tokens, D the shared dimension, L the tokens of a sequence.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sam2love.params import POSITIONED_TOKENS
+from sam2love import params
+from sam2love.features import Features
 
-SECONDS = 10
-"""Seconds of sound, and frames, for which there are learned positions."""
+
+class Tokens(NamedTuple):
+    """The features of B expressions in the shared dimension D (Eq. 1)."""
+
+    audio: Tensor
+    """(B, N, D)."""
+    patches: Tensor
+    """(B, n, HW, D)."""
+    cls: Tensor
+    """(B, n, D)."""
+    text: Tensor
+    """(B, P, D)."""
+
+
+class Fused(NamedTuple):
+    """What the fusion makes of B expressions."""
+
+    prompt: Tensor
+    """(B, S, D): [seg] after the last frame, or the mean of all outputs (B, 1, D)."""
+    met: tuple[Tensor, Tensor] | None
+    """The first [seg] (B, D) and the patches of frame 0 (B, HW, D) as they enter the last block
+    together, normalised; None where no [seg] meets patches."""
 
 
 class Projection(nn.Sequential):
@@ -58,36 +79,19 @@ class Block(nn.Module):
         return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, L, D / heads)
 
 
-class Fused(NamedTuple):
-    """What the fusion makes of B expressions."""
-
-    seg_tokens: Tensor
-    """[seg], (B, S, D), after the last frame; with strategy 'mean', the mean output (B, 1, D)."""
-    agreement: Tensor | None
-    """How much [seg] agrees with each patch of frame 0 as it enters the last block, when it visits
-    that frame: (B, HW) logits. None where [seg] sees no patches."""
-
-
-class FusionTransformer(nn.Module):
-    """Compress sound, text and every frame into [seg] tokens.
-
-    Frame by frame, [seg] reads the sequence of Eq. 3 and is carried on to the next frame (token
-    propagation); the [cls] of the frames visited before stand beside it (token accumulation).
+class Fusion(nn.Module):
+    """What all strategies share: the projections, the context of every frame, the transformer.
 
     Args:
         audio_dim, visual_dim, text_dim: d_A, d_V, d_T of the frozen encoders.
         modalities: those that are heard, read and seen; the others' tokens are left out.
-        propagation, history, order, positions, strategy: see `sam2love.params.Fusion`.
-        patch_positions: (HW, C), SAM 2's own positional encoding of where the patches lie; with
-            positions 'learned' they carry a projection of it, so that [seg] can say where in the
-            terms in which SAM 2 is prompted.
+        positions: a module from `Tokens` to `Tokens`; the paper has none.
 
-    Source: SAM2-LOVE section 3.2, Eq. 1 to 4; Tables 2 to 5 for the variants.
+    Source: SAM2-LOVE section 3.2, Eq. 1 and 2.
     """
 
     aud: Tensor
     vis: Tensor
-    patch_positions: Tensor
 
     def __init__(
         self,
@@ -99,18 +103,11 @@ class FusionTransformer(nn.Module):
         layers: int = 6,
         heads: int = 16,
         mlp_ratio: float = 4.0,
-        seg_tokens: int = 1,
-        strategy: Literal["token", "mean"] = "token",
         modalities: Sequence[str] = ("audio", "text", "vision"),
-        propagation: bool = True,
-        history: Literal["previous", "inclusive", "none"] = "previous",
-        order: Literal["forward", "backward"] = "forward",
-        positions: Literal["none", "learned"] = "none",
-        patch_positions: Tensor | None = None,
+        positions: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.strategy, self.modalities = strategy, tuple(modalities)
-        self.propagation, self.history, self.order = propagation, history, order
+        self.dim, self.modalities = dim, tuple(modalities)
         self.audio_projection = Projection(audio_dim, dim, dim)
         self.visual_projection = Projection(visual_dim, dim, dim)
         self.text_projection = Projection(text_dim, dim, dim)
@@ -118,124 +115,161 @@ class FusionTransformer(nn.Module):
             Block(dim, heads=heads, mlp_ratio=mlp_ratio) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(dim)
-        self.seg = nn.Parameter(torch.empty(seg_tokens, dim))
-        self.register_buffer("aud", torch.empty(1, dim))
-        self.register_buffer("vis", torch.empty(1, dim))
-        self.position_names = ("second", "word", "frame") if positions == "learned" else ()
-        for name in self.position_names:
-            count = POSITIONED_TOKENS if name == "word" else SECONDS
-            setattr(self, f"{name}_positions", nn.Parameter(torch.empty(count, dim)))
-        if self.position_names and patch_positions is not None:
-            self.register_buffer("patch_positions", patch_positions)
-            self.patch_position_projection = nn.Linear(patch_positions.shape[1], dim)
-        self._initialise()
-
-    def _initialise(self) -> None:
+        self.register_buffer("aud", random_tokens(1, dim))
+        self.register_buffer("vis", random_tokens(1, dim))
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
                 nn.init.zeros_(module.bias)
-        tokens = [self.seg, self.aud, self.vis]
-        tokens += [getattr(self, f"{name}_positions") for name in self.position_names]
-        for token in tokens:
-            nn.init.trunc_normal_(token, std=0.5)
+        self.positions = positions or nn.Identity()
 
-    def forward(
-        self,
-        audio_features: Tensor,
-        visual_features: Tensor,
-        cls_features: Tensor,
-        text_features: Tensor,
-        text_mask: Tensor,
-    ) -> Fused:
-        """Fuse the modalities of B expressions.
+    def encode(self, features: Features) -> Tokens:
+        """Project all features to the shared dimension (Eq. 1). Unseen pictures have no patches."""
+        patches, cls = features.patches, features.cls
+        if "vision" not in self.modalities:
+            patches = patches[:, :, :0]
+        return self.positions(
+            Tokens(
+                audio=self.audio_projection(features.audio),
+                patches=self.visual_projection(patches),
+                cls=self.visual_projection(cls),
+                text=self.text_projection(features.text),
+            )
+        )
 
-        Args:
-            audio_features: F_A, (B, N, d_A); all seconds, however many frames are given.
-            visual_features: F_V, (B, n, HW, d_V), the first n of the N frames.
-            cls_features: [cls], (B, n, d_V).
-            text_features: F_T, (B, P, d_T).
-            text_mask: (B, P) bool, False on padding.
+    def context(self, tokens: Tokens, text_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What every frame's sequence shares: sound, [aud], text, [vis].
+
+        Returns:
+            Tokens (B, C, D), and a mask (B, C) that is False on padding.
         """
-        visual_tokens = self._place(self.visual_projection(visual_features), "frame", axis=1)
-        if hasattr(self, "patch_positions"):
-            visual_tokens = visual_tokens + self.patch_position_projection(self.patch_positions)
-        cls_tokens = self._place(self.visual_projection(cls_features), "frame", axis=1)
-        context, context_mask = self._context(audio_features, text_features, text_mask)
-        if self.strategy == "mean":
-            return Fused(self._mean_of_all(context, context_mask, visual_tokens), None)
+        aud, vis = (marker.expand(len(text_mask), 1, -1) for marker in (self.aud, self.vis))
+        parts = {"audio": [tokens.audio, aud], "text": [tokens.text], "vision": [vis]}
+        shown = [part for name in parts if name in self.modalities for part in parts[name]]
+        masks = [
+            text_mask if part is tokens.text else text_mask.new_ones(part.shape[:2])
+            for part in shown
+        ]
+        return torch.cat(shown, dim=1), torch.cat(masks, dim=1)
 
-        seg_tokens = start = self.seg.expand(len(text_mask), -1, -1)
-        outputs, agreement = [], None
-        # Cut once: the gradient of a slice a frame would each time be as large as all frames.
-        patch_tokens = visual_tokens.unbind(1)
-        frames = list(range(visual_features.shape[1]))
+    def forward(self, features: Features) -> Fused:
+        raise NotImplementedError
+
+
+class FusionTransformer(Fusion):
+    """Compress sound, text and every frame into [seg] tokens.
+
+    Frame by frame, [seg] reads the sequence of Eq. 3 and is carried on to the next frame (token
+    propagation); the [cls] of the frames visited before stand beside it (token accumulation).
+
+    Args:
+        seg_tokens, propagation, history, order: see `sam2love.params.Fusion`.
+        shared: see `Fusion`.
+
+    Source: SAM2-LOVE section 3.2, Eq. 3 and 4; Table 4 for more than one [seg].
+    """
+
+    def __init__(
+        self,
+        *,
+        seg_tokens: int = 1,
+        propagation: bool = True,
+        history: Literal["previous", "inclusive", "none"] = "previous",
+        order: Literal["forward", "backward"] = "forward",
+        **shared: Any,
+    ) -> None:
+        super().__init__(**shared)
+        self.propagation, self.history, self.order = propagation, history, order
+        self.seg = nn.Parameter(random_tokens(seg_tokens, self.dim))
+
+    def forward(self, features: Features) -> Fused:
+        """Fuse the modalities of B expressions, a frame at a time."""
+        tokens = self.encode(features)
+        context, context_mask = self.context(tokens, features.text_mask)
+        frames, cls = list(range(features.patches.shape[1])), tokens.cls
         if self.order == "backward":
             frames.reverse()
-            cls_tokens = cls_tokens.flip(1)  # in the order of the visits
+            cls = cls.flip(1)  # in the order of the visits
+        # Cut once: the gradient of a slice a frame would each time be as large as all frames.
+        patches = tokens.patches.unbind(1)
+        seg = start = self.seg.expand(len(context), -1, -1)
+        visits, met = [], None
         for visit, frame in enumerate(frames):
-            parts = [seg_tokens, context]
-            if "vision" in self.modalities:
-                parts += [patch_tokens[frame], cls_tokens[:, : self._remembered(visit)]]
-            sequence = torch.cat(parts, dim=1)  # Eq. 3
-            mask = self._mask(seg_tokens.shape[1], context_mask, sequence.shape[1])
-            for block in self.blocks[:-1]:
-                sequence = block(sequence, mask)
+            history = cls[:, : self._remembered(visit)]
+            seg, entering = self.step(seg, context, patches[frame], history, context_mask)
+            visits.append(seg)
             if frame == 0 and "vision" in self.modalities:
-                first = seg_tokens.shape[1] + context.shape[1]
-                patches = sequence[:, first : first + visual_tokens.shape[2]]
-                agreement = self._agreement(sequence[:, 0], patches)
-            # Only [seg] is read of the last block's outputs, so only that is computed.
-            seg_tokens = self.norm(self.blocks[-1](sequence, mask, queries=seg_tokens.shape[1]))
-            outputs.append(seg_tokens)
+                met = self._meet(entering, context.shape[1], patches[frame].shape[1])
             if not self.propagation:
-                seg_tokens = start
-        return Fused(seg_tokens if self.propagation else torch.stack(outputs).mean(0), agreement)
+                seg = start
+        return Fused(visits[-1] if self.propagation else torch.stack(visits).mean(0), met)
 
-    def _agreement(self, seg: Tensor, patches: Tensor) -> Tensor:
-        """Scaled likeness of [seg] (B, D) and each patch (B, HW, D): (B, HW)."""
-        return (self.norm(patches) @ self.norm(seg)[..., None])[..., 0] / seg.shape[-1] ** 0.5
+    def step(
+        self, seg: Tensor, context: Tensor, patches: Tensor, history: Tensor, context_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Visit one frame.
+
+        Args:
+            seg: (B, S, D).
+            context, context_mask: see `context`.
+            patches: (B, HW, D).
+            history: [his], (B, K, D).
+
+        Returns:
+            The new [seg] (B, S, D), and the sequence (B, L, D) as it enters the last block.
+        """
+        sequence = torch.cat([seg, context, patches, history], dim=1)  # Eq. 3, (B, L, D)
+        before, after = seg.shape[1], patches.shape[1] + history.shape[1]
+        mask = F.pad(context_mask, (before, after), value=True)  # (B, L)
+        for block in self.blocks[:-1]:
+            sequence = block(sequence, mask)
+        # Only [seg] is read of the last block's outputs, so only that is computed.
+        return self.norm(self.blocks[-1](sequence, mask, queries=before)), sequence
 
     def _remembered(self, visit: int) -> int:
         """Count the visited frames whose [cls] stand in [his]. Source: SAM2-LOVE Eq. 4."""
+        if "vision" not in self.modalities:
+            return 0
         return {"none": 0, "previous": visit, "inclusive": visit + 1}[self.history]
 
-    def _context(
-        self, audio_features: Tensor, text_features: Tensor, text_mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """What every frame's sequence shares: sound, [aud], text, [vis]; and which of it counts."""
-        rows = len(text_mask)
-        audio = self._place(self.audio_projection(audio_features), "second", axis=1)
-        text = self._place(self.text_projection(text_features), "word", axis=1)
-        parts = {
-            "audio": [audio, self.aud.expand(rows, 1, -1)],
-            "text": [text],
-            "vision": [self.vis.expand(rows, 1, -1)],
-        }
-        shown = [part for name, part in parts.items() if name in self.modalities]
-        tokens = torch.cat([token for part in shown for token in part], dim=1)
-        mask = text_mask.new_ones(rows, tokens.shape[1])
-        if "text" in self.modalities:
-            first = audio.shape[1] + 1 if "audio" in self.modalities else 0
-            mask[:, first : first + text.shape[1]] = text_mask
-        return tokens, mask
+    def _meet(self, sequence: Tensor, context: int, patches: int) -> tuple[Tensor, Tensor]:
+        first = self.seg.shape[0] + context
+        return self.norm(sequence[:, 0]), self.norm(sequence[:, first : first + patches])
 
-    def _place(self, tokens: Tensor, name: str, *, axis: int) -> Tensor:
-        """Add the learned positions along an axis, where there are any."""
-        if name not in self.position_names:
-            return tokens
-        positions = getattr(self, f"{name}_positions")[: tokens.shape[axis]]
-        return tokens + positions.view(-1, *[1] * (tokens.dim() - axis - 2), positions.shape[1])
 
-    def _mask(self, before: int, context_mask: Tensor, length: int) -> Tensor:
-        return F.pad(context_mask, (before, length - before - context_mask.shape[1]), value=True)
+class MeanFusion(Fusion):
+    """One pass over sound, text and the patches of all frames, then the mean of all outputs.
 
-    def _mean_of_all(self, context: Tensor, context_mask: Tensor, visual_tokens: Tensor) -> Tensor:
-        """Table 5: one pass over sound, text and the patches of all frames, then their mean."""
-        visual = [visual_tokens.flatten(1, 2)] if "vision" in self.modalities else []
-        sequence = torch.cat([context, *visual], dim=1)
-        mask = self._mask(0, context_mask, sequence.shape[1])
+    Source: SAM2-LOVE Table 5.
+    """
+
+    def forward(self, features: Features) -> Fused:
+        """Fuse the modalities of B expressions."""
+        tokens = self.encode(features)
+        context, context_mask = self.context(tokens, features.text_mask)
+        patches = tokens.patches.flatten(1, 2)
+        sequence = torch.cat([context, patches], dim=1)  # (B, L, D)
+        mask = F.pad(context_mask, (0, patches.shape[1]), value=True)  # (B, L)
         for block in self.blocks:
             sequence = block(sequence, mask)
         outputs = self.norm(sequence) * mask[..., None]
-        return outputs.sum(1, keepdim=True) / mask.sum(1)[:, None, None]
+        return Fused(outputs.sum(1, keepdim=True) / mask.sum(1)[:, None, None], None)
+
+
+def build_fusion(settings: params.Fusion, *, positions: nn.Module | None, **dims: int) -> Fusion:
+    """Build the fusion of a run.
+
+    Args:
+        positions: see `Fusion`.
+        dims: audio_dim, visual_dim and text_dim of the encoders.
+    """
+    shared = dict(settings) | dims | {"positions": positions}
+    own = {name: shared.pop(name) for name in ("seg_tokens", "propagation", "history", "order")}
+    if shared.pop("strategy") == "mean":
+        return MeanFusion(**shared)
+    return FusionTransformer(**own, **shared)
+
+
+def random_tokens(count: int, dim: int) -> Tensor:
+    """Tokens (count, dim) as they are before training: [seg], [aud], [vis]."""
+    return nn.init.trunc_normal_(torch.empty(count, dim), std=0.5)

@@ -44,7 +44,7 @@ def describe(path: str) -> tuple[list[str], bool]:
     """
     store = FeatureStore.open(path)
     raw = sum(_item_bytes(spec) for spec in store.specs) * len(store)
-    told = store.provenance | {f"attribute {name}": value for name, value in store.attrs.items()}
+    told = store.provenance
     faults = store.verify()
     lines = [
         f"{path}: format version {FORMAT_VERSION}, {len(store)} items",

@@ -6,13 +6,14 @@ Shapes: B expressions, N frames, C the width of SAM 2's prompts, h x w cells of 
 import json
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sam2love.features import Features
-from sam2love.fusion import FusionTransformer, Projection
+from sam2love.fusion import Fused, Fusion, Projection, build_fusion
+from sam2love.grounding import LearnedPositions
 from sam2love.params import Config, Params, load_config
 from sam2love.sam.build import SAM2Base, build_sam2
 from sam2love.sam.decode import Decoded, decode, grid_positions
@@ -23,18 +24,29 @@ CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 """What a pretrained folder holds."""
 
 
+class Segmented(NamedTuple):
+    """What the model makes of B expressions."""
+
+    prompts: Tensor
+    """(B, 1, C) for SAM 2."""
+    fused: Fused
+    """What they were made of."""
+    first_frame: Decoded | None
+    """Masks and object scores; None where no embeddings were given."""
+
+
 class SAM2Love(nn.Module):
     """Fusion transformer, prompt MLP and SAM 2's heads; SAM 2's other parts stay frozen.
 
     Args:
-        fusion: the fusion transformer.
+        fusion: makes one token of sound, text and frames.
         sam2: a whole SAM 2; its prompt encoder and mask decoder are trained here.
         train_prompt_encoder, train_mask_decoder, train_high_res_convs: see `params.Sam2`.
     """
 
     def __init__(
         self,
-        fusion: FusionTransformer,
+        fusion: Fusion,
         sam2: SAM2Base,
         *,
         train_prompt_encoder: bool = True,
@@ -43,8 +55,7 @@ class SAM2Love(nn.Module):
     ) -> None:
         super().__init__()
         self.fusion, self.sam2 = fusion, sam2
-        dim = fusion.seg.shape[1]
-        self.prompt_projection = Projection(dim, dim, sam2.sam_prompt_embed_dim)
+        self.prompt_projection = Projection(fusion.dim, fusion.dim, sam2.sam_prompt_embed_dim)
         decoder = sam2.sam_mask_decoder
         sam2.requires_grad_(False)
         # Of the prompt encoder only this part is reached: there are no points and no masks.
@@ -68,9 +79,12 @@ class SAM2Love(nn.Module):
     @classmethod
     def _of(cls, config: Config, *, patches: int, **dims: Any) -> "SAM2Love":
         sam2 = build_sam2(config.sam2.config, config.sam2.weights, digest=config.sam2.digest)
-        fusion = FusionTransformer(
-            **dims, **dict(config.fusion), patch_positions=grid_positions(sam2, cells=patches)
-        )
+        positions = None
+        if config.fusion.positions == "learned":
+            positions = LearnedPositions(
+                config.fusion.dim, patch_positions=grid_positions(sam2, cells=patches)
+            )
+        fusion = build_fusion(config.fusion, positions=positions, **dims)
         model = cls(
             fusion,
             sam2,
@@ -99,7 +113,7 @@ class SAM2Love(nn.Module):
         except KeyError as error:
             raise ValueError(f"{weights}: not the weights of a SAM2Love, no {error}") from None
         # Only the learned positions ask how many patches there are.
-        patches = shapes.get("fusion.patch_positions", (1,))[0]
+        patches = shapes.get("fusion.positions.patch_positions", (1,))[0]
         model = cls._of(config, patches=patches, **dims).eval()
         model.load(weights)
         return model
@@ -136,28 +150,18 @@ class SAM2Love(nn.Module):
         with replacing(folder / WEIGHTS) as file:
             self.save(file)
 
-    def prompt(self, features: Features) -> tuple[Tensor, Tensor | None]:
-        """The token (B, 1, C) that stands for what the sentence means: [seg] after all frames.
+    def forward(
+        self, features: Features, embeddings: tuple[Tensor, Tensor, Tensor] | None = None
+    ) -> Segmented:
+        """Segment on the first frame what each sentence means (sections 3.2 and 3.3).
 
-        Beside it how much [seg] agrees with each patch of frame 0, as `fusion.Fused` has it.
+        Args:
+            embeddings: SAM 2's of the first frames, as `encode_frames` returns them.
         """
-        seg_tokens, agreement = self.fusion(
-            features.audio, features.patches, features.cls, features.text, features.text_mask
-        )
-        return self.prompt_projection(seg_tokens[:, :1]), agreement
-
-    def segment(self, embeddings: tuple[Tensor, Tensor, Tensor], prompts: Tensor) -> Decoded:
-        """Segment the first frame from cached embeddings, as `encode_frames` returns them."""
-        return decode(self.sam2, embeddings, prompts)
-
-    def locate(self, prompts: Tensor) -> Tensor:
-        """Where prompts (B, 1, C) point: (B, h * w) logits of the embedding's cells.
-
-        SAM 2 reads a prompt by its likeness to the cells' positional encoding, so this asks the
-        same, without any weights of its own.
-        """
-        positions = grid_positions(self.sam2, cells=self.sam2.sam_image_embedding_size**2)
-        return prompts[:, 0] @ positions.T / positions.shape[1] ** 0.5
+        fused = self.fusion(features)
+        prompts = self.prompt_projection(fused.prompt[:, :1])
+        first = decode(self.sam2, embeddings, prompts) if embeddings is not None else None
+        return Segmented(prompts, fused, first)
 
     def trained_state(self) -> dict[str, Tensor]:
         """The weights that training can change, and the fixed [aud] and [vis]."""

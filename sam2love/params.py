@@ -139,8 +139,6 @@ class Train(Section):
     weight_decay: Weight
     clip_norm: Annotated[float, Field(gt=0)]
     warmup_steps: Annotated[int, Field(ge=0)]
-    feature_noise: Weight
-    """Ours: Gaussian noise on the features, as a share of their deviation; 0 is the paper."""
     loss: Loss
 
     @model_validator(mode="before")
@@ -161,9 +159,9 @@ class Propagate(Section):
     """Masks predicted on the frames after the prompted one. `configured` leaves it to SAM 2's own
     configuration: the published ones track with the best of three, of mask tokens 1 to 3. `single`
     is that of token 0, the only one that the loss trains."""
-    gate_loss: Share
-    """A row shows nothing if its object score is below a threshold, the highest that loses this
-    share of val's positive rows; 0 is no gate, as in the paper."""
+    gate: bool
+    """Ours: a row shows nothing if its object score on frame 0 is not positive, as SAM 2 does on
+    the frames that it tracks; only `train.loss.object_score` teaches the score so."""
 
 
 class Score(Section):

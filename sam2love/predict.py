@@ -58,6 +58,8 @@ class Predictor:
 
     Args:
         tracker: segments the frames after the prompted one; see `sam.propagate`.
+        gate: whether a sentence waits for a window in which the model believes it; see
+            `params.Propagate`. Without it the first window is prompted.
     """
 
     def __init__(
@@ -68,8 +70,9 @@ class Predictor:
         vision: VisionEncoder,
         text: TextEncoder,
         tracker: SAM2Base | None = None,
+        gate: bool = True,
     ) -> None:
-        self.model, self.tracker = model, tracker
+        self.model, self.tracker, self.gate = model, tracker, gate
         self.audio, self.vision, self.text = audio, vision, text
         self._device = model.sam2.device
 
@@ -107,6 +110,7 @@ class Predictor:
                 text.weights, text.digest, max_tokens=text.max_tokens, device=device
             ),
             tracker=build_tracker(config, model.sam2),
+            gate=config.propagate.gate,
         )
 
     def predict(
@@ -136,7 +140,7 @@ class Predictor:
             opened = Video(video)
             read = texts if words else [""] * len(texts)
             windows, times = self._watch(opened, read, sound=sound, progress=progress)
-            firsts = [_first_believed(windows, row) for row in range(len(texts))]
+            firsts = [self._prompted(windows, row) for row in range(len(texts))]
             outcome = Outcome(
                 video=opened.path.name,
                 notes=[*opened.notes, *self._cut(read)],
@@ -156,6 +160,11 @@ class Predictor:
             bar = _bar(tracked, "track", len(times), show=progress)
             outcome.write(folder, video=opened, tracked=bar)
         return outcome
+
+    def _prompted(self, windows: list[Window], row: int) -> Window | None:
+        """The first window in which the model believes that what a sentence means is there."""
+        believed = (window for window in windows if not self.gate or window.beliefs[row] > SHOWN)
+        return next(believed, None)
 
     def _cut(self, texts: Sequence[str]) -> Iterator[str]:
         """Yield a note for each sentence that is longer than what the model reads."""
@@ -192,7 +201,7 @@ class Predictor:
             )
             audio, patches, cls = (part.expand(len(texts), *part.shape) for part in clip)
             features = Features(audio, patches, cls, tokens[:, :longest], text_mask)
-            prompts, _ = self.model.prompt(features.to(self._device))
+            prompts = self.model(features.to(self._device)).prompts
             number, frame = seen[0]
             _, scores = self._stream(prompts, frames=1).step(self._levels(frame))
             start = float(CLIP_SECONDS * len(windows))
@@ -228,11 +237,6 @@ class Predictor:
     def _stream(self, prompts: Tensor, *, frames: int) -> MaskStream:
         same_clip = torch.zeros(len(prompts), dtype=torch.int64, device=self._device)
         return MaskStream(self.model.sam2, prompts, same_clip, frames=frames, tracker=self.tracker)
-
-
-def _first_believed(windows: list[Window], row: int) -> Window | None:
-    """The first window in which the model believes that what a sentence means is there."""
-    return next((window for window in windows if window.beliefs[row] > SHOWN), None)
 
 
 def _beliefs(scores: Tensor) -> list[float]:

@@ -48,7 +48,7 @@ class StoredMasks:
 
     def __init__(self, store: FeatureStore) -> None:
         self._store = store
-        self._gate = store.attrs.get("gate_threshold")
+        self._gate = store.provenance.get("gate", False)
 
     def holds(self, entry: Any) -> bool:
         """Whether a row has masks."""
@@ -71,7 +71,7 @@ class StoredMasks:
                 f"logits, found shape {logits.shape}; run the stage 'propagate' again"
             )
         score = float(self._store.read("object_score", str(entry.row))[0])
-        return Prediction(logits, True, score, self._gate is not None and score < self._gate)
+        return Prediction(logits, True, score, self._gate and score <= 0)
 
 
 class MaskFolder:

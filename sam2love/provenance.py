@@ -53,6 +53,6 @@ def of_features(stage: str, params: Params, index: Index, **by_model: str) -> di
     return {"stage": stage, **made_with}
 
 
-def of_masks(stage: str, index_folder: Path, **made_with: str) -> dict[str, Any]:
+def of_masks(stage: str, index_folder: Path, **made_with: str | bool) -> dict[str, Any]:
     """Models and index of a store of masks; a reader knows the index."""
     return {"stage": stage, **made_with, "index": digest(index_folder)}

@@ -4,7 +4,6 @@ Shapes: B rows, N frames, C the width of SAM 2's prompts, 4h x 4w mask logits.
 """
 
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -58,23 +57,6 @@ def segment_clips(
     levels = (embedding, high_res_0, high_res_1)
     logits, scores = propagate(sam2, levels, prompts, clip_of_row, tracker=tracker)
     return {"logits": logits.half().cpu().numpy(), "object_score": scores.float().cpu().numpy()}
-
-
-def gate_threshold(scores: np.ndarray, *, loss: float) -> float | None:
-    """The highest object score on frame 0 that loses at most a share of rows which show something.
-
-    Args:
-        scores: (rows,) object scores on frame 0 of val's rows that are not null.
-        loss: share of them that may fall below the threshold.
-
-    Returns:
-        Rows below it are to show nothing; None without rows to choose by.
-    """
-    if not len(scores):
-        return None
-    # As the share is written: 0.29 of 100 rows is 29, in floating point it is less.
-    lost = min(int(Fraction(str(loss)) * len(scores)), len(scores) - 1)  # for a share of 1 too
-    return float(np.sort(scores)[lost])
 
 
 def frame_encoder(

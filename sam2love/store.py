@@ -5,7 +5,7 @@ to ids[i]. Shards of many items are the unit of writing, of resuming and of a fi
 how an item lies in one, filling.py how they are made, staging.py where a store grows before it
 appears.
 
-    group attributes: format_version, complete, provenance, ids, attrs
+    group attributes: format_version, complete, provenance, ids
     array attributes: description
 """
 
@@ -39,7 +39,6 @@ def fill_store(
     batch_size: int,
     description: str,
     load: Callable[[list[str]], Any] = list,
-    attrs: Callable[["FeatureStore"], Mapping[str, Any]] | None = None,
 ) -> None:
     """Compute a store shard by shard, going on where a killed run of the same work stopped.
 
@@ -58,7 +57,6 @@ def fill_store(
             the items stacked along the first axis; floats are cast to the array's dtype.
         batch_size: the most ids that are loaded and encoded at once.
         load: reads what some ids need, ahead and in threads; without it `encode` gets the ids.
-        attrs: given the filled store, returns more JSON values to keep with it.
 
     Raises:
         ValueError: an id twice, or `encode` returned other arrays, shapes or counts than declared,
@@ -100,7 +98,7 @@ def fill_store(
                 print(f"{out}: rank {rank} is done, others have {left} shards left to write")
                 return
             with told_of_disk(out):
-                _finish(staging, attrs)
+                _finish(staging)
 
 
 def _check_declaration(specs: list[ArraySpec], ids: list[str]) -> None:
@@ -121,10 +119,9 @@ def _begin(staging: Staging, specs: list[ArraySpec], ids: list[str], provenance:
     staging.begin()
 
 
-def _finish(staging: Staging, attrs: Callable | None) -> None:
-    made = attrs(FeatureStore(staging.store)) if attrs else {}
+def _finish(staging: Staging) -> None:
     group = zarr.open_group(staging.store, mode="r+")
-    group.attrs.update({"attrs": dict(made), "complete": True})
+    group.attrs.update({"complete": True})
     staging.publish()
 
 
@@ -144,7 +141,6 @@ class FeatureStore:
         attributes: dict[str, Any] = self._group.attrs.asdict()
         self.ids: list[str] = attributes.get("ids", [])
         self.provenance: dict[str, Any] = attributes.get("provenance", {})
-        self.attrs: dict[str, Any] = attributes.get("attrs", {})
         self._position = {name: i for i, name in enumerate(self.ids)}
         self._arrays: dict[str, StoredArray] = {}
 

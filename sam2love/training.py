@@ -5,6 +5,7 @@ Shapes: B rows, h x w cells of SAM 2's embedding, 4h x 4w mask logits, H x W lab
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ from tqdm import tqdm
 
 from sam2love.checkpoint import History, resume, save
 from sam2love.features import FeatureReader
-from sam2love.loss import grounding_loss, mask_loss, weigh
+from sam2love.grounding import agreement, grounding_loss, pointing
+from sam2love.loss import mask_loss, weigh
 from sam2love.metrics import REGION_SHOWN, overlaps_most, probabilities, region_j
-from sam2love.model import SAM2Love
+from sam2love.model import SAM2Love, Segmented
 from sam2love.params import Loss, Train
 from sam2love.refavs import FRAMES
-from sam2love.sam.decode import Decoded
 
 VALIDATIONS = 10
 """How often J on val is measured during a training."""
@@ -34,9 +35,6 @@ ReadMask = Callable[[str, int], Tensor]
 ListObjects = Callable[[str], list[int]]
 """Lists the fids of all objects that are annotated in the clip of a key."""
 
-Noise = tuple[float, torch.Generator]
-"""How strong, and from where; see `Features.with_noise`."""
-
 
 def losses(
     model: SAM2Love,
@@ -46,61 +44,47 @@ def losses(
     *,
     frames: int,
     grounding_only: bool = False,
-    noise: Noise | None = None,
 ) -> dict[str, Tensor]:
     """The unweighted terms of the loss.
 
     Args:
         frames: how many frames the fusion sees, from the first on.
         grounding_only: leave out the terms for which SAM 2 has to decode a mask.
-        noise: what is added to the features.
     """
     device = model.sam2.device
-    masks = _read_masks(rows, read_mask, device)
-    prompts, agreement = _prompt(model, rows, reader, frames=frames, noise=noise)
-    terms = {"pointing": grounding_loss(model.locate(prompts.float()), masks)}
-    if agreement is not None:
-        terms["agreement"] = grounding_loss(agreement.float(), masks)
-    if not grounding_only:
-        decoded = _segment_first(model, rows, prompts, reader)
-        terms["bce"], terms["dice"] = mask_loss(decoded.logits.float(), masks)
+    masks = [read_mask(*row).to(device) for row in zip(rows["key"], rows["fid"], strict=True)]
+    out = _segment(model, rows, reader, frames=frames, decode=not grounding_only)
+    terms = {"pointing": grounding_loss(pointing(model.sam2, out.prompts.float()), masks)}
+    if out.fused.met is not None:
+        seg, patches = out.fused.met
+        terms["agreement"] = grounding_loss(agreement(seg.float(), patches.float()), masks)
+    if out.first_frame is not None:
+        terms["bce"], terms["dice"] = mask_loss(out.first_frame.logits.float(), masks)
         # In the clip, not on frame 0: that is what the gate reads the score for.
         present = torch.from_numpy(~rows["null"].to_numpy()).to(device)
         terms["object_score"] = F.binary_cross_entropy_with_logits(
-            decoded.object_score[:, 0].float(), present.float()
+            out.first_frame.object_score[:, 0].float(), present.float()
         )
     return terms
 
 
-def _read_masks(rows: pd.DataFrame, read_mask: ReadMask, device: torch.device) -> list[Tensor]:
-    return [read_mask(*row).to(device) for row in zip(rows["key"], rows["fid"], strict=True)]
-
-
-def _prompt(
+def _segment(
     model: SAM2Love,
     rows: pd.DataFrame,
     reader: FeatureReader,
     *,
     frames: int,
-    noise: Noise | None = None,
-) -> tuple[Tensor, Tensor | None]:
+    decode: bool = True,
+) -> Segmented:
     device = model.sam2.device
-    features = reader.features(rows, frames=frames)
-    if noise is not None:
-        features = features.with_noise(*noise)
+    features = reader.features(rows, frames=frames).to(device)
+    embeddings = None
+    if decode:
+        first = reader.embeddings(rows["key"].tolist(), frames=[0])
+        embedding, high_res_0, high_res_1 = (level[:, 0].to(device) for level in first)
+        embeddings = (embedding, high_res_0, high_res_1)
     with mixed_precision(device):
-        return model.prompt(features.to(device))
-
-
-def _segment_first(
-    model: SAM2Love, rows: pd.DataFrame, prompts: Tensor, reader: FeatureReader
-) -> Decoded:
-    """What SAM 2 makes of the prompts on frame 0."""
-    device = model.sam2.device
-    first = reader.embeddings(rows["key"].tolist(), frames=[0])
-    embedding, high_res_0, high_res_1 = (level[:, 0].to(device) for level in first)
-    with mixed_precision(device):
-        return model.segment((embedding, high_res_0, high_res_1), prompts)
+        return model(features, embeddings)
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:
@@ -222,7 +206,6 @@ def _step(
                 rows.iloc[drawn],
                 frames=frames,
                 grounding_only=step < train.grounding_steps,
-                noise=_noise(train, turn=turn),
             )
             accelerator.backward(loss)
             if accelerator.sync_gradients:
@@ -253,14 +236,6 @@ def _refuse_infinite(means: dict[str, float], *, step: int) -> None:
     )
 
 
-def _noise(train: Train, *, turn: int) -> Noise | None:
-    """The noise of a batch, from the seed and the batch's number alone, as its rows."""
-    if not train.feature_noise:
-        return None
-    seed = np.random.SeedSequence((train.seed, turn)).generate_state(1)
-    return train.feature_noise, torch.Generator().manual_seed(int(seed[0]))
-
-
 def _frames_seen(step: int, train: Train) -> int:
     return 1 if step < train.grounding_steps else FRAMES
 
@@ -286,16 +261,19 @@ def validate(
         "J" and "right", and for each value of "kinds" also "J_<kinds>" and "right_<kinds>".
     """
     scores = []
+
+    @lru_cache(maxsize=batch_size)  # a clip's rows stand together
+    def truths_of(key: str) -> dict[int, np.ndarray]:
+        return {fid: read_mask(key, fid).bool()[None].cpu().numpy() for fid in list_objects(key)}
+
     for start in range(0, len(rows), batch_size):
         batch = rows.iloc[start : start + batch_size]
         with torch.inference_mode():
-            prompts, _ = _prompt(model, batch, reader, frames=frames)
-            logits = _segment_first(model, batch, prompts, reader).logits.float().cpu().numpy()
+            first = _segment(model, batch, reader, frames=frames).first_frame
+            assert first is not None
+            logits = first.logits.float().cpu().numpy()
         for place, (key, fid) in enumerate(zip(batch["key"], batch["fid"], strict=True)):
-            truths = {
-                other: read_mask(key, other).bool()[None].cpu().numpy()
-                for other in list_objects(key)
-            }
+            truths = truths_of(key)
             mask = truths.get(fid)
             if mask is None or not mask.any():
                 continue

@@ -8,7 +8,6 @@ stores; writes mask logits before any gate, and object scores, to predictions/ma
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from sam2love import provenance, refavs
@@ -17,8 +16,8 @@ from sam2love.index import read_index
 from sam2love.model import SAM2Love
 from sam2love.params import load_params
 from sam2love.sam.propagate import build_tracker
-from sam2love.segmentation import frame_encoder, gate_threshold, prediction_specs, segment_clips
-from sam2love.store import FeatureStore, fill_store
+from sam2love.segmentation import frame_encoder, prediction_specs, segment_clips
+from sam2love.store import fill_store
 from sam2love.weights import digest
 from stages import run
 
@@ -44,14 +43,8 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
     @torch.inference_mode()
     def encode(ids: list[str]) -> dict:
         batch = rows.loc[ids]
-        prompts, _ = model.prompt(reader.features(batch).to(params.runtime.device))
+        prompts = model(reader.features(batch).to(params.runtime.device)).prompts
         return segment_clips(model.sam2, batch["key"].tolist(), prompts, reader, tracker=tracker)
-
-    def choose_gate(store: FeatureStore) -> dict:
-        shown = rows.index[(rows["split"] == "val") & ~rows["null"]]
-        scores = np.array([store.read("object_score", row)[0] for row in shown])
-        loss = params.propagate.gate_loss
-        return {"gate_threshold": gate_threshold(scores, loss=loss) if loss > 0 else None}
 
     fill_store(
         out,
@@ -64,11 +57,11 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
             sam2=params.sam2.digest,
             tracker=params.propagate.tracker,
             tracking_masks=params.propagate.tracking_masks,
+            gate=params.propagate.gate,
         ),
         encode=encode,
         batch_size=params.propagate.rows_per_batch,
         description="propagate",
-        attrs=choose_gate,
     )
     print(f"{out}: masks of {len(rows)} rows on {refavs.FRAMES} frames")
 

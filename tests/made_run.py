@@ -17,7 +17,6 @@ from sam2love.summary import row_table, summarise
 from tests.tiny import build_index
 
 SIDE = 16
-GATE = 0.0
 SPECS = [
     ArraySpec("logits", (refavs.FRAMES, SIDE, SIDE), "float16", 4, "mask logits"),
     ArraySpec("object_score", (refavs.FRAMES,), "float32", 4, "object score"),
@@ -40,7 +39,7 @@ def make_run(root: Path, run: Path) -> Path:
     for clip in index.clips.itertuples():
         for fid in refavs.objects(root, clip.key):
             objects[f"{clip.frames_key}/{fid}"] = (_logits(root, clip.key, fid), 1.0)
-    fill(run / "predictions" / "masks.zarr", masks, gate_threshold=GATE)
+    fill(run / "predictions" / "masks.zarr", masks, gate=True)
     fill(run / "predictions" / "objects.zarr", objects)
     _write_curves(run / "model")
     write_scores(root, run)
@@ -64,7 +63,7 @@ def write_scores(root: Path, run: Path) -> None:
     (run / "metrics.json").write_text(json.dumps(summarise(rows, scores, resamples=20, seed=0)))
 
 
-def fill(path: Path, items: dict[str, tuple[np.ndarray, float]], **attrs: float) -> None:
+def fill(path: Path, items: dict[str, tuple[np.ndarray, float]], **provenance: bool) -> None:
     """Write a store of logits (10, SIDE, SIDE) and an object score by id."""
 
     def encode(ids: list[str]) -> dict[str, np.ndarray]:
@@ -77,11 +76,10 @@ def fill(path: Path, items: dict[str, tuple[np.ndarray, float]], **attrs: float)
         path,
         specs=SPECS,
         ids=list(items),
-        provenance={},
+        provenance=provenance,
         encode=encode,
         batch_size=4,
         description="made up",
-        attrs=lambda _: attrs,
     )
 
 

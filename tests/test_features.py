@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sam2love.features import LEVELS, FeatureReader, Features
+from sam2love.features import LEVELS, FeatureReader
 from sam2love.index import Index, read_index
 from sam2love.params import load_params
 from sam2love.store import ArraySpec, FeatureStore, fill_store
@@ -198,33 +198,3 @@ def test_stores_made_from_other_inputs_are_refused(feature_folder):
 def test_no_store_at_all(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"audio\.zarr: no such store; `dvc repro`"):
         _ = FeatureReader(tmp_path, INDEX)._audio
-
-
-@pytest.mark.parametrize("padding", [0.0, 1000.0])
-def test_noise_is_a_share_of_each_features_deviation_and_the_generators(padding):
-    rng = np.random.default_rng(0)
-    shapes = {
-        "audio": (8, 10, 64),
-        "patches": (8, 2, 36, 32),
-        "cls": (8, 2, 512),
-        "text": (8, 9, 64),
-    }
-    scales = dict(zip(shapes, (0.1, 1.0, 5.0, 20.0), strict=True))
-    clean = Features(
-        **{
-            name: torch.from_numpy(scales[name] * rng.normal(3, 1, shape)).float()
-            for name, shape in shapes.items()
-        },
-        text_mask=torch.arange(9)[None] < torch.arange(2, 10)[:, None],
-    )
-    clean.text[~clean.text_mask] = padding
-    noisy, again, other = (
-        clean.with_noise(0.3, torch.Generator().manual_seed(seed)) for seed in (5, 5, 6)
-    )
-    for name, scale in scales.items():
-        added = getattr(noisy, name) - getattr(clean, name)
-        assert added.std().item() == pytest.approx(0.3 * scale, rel=0.05), name
-        assert abs(added.mean().item()) < 0.02 * scale
-        assert torch.equal(getattr(noisy, name), getattr(again, name))
-        assert not torch.equal(getattr(noisy, name), getattr(other, name))
-    assert torch.equal(noisy.text_mask, clean.text_mask)

@@ -1,41 +1,45 @@
 """The fusion transformer against torch's own encoder, and the properties that the paper states."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from torch import Tensor
+from torch.testing import assert_close
 
 from benchmarks.fusion import plain_encoder, plain_loop
-from sam2love.fusion import FusionTransformer
+from sam2love.features import Features
+from sam2love.fusion import Fusion, FusionTransformer, MeanFusion, build_fusion
+from sam2love.grounding import LearnedPositions
+from sam2love.params import load_params
+from tests.tiny import DEFAULT_PARAMS
 
 B, N, HW, P = 2, 4, 6, 5
 DIMS = {"audio_dim": 7, "visual_dim": 9, "text_dim": 8}
 
 
 @pytest.fixture
-def inputs() -> dict[str, Tensor]:
+def inputs() -> Features:
     torch.manual_seed(0)
     mask = torch.ones(B, P, dtype=torch.bool)
     mask[1, 3:] = False
-    return {
-        "audio_features": torch.randn(B, N, 7),
-        "visual_features": torch.randn(B, N, HW, 9),
-        "cls_features": torch.randn(B, N, 9),
-        "text_features": torch.randn(B, P, 8),
-        "text_mask": mask,
-    }
+    return Features(
+        audio=torch.randn(B, N, 7),
+        patches=torch.randn(B, N, HW, 9),
+        cls=torch.randn(B, N, 9),
+        text=torch.randn(B, P, 8),
+        text_mask=mask,
+    )
 
 
-class SegOnly(FusionTransformer):
-    """The fusion transformer without what it says of agreement."""
-
-    def forward(self, *args, **kwargs) -> Tensor:
-        return super().forward(*args, **kwargs).seg_tokens
-
-
-def build(**changes) -> FusionTransformer:
+def build(kind: type[Fusion] = FusionTransformer, **changes) -> Fusion:
     torch.manual_seed(1)
-    settings = {"dim": 16, "layers": 3, "heads": 4, **DIMS, **changes}
-    return SegOnly(**settings).eval()
+    return kind(**{"dim": 16, "layers": 3, "heads": 4, **DIMS, **changes}).eval()
+
+
+def placed() -> Fusion:
+    """A fusion with learned positions."""
+    positions = LearnedPositions(16, patch_positions=torch.randn(HW, 6))
+    return build(positions=positions)
 
 
 @pytest.mark.parametrize("history", ["previous", "inclusive", "none"])
@@ -43,94 +47,112 @@ def build(**changes) -> FusionTransformer:
 def test_equals_torchs_encoder_in_a_plain_loop(inputs, history, seg_tokens):
     fusion = build(history=history, seg_tokens=seg_tokens)
     expected = plain_loop(fusion, plain_encoder(fusion), inputs)
-    torch.testing.assert_close(fusion(**inputs), expected, atol=1e-5, rtol=1e-5)
+    assert_close(fusion(inputs).prompt, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_padding_carries_no_meaning(inputs):
-    fusion = build(positions="learned")
-    before = fusion(**inputs)
-    inputs["text_features"][1, 3:] += 5
-    torch.testing.assert_close(fusion(**inputs), before)
-    inputs["text_features"][1, 2] += 5
-    assert not torch.allclose(fusion(**inputs)[1], before[1])
+    fusion = placed()
+    before = fusion(inputs).prompt
+    inputs.text[1, 3:] += 5
+    assert_close(fusion(inputs).prompt, before)
+    inputs.text[1, 2] += 5
+    assert not torch.allclose(fusion(inputs).prompt[1], before[1])
 
 
 def test_previous_history_ends_before_the_current_frame(inputs):
-    before = {history: build(history=history)(**inputs) for history in ("previous", "inclusive")}
-    inputs["cls_features"][:, -1] += 5
-    torch.testing.assert_close(build(history="previous")(**inputs), before["previous"])
-    assert not torch.allclose(build(history="inclusive")(**inputs), before["inclusive"])
+    fusions = [build(history=history) for history in ("previous", "inclusive")]
+    before = [fusion(inputs).prompt for fusion in fusions]
+    inputs.cls[:, -1] += 5
+    after = [fusion(inputs).prompt for fusion in fusions]
+    assert_close(after[0], before[0])
+    assert not torch.allclose(after[1], before[1])
 
 
 def test_backward_is_forward_on_reversed_frames(inputs):
-    backward = build(order="backward")(**inputs)
-    for name in ("visual_features", "cls_features"):
-        inputs[name] = inputs[name].flip(1)
-    torch.testing.assert_close(build(order="forward")(**inputs), backward)
+    reversed_ = replace(inputs, patches=inputs.patches.flip(1), cls=inputs.cls.flip(1))
+    backward = build(order="backward")(inputs).prompt
+    assert_close(build(order="forward")(reversed_).prompt, backward)
 
 
 def test_without_propagation_frames_do_not_meet(inputs):
     fusion = build(propagation=False, history="none")
     alone = [
-        fusion(
-            **inputs
-            | {
-                "visual_features": inputs["visual_features"][:, [i]],
-                "cls_features": inputs["cls_features"][:, [i]],
-            }
-        )
+        fusion(replace(inputs, patches=inputs.patches[:, [i]], cls=inputs.cls[:, [i]])).prompt
         for i in range(N)
     ]
-    torch.testing.assert_close(fusion(**inputs), torch.stack(alone).mean(0))
+    assert_close(fusion(inputs).prompt, torch.stack(alone).mean(0))
 
 
-def test_mean_strategy_is_the_mean_output_of_one_pass(inputs):
-    fusion = build(strategy="mean")
+@pytest.mark.parametrize("order", ["forward", "backward"])
+def test_seg_and_the_patches_of_frame_0_are_those_that_enter_the_last_block(inputs, order):
+    """Those of frame 0 alone, where no other frame was visited before it."""
+    fusion = build(order=order, propagation=False, history="none")
+    first = replace(inputs, patches=inputs.patches[:, :1], cls=inputs.cls[:, :1])
+    tokens = fusion.encode(first)
+    context, mask = fusion.context(tokens, first.text_mask)
+    seg = fusion.seg.expand(B, -1, -1)
+    _, entering = fusion.step(seg, context, tokens.patches[:, 0], tokens.cls[:, :0], mask)
+    met_seg, met_patches = fusion(inputs).met
+    assert_close(met_seg, fusion.norm(entering[:, 0]))
+    assert_close(met_patches, fusion.norm(entering[:, -HW:]))
+    assert build(modalities=("audio", "text"))(inputs).met is None
+    assert build(MeanFusion)(inputs).met is None
+
+
+def test_mean_fusion_is_the_mean_output_of_one_pass(inputs):
+    fusion = build(MeanFusion)
     encoder = plain_encoder(fusion)
     markers = [token.expand(B, 1, -1) for token in (fusion.aud, fusion.vis)]
     parts = [
-        fusion.audio_projection(inputs["audio_features"]),
+        fusion.audio_projection(inputs.audio),
         markers[0],
-        fusion.text_projection(inputs["text_features"]),
+        fusion.text_projection(inputs.text),
         markers[1],
-        fusion.visual_projection(inputs["visual_features"]).flatten(1, 2),
+        fusion.visual_projection(inputs.patches).flatten(1, 2),
     ]
     padding = [torch.zeros(B, part.shape[1], dtype=torch.bool) for part in parts]
-    padding[2] = ~inputs["text_mask"]
+    padding[2] = ~inputs.text_mask
     hidden = torch.cat(padding, 1)
     output = encoder(torch.cat(parts, 1), src_key_padding_mask=hidden)
     expected = torch.stack([row[~gone].mean(0) for row, gone in zip(output, hidden, strict=True)])
-    torch.testing.assert_close(fusion(**inputs)[:, 0], expected, atol=1e-5, rtol=1e-5)
+    assert_close(fusion(inputs).prompt[:, 0], expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("modality", "names"),
-    [
-        ("audio", ["audio_features"]),
-        ("text", ["text_features"]),
-        ("vision", ["visual_features", "cls_features"]),
-    ],
+    [("audio", ["audio"]), ("text", ["text"]), ("vision", ["patches", "cls"])],
 )
-@pytest.mark.parametrize("strategy", ["token", "mean"])
-def test_a_modality_left_out_has_no_say(inputs, modality, names, strategy):
+@pytest.mark.parametrize("kind", [FusionTransformer, MeanFusion])
+def test_a_modality_left_out_has_no_say(inputs, modality, names, kind):
     others = [name for name in ("audio", "text", "vision") if name != modality]
-    fusion = build(modalities=others, strategy=strategy)
-    whole = build(strategy=strategy)
-    before = fusion(**inputs), whole(**inputs)
-    for name in names:
-        inputs[name] = inputs[name] + 3
-    torch.testing.assert_close(fusion(**inputs), before[0])
-    assert not torch.allclose(whole(**inputs), before[1])
+    without, whole = build(kind, modalities=others), build(kind)
+    changed = replace(inputs, **{name: getattr(inputs, name) + 3 for name in names})
+    assert_close(without(changed).prompt, without(inputs).prompt)
+    assert not torch.allclose(whole(changed).prompt, whole(inputs).prompt)
 
 
 def test_learned_positions_tell_the_order_of_sounds(inputs):
-    swapped = inputs | {"audio_features": inputs["audio_features"].flip(1)}
-    plain, placed = build(), build(positions="learned")
-    torch.testing.assert_close(plain(**swapped), plain(**inputs), atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(placed(**swapped), placed(**inputs), atol=1e-3)
+    swapped = replace(inputs, audio=inputs.audio.flip(1))
+    plain = build()
+    assert_close(plain(swapped).prompt, plain(inputs).prompt, atol=1e-5, rtol=1e-5)
+    fusion = placed()
+    assert not torch.allclose(fusion(swapped).prompt, fusion(inputs).prompt, atol=1e-3)
 
 
 def test_markers_are_fixed_but_saved():
     fusion = build()
     assert {"aud", "vis"} <= set(fusion.state_dict())
     assert not {"aud", "vis"} & {name for name, _ in fusion.named_parameters()}
+
+
+def test_the_parameters_choose_the_fusion():
+    settings = load_params(DEFAULT_PARAMS).fusion
+    token = build_fusion(settings, positions=None, **DIMS)
+    assert isinstance(token, FusionTransformer)
+    assert (token.history, token.order, len(token.blocks)) == (
+        settings.history,
+        settings.order,
+        settings.layers,
+    )
+    mean = settings.model_copy(update={"strategy": "mean"})
+    assert isinstance(build_fusion(mean, positions=None, **DIMS), MeanFusion)

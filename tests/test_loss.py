@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from sam2love.loss import grounding_loss, mask_loss
+from sam2love.loss import mask_loss
 
 
 def test_mask_loss_by_hand():
-    # Two pixels in the mask, two outside, every logit 0: chance 0.5 everywhere.
+    # Two pixels in the mask, two outside, every logit 0: a probability of 0.5 everywhere.
     mask = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
     bce, dice = mask_loss(torch.zeros(1, 1, 2, 2), [mask])
     assert bce.item() == pytest.approx(math.log(2))
@@ -32,16 +32,3 @@ def test_mask_loss_vanishes_for_a_sure_and_right_mask():
     bce, dice = mask_loss((mask * 40 - 20)[None, None], [mask])
     assert bce.item() < 1e-6
     assert dice.item() < 1e-6
-
-
-def test_grounding_is_the_cross_entropy_of_area_shares():
-    torch.manual_seed(0)
-    mask = torch.zeros(8, 8)
-    mask[:4, 4:] = 1  # all of cell 1 of a 2 x 2 grid
-    mask[4:, 4:6] = 1  # half of cell 3
-    cells = torch.randn(2, 4)
-    total = 1 + cells.exp().sum(1)  # 1 is e to the logit of 'nowhere'
-    found = -(2 / 3 * (cells[0, 1] - total[0].log()) + 1 / 3 * (cells[0, 3] - total[0].log()))
-    missed = total[1].log()
-    both = grounding_loss(cells, [mask, torch.zeros(8, 8)])
-    assert both.item() == pytest.approx((found + missed).item() / 2)

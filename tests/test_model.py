@@ -4,12 +4,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sam2love.features import Features
 from sam2love.fusion import FusionTransformer
+from sam2love.grounding import LearnedPositions
 from sam2love.model import SAM2Love
 from sam2love.sam.build import build_sam2
-from sam2love.sam.decode import click, grid_positions
+from sam2love.sam.decode import decode, grid_positions
 from tests import tiny
 
+DIMS = {"audio_dim": 3, "visual_dim": 4, "text_dim": 5}
 NO_MASK = "sam_prompt_encoder.no_mask_embed.weight"
 CONVS = ("sam_mask_decoder.conv_s0.", "sam_mask_decoder.conv_s1.")
 
@@ -17,23 +20,9 @@ CONVS = ("sam_mask_decoder.conv_s0.", "sam_mask_decoder.conv_s1.")
 def make(*, seed: int = 0, layers: int = 1, dim: int = 16, **settings: bool) -> SAM2Love:
     torch.manual_seed(seed)
     sam2 = build_sam2(str(tiny.SAM2_CONFIG))
-    fusion = FusionTransformer(
-        audio_dim=3,
-        visual_dim=4,
-        text_dim=5,
-        dim=dim,
-        layers=layers,
-        heads=2,
-        mlp_ratio=2.0,
-        seg_tokens=1,
-        strategy="token",
-        modalities=("audio", "text", "vision"),
-        propagation=True,
-        history="previous",
-        order="forward",
-        positions="learned",
-        patch_positions=grid_positions(sam2, cells=16),
-    )
+    positions = LearnedPositions(dim, patch_positions=grid_positions(sam2, cells=16))
+    sizes = {"dim": dim, "layers": layers, "heads": 2, "mlp_ratio": 2.0}
+    fusion = FusionTransformer(**DIMS, **sizes, positions=positions)
     return SAM2Love(fusion, sam2, **settings)
 
 
@@ -59,15 +48,40 @@ def test_what_is_trained(prompt_encoder, mask_decoder, high_res_convs):
         assert parameter.requires_grad == expected, name
 
 
-def test_gradients_reach_our_parts_through_the_decoder_alone():
+def made_up() -> tuple[Features, tuple[torch.Tensor, ...]]:
+    """Features of two expressions on two frames of 16 patches, and their embeddings."""
+    features = Features(
+        audio=torch.randn(2, 10, 3),
+        patches=torch.randn(2, 2, 16, 4),
+        cls=torch.randn(2, 2, 4),
+        text=torch.randn(2, 6, 5),
+        text_mask=torch.ones(2, 6, dtype=torch.bool),
+    )
+    shapes = [(2, 64, 8, 8), (2, 8, 32, 32), (2, 16, 16, 16)]
+    return features, tuple(torch.randn(shape) for shape in shapes)
+
+
+def test_forward_prompts_the_first_frame_with_the_first_seg():
+    model = make().eval()
+    features, levels = made_up()
+    out = model(features, levels)
+    assert out.prompts.shape == (2, 1, 64)
+    assert torch.equal(out.prompts, model.prompt_projection(out.fused.prompt[:, :1]))
+    expected = decode(model.sam2, levels, out.prompts)
+    assert torch.equal(out.first_frame.logits, expected.logits)
+    assert torch.equal(out.first_frame.object_score, expected.object_score)
+    alone = model(features)
+    assert alone.first_frame is None
+    assert torch.equal(alone.prompts, out.prompts)
+
+
+def test_gradients_reach_all_that_is_trained_and_nothing_else():
     model = make()
-    prompts = model.prompt_projection(torch.randn(2, 1, 16))
-    levels = (torch.randn(2, 64, 8, 8), torch.randn(2, 8, 32, 32), torch.randn(2, 16, 16, 16))
-    model.segment(levels, prompts).logits.square().mean().backward()
+    out = model(*made_up())
+    (out.first_frame.logits.square().mean() + out.first_frame.object_score.mean()).backward()
     moved = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
-    assert "prompt_projection.0.weight" in moved
-    assert f"sam2.{NO_MASK}" in moved
-    allowed = ("prompt_projection.", "sam2.sam_mask_decoder.", f"sam2.{NO_MASK}")
+    assert {"prompt_projection.0.weight", "fusion.seg", f"sam2.{NO_MASK}"} <= moved
+    allowed = ("fusion.", "prompt_projection.", "sam2.sam_mask_decoder.", f"sam2.{NO_MASK}")
     assert all(name.startswith(allowed) for name in moved)
 
 
@@ -117,27 +131,3 @@ def test_a_file_that_lacks_a_tensor_is_refused(tmp_path):
     save_file(state, path)
     with pytest.raises(ValueError, match=r"\(1 tensors differ, the first is fusion\.seg\)"):
         make().load(path)
-
-
-def test_a_click_on_a_cell_points_to_that_cell():
-    model = make()
-    sam2 = model.sam2
-    side = sam2.sam_image_embedding_size
-    stride = sam2.image_size // side
-    # What says that a point is a click, not where it is, is set aside.
-    torch.nn.init.zeros_(sam2.sam_prompt_encoder.point_embeddings[1].weight)
-    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    centres = torch.stack([x, y], dim=-1).view(-1, 2) * stride + stride / 2
-    prompts = click(sam2, centres - 0.5)  # SAM 2 adds half a pixel
-    cells = model.locate(prompts)
-    assert cells.shape == (side * side, side * side)
-    assert cells.argmax(1).tolist() == list(range(side * side))
-
-
-def test_the_likelihood_of_a_cell_falls_with_the_distance():
-    model = make()
-    positions = grid_positions(model.sam2, cells=64)
-    own = model.locate(positions[:, None]).view(8, 8, 8, 8)
-    near = own[3, 3, 3, 4] + own[3, 3, 4, 3]
-    assert 2 * own[3, 3, 3, 3] > near
-    assert near > own[3, 3, 0, 7] + own[3, 3, 7, 0]

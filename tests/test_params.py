@@ -31,7 +31,7 @@ def test_the_papers_profile_is_valid_and_the_papers():
     weighted = {name: weight for name, weight in params.train.loss if weight}
     assert weighted == {"bce": 1.0, "dice": 1.0}  # Eq. 5; what is ours stays out
     assert params.train.grounding_steps == 0
-    assert (params.propagate.tracker, params.propagate.gate_loss) == ("trained", 0)
+    assert (params.propagate.tracker, params.propagate.gate) == ("trained", False)
     assert params.propagate.tracking_masks == "configured"
     assert (params.fusion.order, params.fusion.positions) == ("forward", "none")
 
@@ -85,7 +85,7 @@ def test_every_key_must_be_there():
         ("fusion.modalities", ["audio", "smell"], "'audio', 'text' or 'vision'"),
         ("fusion.modalities", [], "at least one of audio, text, vision, each once"),
         ("fusion.modalities", ["audio", "audio"], "at least one of audio, text, vision, each once"),
-        ("propagate.gate_loss", 1.5, "less than or equal to 1"),
+        ("propagate.gate", 0.01, "valid boolean"),
         ("propagate.tracking_masks", 3, "'configured' or 'single'"),
         ("runtime.device", "tpu", "'cpu' or 'cuda'"),
         ("sam2.cache_test_frames", "none", "'first' or 'all'"),
@@ -233,7 +233,7 @@ def test_numbers_by_the_rules_that_dvc_reads_by(path, written, value):
 
 
 @pytest.mark.parametrize("written", [".inf", "-.inf", ".nan", ".NaN", "inf", "nan", "1e999", "1e"])
-@pytest.mark.parametrize("key", ["learning_rate", "weight_decay", "feature_noise", "dice"])
+@pytest.mark.parametrize("key", ["learning_rate", "weight_decay", "dice"])
 def test_what_is_no_finite_number_is_refused_in_a_line(path, key, written):
     path.write_text(re.sub(rf"(\b{key}): .*", rf"\1: {written}", path.read_text()))
     with pytest.raises(ValueError, match=rf"{key}: .*, got ") as told:

@@ -115,7 +115,7 @@ FROM_TRAINING_ON = ["train", "propagate", "score", "report"]
         ("train.seed", FROM_TRAINING_ON),
         ("data.null_rows", FROM_TRAINING_ON),
         ("text.weights", ["text", *FROM_TRAINING_ON]),
-        ("propagate.gate_loss", ["propagate", "score", "report"]),
+        ("propagate.gate", ["propagate", "score", "report"]),
         ("score.bootstrap", ["score", "report"]),
     ],
 )

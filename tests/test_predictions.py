@@ -29,8 +29,8 @@ def folder(expressions, tmp_path):
 class FakeStore:
     """What StoredMasks asks of a store."""
 
-    def __init__(self, items: dict[str, tuple[float, float]], attrs: dict) -> None:
-        self.items, self.attrs = items, attrs
+    def __init__(self, items: dict[str, tuple[float, float]], provenance: dict) -> None:
+        self.items, self.provenance = items, provenance
 
     def has(self, item: str) -> bool:
         return item in self.items
@@ -55,11 +55,18 @@ def test_a_gated_prediction_shows_nothing():
 
 
 @pytest.mark.parametrize(
-    ("threshold", "score", "gated"), [(0.5, 0.4, True), (0.5, 0.5, False), (None, -9.0, False)]
+    ("provenance", "score", "gated"),
+    [
+        ({"gate": True}, -0.1, True),
+        ({"gate": True}, 0.0, True),  # SAM 2 asks for a positive one
+        ({"gate": True}, 0.1, False),
+        ({"gate": False}, -9.0, False),
+        ({}, -9.0, False),
+    ],
 )
-def test_the_gate_asks_for_the_first_frames_score(expressions, threshold, score, gated):
+def test_the_gate_asks_for_the_first_frames_score(expressions, provenance, score, gated):
     entry = next(expressions.itertuples())
-    store = FakeStore({str(entry.row): (2.0, score)}, {"gate_threshold": threshold})
+    store = FakeStore({str(entry.row): (2.0, score)}, provenance)
     prediction = StoredMasks(store)(entry)
     assert prediction.gated is gated
     assert prediction.object_score == pytest.approx(score)

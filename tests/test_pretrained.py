@@ -49,13 +49,13 @@ def masks(model: SAM2Love) -> torch.Tensor:
     audio, visual, text = (projection[0].in_features for projection in projections)
     features = Features(
         audio=torch.randn(1, 10, audio),
-        patches=torch.randn(1, 10, len(fusion.patch_positions), visual),
+        patches=torch.randn(1, 10, len(fusion.positions.patch_positions), visual),
         cls=torch.randn(1, 10, visual),
         text=torch.randn(1, 4, text),
         text_mask=torch.ones(1, 4, dtype=torch.bool),
     )
     picture = torch.randn(1, 3, model.sam2.image_size, model.sam2.image_size)
-    return model.segment(encode_frames(model.sam2, picture), model.prompt(features)[0]).logits
+    return model(features, encode_frames(model.sam2, picture)).first_frame.logits
 
 
 def test_the_card_says_what_the_hub_asks():

@@ -1,4 +1,4 @@
-"""Points inside masks, the gate by hand, and rows that share clips."""
+"""Points inside masks, and rows that share clips."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,6 @@ from sam2love.segmentation import (
     click_inside,
     deepest_point,
     frame_encoder,
-    gate_threshold,
     prediction_specs,
     segment_clips,
 )
@@ -102,34 +101,6 @@ def test_click_inside_is_the_packages_click_on_that_pixel(sam2, monkeypatch):
             predictor.predict(np.array([point]), np.array([1]), multimask_output=False)
     expected = torch.cat(embedded)[:, :1]  # the second is SAM 2's padding
     torch.testing.assert_close(click_inside(sam2, list(masks.values())), expected)
-
-
-def test_gate_by_hand():
-    scores = np.array([3.0, -1.0, 2.0, 0.5, 1.0], np.float32)
-    assert gate_threshold(scores, loss=0.0) == -1.0
-    assert gate_threshold(scores, loss=0.19) == -1.0
-    assert gate_threshold(scores, loss=0.2) == 0.5
-    assert gate_threshold(scores, loss=0.5) == 1.0
-    assert gate_threshold(scores, loss=1.0) == 3.0
-    assert gate_threshold(scores[:0], loss=0.5) is None
-
-
-@pytest.mark.parametrize("loss", [0.0, 0.05, 0.29, 0.5, 0.99, 1.0])
-@pytest.mark.parametrize("rows", [1, 3, 100])
-def test_gate_loses_at_most_its_share(rows, loss):
-    scores = np.random.default_rng(rows).integers(-5, 5, rows).astype(np.float32)  # with ties
-    threshold = gate_threshold(scores, loss=loss)
-    assert (scores < threshold).mean() <= loss
-    higher = scores[scores > threshold]
-    if len(higher):  # the next score as a threshold would lose more
-        assert (scores < higher.min()).mean() > loss
-
-
-def test_gate_loses_the_very_share_as_written():
-    for rows in range(1, 401):
-        scores = np.arange(rows, dtype=np.float32)
-        lost = [gate_threshold(scores, loss=float(f"{k / 100:.2f}")) for k in range(100)]
-        assert lost == [k * rows // 100 for k in range(100)]
 
 
 def test_rows_of_a_clip_share_its_embeddings(sam2):

@@ -144,13 +144,6 @@ def test_a_plain_zarr_layout_is_read_by_the_reference_reader(filled, tmp_path):
     assert store.verify() == []
 
 
-def test_attrs_are_kept_and_may_depend_on_what_was_filled(tmp_path):
-    fill(tmp_path / "a.zarr", attrs=lambda _: {"gate_threshold": None})
-    assert FeatureStore.open(tmp_path / "a.zarr").attrs == {"gate_threshold": None}
-    fill(tmp_path / "b.zarr", attrs=lambda store: {"longest": int(store.read("length", IDS[9]))})
-    assert FeatureStore.open(tmp_path / "b.zarr").attrs == {"longest": 9}
-
-
 def test_the_first_entries_of_an_item(filled):
     store = FeatureStore.open(filled)
     first = store.read("patches", IDS[6], first=1)

@@ -40,7 +40,6 @@ class Case:
     s: float | None
     picked: bool | None
     object_score: float | None
-    gate: float | None
     gated: bool
     strip: Strip
 
@@ -166,15 +165,14 @@ def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def _groups(rows: pd.DataFrame, root: Path, store: FeatureStore) -> list[dict[str, Any]]:
     """The groups of rows that are shown, each with its cases."""
     masks = StoredMasks(store)
-    gate = store.attrs.get("gate_threshold")
     groups = choose(rows)
     shown = rows[rows["row"].isin([row for group in groups for row in group.rows])]
     bar = tqdm(shown.itertuples(), "film strips", len(shown), unit="row")
-    cases = {entry.row: _case(entry, root, masks, gate) for entry in bar}
+    cases = {entry.row: _case(entry, root, masks) for entry in bar}
     return [{**vars(group), "cases": [cases[row] for row in group.rows]} for group in groups]
 
 
-def _case(entry: Any, root: Path, masks: StoredMasks, gate: float | None) -> Case:
+def _case(entry: Any, root: Path, masks: StoredMasks) -> Case:
     fault = masks.fault(entry)
     if fault:
         raise ValueError(f"{fault}; run the stages 'propagate' and 'score' again")
@@ -191,7 +189,6 @@ def _case(entry: Any, root: Path, masks: StoredMasks, gate: float | None) -> Cas
         s=_number(entry.S),
         picked=None if pd.isna(entry.picked) else bool(entry.picked),
         object_score=prediction.object_score,
-        gate=gate,
         gated=prediction.gated,
         strip=film_strip(root, entry, prediction),
     )

@@ -18,7 +18,6 @@ from stages import score
 from tests.tiny import build_index
 
 SIDE = 16
-GATE = 0.0
 STAGES = {"masks": "propagate", "objects": "baselines"}
 SPECS = [
     ArraySpec("logits", (10, SIDE, SIDE), "float16", 4, "mask logits"),
@@ -69,7 +68,7 @@ def work(refavs_root, tmp_path, monkeypatch):
         for fid in refavs.objects(refavs_root, clip.key):
             truth = refavs.read_masks(refavs_root, clip.key, fid)
             objects[f"{clip.frames_key}/{fid}"] = (small_logits(truth), 5.0)
-    fill(tmp_path / "predictions" / "masks.zarr", masks, gate_threshold=GATE)
+    fill(tmp_path / "predictions" / "masks.zarr", masks, gate=True)
     fill(tmp_path / "predictions" / "objects.zarr", objects)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from sam2love import training
-from sam2love.features import FeatureReader, Features
+from sam2love.features import FeatureReader
 from sam2love.index import read_index
 from sam2love.model import SAM2Love
 from stages import train
@@ -32,7 +32,6 @@ SMALL = STEPS | {
     "sam2.train_high_res_convs": False,
     "train.accumulation": 1,
     "train.batch_size": 8,
-    "train.feature_noise": 0.3,
     "train.loss.bce": 1.0,
     "train.loss.dice": 1.0,
     "train.loss.object_score": 1.0,
@@ -255,22 +254,6 @@ def test_two_processes_do_what_one_does(run, run_folder, refavs_root, feature_fo
     for name in ("loss.csv", "validation.csv"):
         found, expected = pd.read_csv(f"two/{name}"), pd.read_csv(one / name)
         pd.testing.assert_frame_equal(found, expected, rtol=1e-4)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3])
-def test_every_batch_that_is_learned_from_gets_its_own_noise(run, monkeypatch, share):
-    seeds = []
-    with_noise = Features.with_noise
-
-    def watched(self, share, generator):
-        seeds.append((share, generator.initial_seed()))
-        return with_noise(self, share, generator)
-
-    monkeypatch.setattr(Features, "with_noise", watched)
-    run({"train.feature_noise": share, "train.accumulation": 2})
-    steps = STEPS["train.grounding_steps"] + STEPS["train.steps"]
-    assert len(set(seeds)) == len(seeds) == (2 * steps if share else 0)
-    assert {stated for stated, _ in seeds} == ({share} if share else set())
 
 
 def test_no_rows_to_learn_from_is_told_at_once(run, run_folder, tmp_path):
