@@ -13,6 +13,7 @@ from sam2love.model import SAM2Love
 from sam2love.params import load_params
 from stages import audio, embeddings, text, vision
 from tests import tiny
+from tests.made_run import make_run
 from tests.tiny import build_index
 
 
@@ -97,6 +98,12 @@ def feature_folder(
             stage.main(refavs_root, folder / "index", folder / f"{name}.zarr")
         embeddings.main(refavs_root, folder / "index", folder / "sam2.zarr")
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished_run(refavs_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with everything that the report reads, shared by all tests: never change it."""
+    return make_run(refavs_root, tmp_path_factory.mktemp("made") / "run")
 
 
 @pytest.fixture
