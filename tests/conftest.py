@@ -102,7 +102,7 @@ def feature_folder(
 
 @pytest.fixture(scope="session")
 def finished_run(refavs_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's folder with everything that the report reads, shared by all tests: never change it."""
+    """All that the report reads, in a run's folder. Shared by all tests: read it, never change it."""
     return make_run(refavs_root, tmp_path_factory.mktemp("made") / "run")
 
 

@@ -75,7 +75,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
 
 
 def test_predict(sam2love, tmp_path):
-    """With the weights that come in the wheel; on the example that also does, docs' test runs it."""
+    """With the wheel's weights; README's command for the example is run by tests/test_docs.py."""
     pictures = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), np.uint8)
     video = make_video(tmp_path / "clip.mkv", pictures)
     told = sam2love("predict", video, "--text", "The blue square", "--out", "masks")
