@@ -102,7 +102,7 @@ def feature_folder(
 
 @pytest.fixture(scope="session")
 def finished_run(refavs_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All that the report reads, in a run's folder. Shared by all tests: read it, never change it."""
+    """A folder with all that the report reads. Shared by all tests: read it, never change it."""
     return make_run(refavs_root, tmp_path_factory.mktemp("made") / "run")
 
 
