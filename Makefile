@@ -3,8 +3,9 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 DVC := PATH="$(CURDIR)/$(BIN):$$PATH" dvc
 export SAM2_BUILD_CUDA := 0
-# Two processes of tests, a thread each: with more threads than cores, they would wait for each other.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2
+# Two processes of tests, a thread each. Threads that wait sleep: by default they spin, and where
+# tests start processes with more threads, they would take the core that the others wait for.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 2
 
 .PHONY: repro test test-slow check docs verify bench mini-backbones
 

@@ -92,7 +92,10 @@ def run(folder: Path) -> str:
 
 def _environment() -> dict[str, str]:
     """This environment's `dvc` and `python`, with the code of the folder where they start."""
-    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    return os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "OMP_WAIT_POLICY": "PASSIVE",  # a waiting thread leaves its core to the run beside it
+    }
 
 
 def merge(values: dict, changes: dict) -> dict:
