@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from sam2love.features import FeatureReader
 from sam2love.index import read_index, write_index
@@ -15,6 +16,10 @@ from stages import audio, embeddings, text, vision
 from tests import tiny
 from tests.made_run import make_run
 from tests.tiny import build_index
+
+# A busy machine is no fault of the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
