@@ -3,6 +3,9 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 DVC := PATH="$(CURDIR)/$(BIN):$$PATH" dvc
 export SAM2_BUILD_CUDA := 0
+# Two processes of tests, a thread each. Threads that wait sleep: by default they spin, and where
+# tests start processes with more threads, they would take the core that the others wait for.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 2
 
 .PHONY: repro test test-slow check docs verify bench mini-backbones
 
@@ -10,11 +13,10 @@ repro: .venv/ready  ## rebuild the whole pipeline, from data to report
 	$(DVC) repro
 
 test: .venv/ready
-	$(BIN)/pytest
+	$(PYTEST) --dist worksteal
 
 test-slow: .venv/ready  ## kills, processes, the wheel, the docs' commands, the demo
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[demo]'
-	$(BIN)/pytest -m slow
+	$(PYTEST) --dist loadfile -m slow
 
 check: .venv/ready  ## lint, format and types
 	$(BIN)/ruff check .
@@ -47,5 +49,5 @@ mini-backbones: .venv/ready  ## pre-train the committed mini weights again (abou
 	$(BIN)/pip install --quiet --constraint constraints.txt pip setuptools wheel
 	$(BIN)/pip install --quiet --constraint constraints.txt torch torchvision torchaudio
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation sam2
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[pipeline,dev,docs]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[pipeline,demo,dev,docs]'
 	touch $@

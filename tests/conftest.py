@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from sam2love.features import FeatureReader
 from sam2love.index import read_index, write_index
@@ -13,7 +14,12 @@ from sam2love.model import SAM2Love
 from sam2love.params import load_params
 from stages import audio, embeddings, text, vision
 from tests import tiny
+from tests.made_run import make_run
 from tests.tiny import build_index
+
+# A busy machine is no fault of the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +103,12 @@ def feature_folder(
             stage.main(refavs_root, folder / "index", folder / f"{name}.zarr")
         embeddings.main(refavs_root, folder / "index", folder / "sam2.zarr")
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished_run(refavs_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that the report reads. Shared by all tests: read it, never change it."""
+    return make_run(refavs_root, tmp_path_factory.mktemp("made") / "run")
 
 
 @pytest.fixture

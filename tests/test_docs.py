@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.tiny import REPOSITORY
-from tests.verify import run_small
+from tests.verify import clone
 from tests.videos import make_video
 
 LOG = "docs/log.md"
@@ -42,6 +42,7 @@ NOT_RUN = {
     ],
     "tests too slow for every day": ["pytest -m slow"],
     "runs what is here": ["make docs"],
+    "runs all; the fixture `checkout` does": ["python -m benchmarks.stages"],
     "tests/test_release.py does": ["pip wheel --no-deps ."],
     "tests/test_demo.py does": ["sam2love demo"],
     "tests/compare/test_paired.py does": [
@@ -105,11 +106,19 @@ def _filled_in(command: str) -> str:
     return re.sub(r"\b[A-Z]+\b", lambda word: STANDS_FOR.get(word[0], word[0]), command)
 
 
+def run(command: list[str], checkout: Path) -> str:
+    env = os.environ | {"PATH": PATH, "PYTHONPATH": str(checkout)}
+    done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command[-1]}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which the pipeline ran, and a clip.mp4."""
-    folder = tmp_path_factory.mktemp("docs") / "checkout"
-    run_small(folder)
+    """A clone in which the pipeline ran, timed as docs/performance.md says, and a clip.mp4."""
+    folder = clone(tmp_path_factory.mktemp("docs") / "checkout")
+    table = run([sys.executable, "-m", "benchmarks.stages"], folder)
+    assert {"index", "train", "report", "all"} <= set(re.findall(r"^\| (\w+) \|", table, re.M))
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (3, 48, 64, 3), np.uint8)
     sound = rng.normal(0, 0.1, (1, 48_000)).astype(np.float32)
@@ -120,12 +129,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_tells_people_to_type_works(page, checkout):
-    env = os.environ | {"PATH": PATH, "PYTHONPATH": str(checkout)}
     # What another page had written there: `sam2love predict` never writes over anything.
     shutil.rmtree(checkout / "clip-masks", ignore_errors=True)
     for command in commands(page):
-        done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command[-1]}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        run(command, checkout)
 
 
 def test_every_reason_is_for_a_command_that_stands_there():

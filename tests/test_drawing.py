@@ -26,9 +26,18 @@ def test_a_mask_can_be_seen_on_any_picture(behind, colour, size):
     assert not differs[cv2.dilate(mask, np.ones((11, 11))) == 0].any()
 
 
-@pytest.mark.parametrize("size", [(48, 64), (128, 128), (720, 1280), (1280, 720)])
-@pytest.mark.parametrize("behind", [(0, 0, 0), WHITE, COLOURS[0]])
-@pytest.mark.parametrize("count", [1, 6])
+@pytest.mark.parametrize(
+    ("size", "behind", "count"),
+    [
+        ((48, 64), WHITE, 1),
+        ((48, 64), COLOURS[0], 6),
+        ((128, 128), COLOURS[0], 1),
+        ((128, 128), WHITE, 6),
+        ((720, 1280), (0, 0, 0), 1),
+        ((720, 1280), WHITE, 6),
+        ((1280, 720), COLOURS[0], 6),
+    ],
+)
 def test_a_legend_names_each_colour_and_leaves_most_of_the_picture(size, behind, count):
     picture = np.full((*size, 3), behind, np.uint8)
     texts = ["The object that makes the longest sound of all, 错误 $x_1$", "y", "z", "a", "b", "c"]

@@ -95,7 +95,7 @@ def test_another_table_is_not_ref_avs(tmp_path, monkeypatch, rows):
     assert not index.is_refavs(tmp_path)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1))
 def test_any_expression_survives_the_index(tmp_path_factory, exp):
     folder = tmp_path_factory.mktemp("index")

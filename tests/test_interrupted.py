@@ -68,17 +68,12 @@ def kill_and_go_on(command: list[str], *, kills: int, seed: int, ranks: int) -> 
     assert [process.returncode for process in processes] == [0] * ranks, told
 
 
-def test_killed_and_finished_by_two_ranks_it_ends_the_same(command, feature_folder):
-    kill_and_go_on(command, kills=2, seed=0, ranks=2)
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_killed_many_times_it_ends_the_same(command, feature_folder, ranks):
+    kill_and_go_on(command, kills=6, seed=ranks, ranks=ranks)
     assert contents(OUT) == contents(feature_folder / "sam2.zarr")
     assert not STAGING.exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 6))
-def test_killed_many_times_it_ends_the_same(command, feature_folder, seed):
-    kill_and_go_on(command, kills=6, seed=seed, ranks=1 + seed % 2)
-    assert contents(OUT) == contents(feature_folder / "sam2.zarr")
 
 
 @contextmanager

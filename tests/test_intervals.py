@@ -103,7 +103,7 @@ def test_the_truth_lies_within_in_95_of_100_cases(seeds, deviations):
 # ---- properties ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.booleans())
 def test_exchanging_the_settings_changes_signs(seed, seeds, mixed):
     rng = np.random.default_rng(seed)

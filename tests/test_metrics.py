@@ -219,7 +219,7 @@ def test_boundary_f_against_all_pairs_of_pixels(size):
         assert made == pytest.approx(slow_boundary_f(shown, truth), abs=1e-12)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(pairs)
 def test_boundary_f_of_small_masks_against_all_pairs(pair):
     expected = [slow_boundary_f(*frames) for frames in zip(*pair, strict=True)]

@@ -9,9 +9,11 @@ import venv
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests import tiny
+from tests.videos import make_video
 
 pytestmark = pytest.mark.slow
 
@@ -72,9 +74,11 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert names == expected
 
 
-def test_predict(sam2love, installed, tmp_path):
-    example = installed / "shipped/example.mp4"
-    told = sam2love("predict", example, "--text", "The blue square", "--out", "masks")
+def test_predict(sam2love, tmp_path):
+    """With the wheel's weights; README's command for the example is run by tests/test_docs.py."""
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), np.uint8)
+    video = make_video(tmp_path / "clip.mkv", pictures)
+    told = sam2love("predict", video, "--text", "The blue square", "--out", "masks")
     assert '"The blue square" is shown in ' in told
     (sentence,) = json.loads((tmp_path / "masks/belief.json").read_text())["sentences"]
     masks = list((tmp_path / "masks" / sentence["masks"]).iterdir())

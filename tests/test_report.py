@@ -79,11 +79,6 @@ def report(root, run):
     return strips, (run / "report" / "index.html").read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def finished_run(refavs_root, tmp_path_factory):
-    return make_run(refavs_root, tmp_path_factory.mktemp("made") / "run")
-
-
 @pytest.fixture
 def made_run(finished_run, tmp_path):
     """A copy that the test may change."""

@@ -91,7 +91,7 @@ def test_round_trip(filled):
     assert store.verify() == []
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     count=st.integers(0, 9),
     shape=st.lists(st.integers(1, 3), max_size=3).map(tuple),

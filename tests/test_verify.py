@@ -65,7 +65,9 @@ def checkout(tmp_path, monkeypatch) -> Path:
 
 
 def test_metrics_without_a_run_behind_them_are_not_compared(checkout, monkeypatch, capsys):
-    monkeypatch.setattr(verify, "run_small", lambda folder, **_: "the same")
+    monkeypatch.setattr(verify, "clone", lambda folder: folder)
+    monkeypatch.setattr(verify, "take_few_steps", lambda folder, params: None)
+    monkeypatch.setattr(verify, "run", lambda folder: "the same")
     with pytest.raises(SystemExit, match=r"to be run: score\); run `make repro` first"):
         verify.main()
     subprocess.run(["dvc", "repro", "--quiet"], check=True, env=verify._environment())
