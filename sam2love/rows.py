@@ -27,7 +27,7 @@ MAX_NAME_BYTES = 255
 LAST_LATIN = 0x24F
 NEEDED_FOR = {
     "train": "training",
-    "val": "validation and gate",
+    "val": "validation",
     "test_s": "scores on seen objects",
     "test_u": "scores on unseen objects",
     "test_n": "scores on null",
