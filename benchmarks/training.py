@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
 from benchmarks.timing import Leaf, share, side_by_side, speedup
+from sam2love.batches import Batch, read_batch
 from sam2love.encoders.audio import AudioEncoder, VGGish, load_audio_encoder
 from sam2love.encoders.text import TextEncoder, load_text_encoder
 from sam2love.encoders.vision import VisionEncoder, load_vision_encoder, timm_encoder
@@ -138,22 +139,19 @@ def _measure(
     with TemporaryDirectory() as folder:
         stored = _stored(Path(folder), table, encoding)
 
-        def step(reader: Any) -> None:
-            terms = losses(
-                model,
+        def read(reader: Any) -> Batch:
+            batch = read_batch(
                 table,
-                _mask,
                 cast(FeatureReader, reader),
+                _mask,
                 frames=frames,
-                grounding_only=grounding_only,
+                embeddings=not grounding_only,
             )
-            weigh(terms, params.train.loss).backward()
-            model.zero_grad(set_to_none=True)
+            return batch.to(torch.device("cpu"))
 
-        def read() -> None:
-            stored.features(table, frames=frames)
-            if not grounding_only:
-                stored.embeddings(table["key"].tolist(), frames=[0])
+        def step(reader: Any) -> None:
+            weigh(losses(model, read(reader)), params.train.loss).backward()
+            model.zero_grad(set_to_none=True)
 
         with FlopCounterMode(display=False) as counter:
             step(stored)
@@ -164,7 +162,7 @@ def _measure(
         ways: dict[str, Callable[[], object]] = {
             "cached": lambda: step(stored),
             "end_to_end": lambda: step(encoding),
-            "reading": read,
+            "reading": lambda: read(stored),
             "product": lambda: [tokens @ product for _ in range(PRODUCTS)],
         }
         seconds = side_by_side(ways, rounds=rounds)
@@ -192,8 +190,8 @@ def made_up(key: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mask(key: str, fid: int) -> Tensor:
-    mask = torch.zeros(SIDE, SIDE)
-    mask[: SIDE // 3, : SIDE // 2] = 1
+    mask = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    mask[: SIDE // 3, : SIDE // 2] = True
     return mask
 
 

@@ -1,11 +1,10 @@
 """The frozen features of expressions and clips, read from the stores as batches of tensors."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -20,8 +19,7 @@ from sam2love.store import FeatureStore
 Encode = Callable[[str, list[int]], tuple[Tensor, Tensor, Tensor]]
 
 
-@dataclass
-class Features:
+class Features(NamedTuple):
     """What the frozen encoders extract from B expressions and their clips."""
 
     audio: Tensor
@@ -36,8 +34,8 @@ class Features:
     """(B, P) bool, False on padding."""
 
     def to(self, device: str | torch.device) -> "Features":
-        """The same on another device, in float32 (the stores hold halves)."""
-        moved = (getattr(self, field.name).to(device) for field in fields(self))
+        """The same on another device, in float32 only there (the stores hold halves)."""
+        moved = (part.to(device, non_blocking=True) for part in self)
         return Features(*(part if part.dtype == torch.bool else part.float() for part in moved))
 
 
@@ -111,56 +109,52 @@ class FeatureReader:
     def features(self, expressions: pd.DataFrame, *, frames: int = FRAMES) -> Features:
         """Features of B rows of the expression table, of pictures those of the first frames."""
         frames_keys = [self._frames_key[key] for key in expressions["key"]]
-        lengths = [int(self._text.read("length", text)) for text in expressions["exp"]]
+        texts = expressions["exp"].tolist()
+        lengths = self._text.read_many("length", texts).tolist()
         longest = max(lengths)
-        text = [self._text.read("tokens", text)[:longest] for text in expressions["exp"]]
+        read = torch.from_numpy
         return Features(
-            audio=_stack([self._audio.read("audio", key) for key in expressions["key"]]),
-            patches=self._pictures("patches", frames_keys, frames),
-            cls=self._pictures("cls", frames_keys, frames),
-            text=_stack(text),
+            audio=read(self._audio.read_many("audio", expressions["key"].tolist())),
+            patches=read(self._vision.read_many("patches", frames_keys, first=frames)),
+            cls=read(self._vision.read_many("cls", frames_keys, first=frames)),
+            text=read(self._text.read_many("tokens", texts, first=longest)),
             text_mask=torch.arange(longest)[None] < torch.tensor(lengths)[:, None],
         )
-
-    def _pictures(self, name: str, frames_keys: list[str], frames: int) -> Tensor:
-        return _stack([self._vision.read(name, key, first=frames) for key in frames_keys])
 
     def embeddings(
         self, keys: Sequence[str], *, frames: Sequence[int] = range(FRAMES)
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """SAM 2's embedding and finer levels of some frames of K clips, (K, n, ...) float32."""
-        clips = [self._clip_embeddings(self._frames_key[key], list(frames)) for key in keys]
-        embedding, high_res_0, high_res_1 = (
-            torch.stack([clip[level] for clip in clips]) for level in range(len(LEVELS))
-        )
-        return embedding, high_res_0, high_res_1
-
-    def _clip_embeddings(self, frames_key: str, frames: list[int]) -> list[Tensor]:
-        missing = [frame for frame in frames if not self._sam2.has(f"{frames_key}/{frame}")]
-        if missing and self._encode is None:
-            raise ValueError(
-                f"features/sam2.zarr holds no frame {missing[0]} of {frames_key}; "
-                "run the stage 'embeddings' again"
-            )
-        made = self._encode(frames_key, missing) if missing and self._encode else ()
+        """SAM 2's embedding and finer levels of some frames of K clips, (K, n, ...), in halves
+        if all are in the store."""
+        clips = [self._frames_key[key] for key in keys]
+        missing = {
+            clip: [frame for frame in frames if not self._sam2.has(f"{clip}/{frame}")]
+            for clip in clips
+        }
+        made = {clip: self._made(clip, lacking) for clip, lacking in missing.items() if lacking}
         levels = []
         for level, name in enumerate(LEVELS):
-            levels.append(
-                torch.stack(
-                    [
-                        made[level][missing.index(frame)]
-                        if frame in missing
-                        else _tensor(self._sam2.read(name, f"{frames_key}/{frame}"))
-                        for frame in frames
-                    ]
-                )
+            if made:
+                parts = [
+                    made[clip][level][missing[clip].index(frame)]
+                    if frame in missing[clip]
+                    else torch.from_numpy(self._sam2.read(name, f"{clip}/{frame}")).float()
+                    for clip in clips
+                    for frame in frames
+                ]
+                items = torch.stack(parts)
+            else:
+                names = [f"{clip}/{frame}" for clip in clips for frame in frames]
+                items = torch.from_numpy(self._sam2.read_many(name, names))
+            levels.append(items.unflatten(0, (len(clips), len(frames))))
+        embedding, high_res_0, high_res_1 = levels
+        return embedding, high_res_0, high_res_1
+
+    def _made(self, clip: str, frames: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings of frames that are not in the store."""
+        if self._encode is None:
+            raise ValueError(
+                f"features/sam2.zarr holds no frame {frames[0]} of {clip}; "
+                "run the stage 'embeddings' again"
             )
-        return levels
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.array(array)).float()
-
-
-def _stack(arrays: list[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(arrays)).float()
+        return self._encode(clip, frames)

@@ -36,6 +36,9 @@ class Runtime(Section):
     device: Literal["cpu", "cuda"]
     threads: Count
     """CPU threads of torch. Part of the result: other counts give other bits."""
+    workers: Annotated[int, Field(ge=0)]
+    """Processes that read a training's batches ahead, for each process that trains; 0 reads them in
+    between. No part of the result."""
 
 
 class Encoder(Section):

@@ -52,7 +52,7 @@ def segment_clips(
     clips = list(dict.fromkeys(keys))
     clip_of_row = torch.tensor([clips.index(key) for key in keys], device=prompts.device)
     embedding, high_res_0, high_res_1 = (
-        level.to(prompts.device) for level in reader.embeddings(clips)
+        level.to(prompts.device).float() for level in reader.embeddings(clips)
     )
     levels = (embedding, high_res_0, high_res_1)
     logits, scores = propagate(sam2, levels, prompts, clip_of_row, tracker=tracker)

@@ -10,7 +10,7 @@ A shard ends in its index: offset and size of each chunk as 64-bit numbers, then
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -111,25 +111,33 @@ class StoredArray:
         self.is_plain = folder is not None and _holds_plain_bytes(array)
         """Whether items are read without Zarr."""
 
-    def read(self, position: int, *, first: int | None = None) -> np.ndarray:
-        """A copy of an item, or of the first entries of its first axis; checksums are not read.
+    def read(self, positions: Sequence[int], *, first: int | None = None) -> np.ndarray:
+        """Copies of items, stacked, or of the first entries of their first axis.
+
+        Checksums are not read.
 
         Raises:
-            ValueError: the shard is missing, truncated or damaged.
+            ValueError: a shard is missing, truncated or damaged.
             OSError: the system doesn't let it be read, which says nothing of its content.
         """
-        if not self.is_plain:
-            whole = self.read_verified(position, position + 1)[0]
-            return whole if first is None else whole[:first]
         shape = self._array.shape[1:]
-        item = np.empty(shape if first is None else (min(first, shape[0]), *shape[1:]), self.dtype)
-        buffer: Any = item.reshape(-1).view(np.uint8)
+        if first is not None:
+            shape = (min(first, shape[0]), *shape[1:])
+        items = np.empty((len(positions), *shape), self.dtype)
+        for item, position in zip(items.reshape(len(positions), -1), positions, strict=True):
+            if self.is_plain:
+                self._read_into(item, position)
+            else:
+                item[:] = self.read_verified(position, position + 1)[0][:first].reshape(-1)
+        return items
+
+    def _read_into(self, item: np.ndarray, position: int) -> None:
+        buffer: Any = item.view(np.uint8)
         path, offset = self._locate(position)
         with self._opened(path) as file:
             file.seek(offset)
             if file.readinto(buffer) != item.nbytes:
                 raise ValueError(f"{path}: truncated; {self._remedy}")
-        return item
 
     def read_verified(self, start: int, stop: int) -> np.ndarray:
         """The reference reader: Zarr's own, which verifies the checksums of what it reads.

@@ -4,87 +4,57 @@ Shapes: B rows, h x w cells of SAM 2's embedding, 4h x 4w mask logits, H x W lab
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from sam2love.batches import Batch, Batches, ReadMask, load, read_batch
 from sam2love.checkpoint import History, resume, save
 from sam2love.features import FeatureReader
 from sam2love.grounding import agreement, grounding_loss, pointing
 from sam2love.loss import mask_loss, weigh
 from sam2love.metrics import REGION_SHOWN, overlaps_most, probabilities, region_j
-from sam2love.model import SAM2Love, Segmented
+from sam2love.model import SAM2Love
 from sam2love.params import Loss, Train
 from sam2love.refavs import FRAMES
 
 VALIDATIONS = 10
 """How often J on val is measured during a training."""
 
-ReadMask = Callable[[str, int], Tensor]
-"""Reads the true mask on frame 0 of a clip's key and fid: (H, W) float32 of 0 and 1."""
-
 ListObjects = Callable[[str], list[int]]
 """Lists the fids of all objects that are annotated in the clip of a key."""
 
 
-def losses(
-    model: SAM2Love,
-    rows: pd.DataFrame,
-    read_mask: ReadMask,
-    reader: FeatureReader,
-    *,
-    frames: int,
-    grounding_only: bool = False,
-) -> dict[str, Tensor]:
+def losses(model: SAM2Love, batch: Batch) -> dict[str, Tensor]:
     """The unweighted terms of the loss.
 
     Args:
-        frames: how many frames the fusion sees, from the first on.
-        grounding_only: leave out the terms for which SAM 2 has to decode a mask.
+        batch: on the model's device; without embeddings the terms are left out for which SAM 2
+            has to decode a mask.
     """
-    device = model.sam2.device
-    masks = [read_mask(*row).to(device) for row in zip(rows["key"], rows["fid"], strict=True)]
-    out = _segment(model, rows, reader, frames=frames, decode=not grounding_only)
-    terms = {"pointing": grounding_loss(pointing(model.sam2, out.prompts.float()), masks)}
+    with mixed_precision(model.sam2.device):
+        out = model(batch.features, batch.embeddings)
+    terms = {"pointing": grounding_loss(pointing(model.sam2, out.prompts.float()), batch.masks)}
     if out.fused.met is not None:
         seg, patches = out.fused.met
-        terms["agreement"] = grounding_loss(agreement(seg.float(), patches.float()), masks)
+        terms["agreement"] = grounding_loss(agreement(seg.float(), patches.float()), batch.masks)
     if out.first_frame is not None:
-        terms["bce"], terms["dice"] = mask_loss(out.first_frame.logits.float(), masks)
+        terms["bce"], terms["dice"] = mask_loss(out.first_frame.logits.float(), batch.masks)
         # In the clip, not on frame 0: that is what the gate reads the score for.
-        present = torch.from_numpy(~rows["null"].to_numpy()).to(device)
         terms["object_score"] = F.binary_cross_entropy_with_logits(
-            out.first_frame.object_score[:, 0].float(), present.float()
+            out.first_frame.object_score[:, 0].float(), batch.present
         )
     return terms
-
-
-def _segment(
-    model: SAM2Love,
-    rows: pd.DataFrame,
-    reader: FeatureReader,
-    *,
-    frames: int,
-    decode: bool = True,
-) -> Segmented:
-    device = model.sam2.device
-    features = reader.features(rows, frames=frames).to(device)
-    embeddings = None
-    if decode:
-        first = reader.embeddings(rows["key"].tolist(), frames=[0])
-        embedding, high_res_0, high_res_1 = (level[:, 0].to(device) for level in first)
-        embeddings = (embedding, high_res_0, high_res_1)
-    with mixed_precision(device):
-        return model(features, embeddings)
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:
@@ -95,30 +65,14 @@ def mixed_precision(device: torch.device) -> torch.autocast:
 class Objective(nn.Module):
     """The loss of a model as a module, which is what an engine for several processes wraps."""
 
-    def __init__(
-        self, model: SAM2Love, read_mask: ReadMask, reader: FeatureReader, *, weights: Loss
-    ) -> None:
+    def __init__(self, model: SAM2Love, *, weights: Loss) -> None:
         super().__init__()
-        self.model = model
-        self._read_mask, self._reader, self._weights = read_mask, reader, weights
+        self.model, self._weights = model, weights
 
-    def forward(self, rows: pd.DataFrame, **part: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted loss, and beside it the terms as mere numbers; `part` as in `losses`."""
-        terms = losses(self.model, rows, self._read_mask, self._reader, **part)
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted loss, and beside it the terms as mere numbers."""
+        terms = losses(self.model, batch)
         return weigh(terms, self._weights), {name: term.detach() for name, term in terms.items()}
-
-
-def draw_rows(count: int, *, batch_size: int, step: int, seed: int) -> np.ndarray:
-    """The rows of a step: seeded permutations one after another, cut into batches.
-
-    Each step's rows follow from the seed and its number alone, so a run resumes anywhere.
-    """
-    wanted = np.arange(step * batch_size, (step + 1) * batch_size)
-    epochs = {
-        int(epoch): np.random.default_rng((seed, int(epoch))).permutation(count)
-        for epoch in np.unique(wanted // count)
-    }
-    return np.array([epochs[int(place // count)][place % count] for place in wanted])
 
 
 def learning_rate_at(step: int, *, steps: int, warmup_steps: int) -> float:
@@ -139,6 +93,7 @@ def fit(
     *,
     train: Train,
     checkpoints: Path,
+    workers: int = 0,
 ) -> History:
     """Train in place, going on from the latest checkpoint, and write one at each validation.
 
@@ -149,6 +104,7 @@ def fit(
         read_mask: reads the labels, at their own size.
         list_objects: lists the objects from which the right one is to be picked.
         checkpoints: the folder for this very training's, empty at first.
+        workers: processes that read batches ahead.
 
     Returns:
         Each step's losses, the mean over all processes; the main process's history has the
@@ -159,19 +115,31 @@ def fit(
     """
     steps = train.grounding_steps + train.steps
     validate_at = {round(steps * (part + 1) / VALIDATIONS) - 1 for part in range(VALIDATIONS)}
-    objective = Objective(model, read_mask, reader, weights=train.loss)
+    objective = Objective(model, weights=train.loss)
     objective, optimiser = accelerator.prepare(objective, _optimiser(model, train))
     history = resume(accelerator, checkpoints)
     first, alone = len(history.losses), accelerator.is_main_process
+    # The processes take turns, so that a step's rows follow from processes x accumulation alone.
+    batches = Batches(train_rows, reader, read_mask, train=train)
+    start = first * train.accumulation * train.processes + accelerator.process_index
+    own = range(start, len(batches), train.processes)
+    loaded = load(batches, own, workers=workers, device=accelerator.device)
     progress = tqdm(range(first, steps), "train", steps, initial=first, disable=not alone)
     for step in progress:
         history.losses.append(
-            _step(accelerator, objective, optimiser, train_rows, train=train, step=step)
+            _step(accelerator, objective, optimiser, loaded, train=train, step=step)
         )
         if step in validate_at:
+            found = validate(
+                accelerator,
+                model,
+                val_rows,
+                read_mask,
+                list_objects,
+                reader,
+                frames=_frames_seen(step, train),
+            )
             if len(val_rows) and alone:
-                frames = _frames_seen(step, train)
-                found = validate(model, val_rows, read_mask, list_objects, reader, frames=frames)
                 history.validations.append({"step": step, **found})
             save(accelerator, checkpoints, history)
     return history
@@ -181,32 +149,24 @@ def _step(
     accelerator: Accelerator,
     objective: nn.Module,
     optimiser: torch.optim.Optimizer,
-    rows: pd.DataFrame,
+    batches: Iterator[Batch],
     *,
     train: Train,
     step: int,
 ) -> dict[str, float]:
-    """Learn from the rows of a step, this process from its share, and return the mean losses.
+    """Learn from the next batches, this process from its own, and return the mean losses.
 
     Raises:
         ValueError: the loss or its gradient is not finite; every process raises.
     """
-    frames = _frames_seen(step, train)
     steps = train.grounding_steps + train.steps
     share = learning_rate_at(step, steps=steps, warmup_steps=train.warmup_steps)
     for group in optimiser.param_groups:
         group["lr"] = train.learning_rate * share
     means: dict[str, float] = {}
-    for part in range(train.accumulation):
-        # The processes take turns, so that a step's rows hang on processes x accumulation alone.
-        turn = (step * train.accumulation + part) * train.processes + accelerator.process_index
-        drawn = draw_rows(len(rows), batch_size=train.batch_size, step=turn, seed=train.seed)
+    for batch in islice(batches, train.accumulation):
         with accelerator.accumulate(objective):
-            loss, terms = objective(
-                rows.iloc[drawn],
-                frames=frames,
-                grounding_only=step < train.grounding_steps,
-            )
+            loss, terms = objective(batch.to(accelerator.device))
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 trained = optimiser.param_groups[0]["params"]
@@ -220,7 +180,7 @@ def _step(
     everyones = dict(zip(means, accelerator.reduce(own, reduction="mean").tolist(), strict=True))
     _refuse_infinite(everyones, step=step)
     del everyones["gradient"]
-    return {"step": step, "frames": frames, **everyones}
+    return {"step": step, "frames": _frames_seen(step, train), **everyones}
 
 
 def _refuse_infinite(means: dict[str, float], *, step: int) -> None:
@@ -241,6 +201,7 @@ def _frames_seen(step: int, train: Train) -> int:
 
 
 def validate(
+    accelerator: Accelerator,
     model: SAM2Love,
     rows: pd.DataFrame,
     read_mask: ReadMask,
@@ -252,7 +213,8 @@ def validate(
 ) -> dict[str, float]:
     """Measure J and how often the right object is picked on frame 0, both in percent.
 
-    Rows whose object cannot be seen on frame 0 are left out. NaN without rows.
+    Each process measures its part of the rows. Rows whose object cannot be seen on frame 0 are left
+    out. NaN without rows.
 
     Args:
         rows: of the expression table, with a column "kinds" or without.
@@ -260,19 +222,20 @@ def validate(
     Returns:
         "J" and "right", and for each value of "kinds" also "J_<kinds>" and "right_<kinds>".
     """
-    scores = []
+    scores: list[tuple[str | None, float, float]] = []
 
     @lru_cache(maxsize=batch_size)  # a clip's rows stand together
     def truths_of(key: str) -> dict[int, np.ndarray]:
-        return {fid: read_mask(key, fid).bool()[None].cpu().numpy() for fid in list_objects(key)}
+        return {fid: read_mask(key, fid)[None].numpy() for fid in list_objects(key)}
 
-    for start in range(0, len(rows), batch_size):
-        batch = rows.iloc[start : start + batch_size]
-        with torch.inference_mode():
-            first = _segment(model, batch, reader, frames=frames).first_frame
-            assert first is not None
-            logits = first.logits.float().cpu().numpy()
-        for place, (key, fid) in enumerate(zip(batch["key"], batch["fid"], strict=True)):
+    starts = range(0, len(rows), batch_size)[accelerator.process_index :: accelerator.num_processes]
+    for start in starts:
+        part = rows.iloc[start : start + batch_size]
+        batch = read_batch(part, reader, read_mask, frames=frames).to(accelerator.device)
+        with torch.inference_mode(), mixed_precision(accelerator.device):
+            first = model(batch.features, batch.embeddings).first_frame
+        logits = first.logits.float().cpu().numpy()
+        for place, (key, fid) in enumerate(zip(part["key"], part["fid"], strict=True)):
             truths = truths_of(key)
             mask = truths.get(fid)
             if mask is None or not mask.any():
@@ -280,13 +243,14 @@ def validate(
             size = (mask.shape[1], mask.shape[2])
             shown = probabilities(logits[place], size=size, logits=True) > REGION_SHOWN
             right = overlaps_most(shown, truths, fid=fid)
-            kinds = batch["kinds"].iloc[place] if "kinds" in batch else None
+            kinds = part["kinds"].iloc[place] if "kinds" in part else None
             scores.append((kinds, 100 * region_j(shown, mask)[0], 100.0 * right))
-    table = pd.DataFrame(scores, columns=["kinds", "J", "right"]).astype({"J": float})
+    everyones = gather_object(scores)
+    table = pd.DataFrame(everyones, columns=["kinds", "J", "right"]).astype({"J": float})
     found = {name: float(table[name].mean()) for name in ("J", "right")}
     for kinds in sorted(set(table["kinds"].dropna())):
-        part = table[table["kinds"] == kinds]
-        found |= {f"{name}_{kinds}": float(part[name].mean()) for name in ("J", "right")}
+        of_kind = table[table["kinds"] == kinds]
+        found |= {f"{name}_{kinds}": float(of_kind[name].mean()) for name in ("J", "right")}
     return found
 
 

@@ -47,7 +47,7 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
         mask = refavs.read_mask(root, key, fid, 0)
         if mask is None:  # a null row's
             mask = np.zeros(tuple(sizes.loc[key]), dtype=bool)
-        return torch.from_numpy(mask).float()
+        return torch.from_numpy(mask)
 
     reader = FeatureReader(features, index, params=params)
     reader.check()  # else sam2.zarr were opened after grounding, hours later
@@ -65,6 +65,7 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
             reader,
             train=params.train,
             checkpoints=staging,
+            workers=params.runtime.workers,
         )
         if accelerator.is_main_process:
             model.save(staging / "model.safetensors")

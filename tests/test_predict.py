@@ -65,7 +65,7 @@ def test_the_same_masks_as_the_pipeline(sure, feature_folder, refavs_root, run_f
     prediction = predictor.predict(video, rows["exp"].tolist(), out=tmp_path / "out")
     reader = FeatureReader(feature_folder, index)
     with torch.inference_mode():
-        prompts = predictor.model(reader.features(rows)).prompts
+        prompts = predictor.model(reader.features(rows).to("cpu")).prompts
     expected = segment_clips(
         predictor.model.sam2, rows["key"].tolist(), prompts, reader, tracker=predictor.tracker
     )

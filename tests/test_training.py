@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sam2love import training
+from sam2love.batches import Batch, read_batch
 from sam2love.checkpoint import History
 from sam2love.engine import start_engine
 from sam2love.features import Features
@@ -22,7 +23,7 @@ from sam2love.refavs import FRAMES
 from sam2love.sam.build import build_sam2
 from sam2love.sam.decode import grid_positions
 from sam2love.sam.encode import encode_frames, preprocess
-from sam2love.training import draw_rows, fit, learning_rate_at, losses, validate
+from sam2love.training import fit, learning_rate_at, losses, validate
 from tests import tiny
 
 GOLDEN = Path(__file__).parent / "golden_curve.csv"
@@ -67,7 +68,7 @@ class MadeUp:
             top, left = rng.integers(2, 20), rng.integers(2, 12) + tiny.WIDTH // 2 * (row.fid - 1)
             mask[top : top + rng.integers(12, 20), left : left + rng.integers(12, 20)] = True
             frames[int(row.key[-1])][mask] = tiny.COLOURS[row.fid]
-            self._masks[row.key, row.fid] = torch.from_numpy(mask).float()
+            self._masks[row.key, row.fid] = torch.from_numpy(mask)
         self._levels = encode_frames(model.sam2, preprocess(frames, model.sam2.image_size))
         audio, visual, text = DIMS.values()
         self._audio = torch.randn(CLIPS, FRAMES, audio, generator=generator)
@@ -76,12 +77,12 @@ class MadeUp:
         self._text = torch.randn(3, WORDS, text, generator=generator)
 
     def mask(self, key: str, fid: int) -> Tensor:
-        return self._masks.get((key, fid), torch.zeros(tiny.HEIGHT, tiny.WIDTH))
+        return self._masks.get((key, fid), torch.zeros(tiny.HEIGHT, tiny.WIDTH, dtype=torch.bool))
 
     def objects(self, key: str) -> list[int]:
         return [fid for clip, fid in self._masks if clip == key]
 
-    def features(self, rows: pd.DataFrame, *, frames: int) -> Features:
+    def features(self, rows: pd.DataFrame, *, frames: int = FRAMES) -> Features:
         clips, fids = [int(key[-1]) for key in rows["key"]], rows["fid"].tolist()
         words = torch.tensor([WORDS - fid for fid in fids])
         return Features(
@@ -95,6 +96,10 @@ class MadeUp:
     def embeddings(self, keys: list[str], *, frames: list[int]) -> tuple[Tensor, ...]:
         assert frames == [0]
         return tuple(level[[int(key[-1]) for key in keys]][:, None] for level in self._levels)
+
+
+def batch_of(rows: pd.DataFrame, task: MadeUp) -> Batch:
+    return read_batch(rows, task, task.mask).to(torch.device("cpu"))
 
 
 def make(sam2_weights: str | None = PRETRAINED, *, ours: bool = True) -> SAM2Love:
@@ -149,7 +154,8 @@ def test_validation_is_broken_down_by_kinds():
     rows = pd.concat([part.assign(kinds=kinds) for kinds, part in parts.items()]).sort_index()
 
     def measured(rows: pd.DataFrame) -> dict[str, float]:
-        return validate(model, rows, task.mask, task.objects, task, frames=1, batch_size=3)
+        engine = start_engine(TRAIN, device="cpu")
+        return validate(engine, model, rows, task.mask, task.objects, task, frames=1, batch_size=3)
 
     found, alone = measured(rows), {kinds: measured(part) for kinds, part in parts.items()}
     assert found["J"] == pytest.approx(measured(ROWS)["J"])
@@ -175,7 +181,7 @@ def test_the_losses_are_those_of_the_golden_curve(tmp_path):
 def gradients(model: SAM2Love) -> dict[str, Tensor]:
     """Of the whole loss on all rows, by the parts that are trained."""
     task = MadeUp(model)
-    weigh(losses(model, ROWS, task.mask, task, frames=FRAMES), WHOLE_LOSS).backward()
+    weigh(losses(model, batch_of(ROWS, task)), WHOLE_LOSS).backward()
     parts: dict[str, list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
@@ -251,17 +257,8 @@ def test_the_object_score_learns_what_the_clip_shows():
     torch.nn.init.zeros_(score_head.weight)
     torch.nn.init.constant_(score_head.bias, 20.0)  # sure that it is there
     for rows, right in ((ROWS[:8], True), (ROWS[8:9], True), (ROWS[9:], False)):
-        term = losses(model, rows, task.mask, task, frames=FRAMES)["object_score"].item()
+        term = losses(model, batch_of(rows, task))["object_score"].item()
         assert term == pytest.approx(0 if right else 20, abs=1e-3)
-
-
-def test_rows_are_drawn_once_an_epoch_and_from_any_step():
-    steps = [draw_rows(10, batch_size=4, step=step, seed=3) for step in range(5)]
-    drawn = np.concatenate(steps)
-    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
-    assert list(drawn[:10]) != list(drawn[10:])
-    assert list(draw_rows(10, batch_size=4, step=3, seed=3)) == list(steps[3])
-    assert list(draw_rows(10, batch_size=4, step=3, seed=4)) != list(steps[3])
 
 
 def test_learning_rate_warms_up_and_decays_to_nothing():
