@@ -6,9 +6,16 @@ from pathlib import Path
 
 
 def commit() -> str:
-    """The commit that is measured, '-dirty' behind it if tracked files differ from it."""
+    """The commit that is measured, '-dirty' behind it if tracked files differ from it.
+
+    Unknown where the code is no checkout.
+    """
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
 
 
 def processor() -> str:

@@ -3,15 +3,15 @@
     python -m rehearsal [--clips 6] [--steps 2] [--out rehearsal.json]
 
 Of profiles/paper.yaml only the weights' digests, the number of steps and what the devices at hand
-demand are changed. The stages run in a scratch folder: by `dvc repro` if DVC is installed, else by
-the commands of dvc.yaml. Printed for each: time, memory and bytes, and what these make for the whole
-benchmark (`estimate.py`). --out is written after every stage.
+demand are changed. The stages run in a scratch folder, by `dvc repro` or, without DVC, by the
+commands of dvc.yaml. It prints what each took and what that makes for Ref-AVS (`estimate.py`).
 """
 
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,124 +27,102 @@ import typer
 from ruamel.yaml import YAML
 
 from benchmarks.machine import commit, processor
-from rehearsal import estimate
+from rehearsal.estimate import VALIDATIONS, extrapolate, misfits, pace, validated
 from sam2love.params import load_params, read_yaml
 from sam2love.weights import digest, place
 
 PROFILE = Path("profiles/paper.yaml")
-CODE = ("stages", "sam2love", "dvc.yaml")
-BAR = re.compile(rb"\| (\d+)/\d+ \[")
-"""Of a tqdm: how much is done."""
-LIMITS = {"cpu": {"clips": 6, "steps": 2, "rows": 1}, "cuda": {"clips": 64, "steps": 30, "rows": 8}}
-"""By default; `rows` is the most that a clip has. A CPU takes minutes for each row of val and test."""
+DONE = re.compile(rb"\| (\d+)/\d+ \[")
+"""What a progress bar says is done."""
 
 
 def main(
-    clips: Annotated[int, typer.Option(help="Clips; 6 without a GPU, else 64.")] = 0,
-    steps: Annotated[int, typer.Option(help="Steps of training; 2 without a GPU, else 30.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    clips: Annotated[int, typer.Option(help="Clips; by default 6 on a CPU, 64 on a GPU.")] = 0,
+    steps: Annotated[int, typer.Option(help="Of training; by default 2 or 30.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="JSON to write after every stage.")] = None,
 ) -> None:
     """Run the paper's profile at full size on random weights and a few generated clips."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated"))
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     gpus = gpu_memory("total")
-    limits = LIMITS["cuda" if gpus else "cpu"]
+    clips, steps = clips or (64 if gpus else 6), steps or (30 if gpus else 2)
+    train = load_params(PROFILE).train
+    rows_trained = train.steps * train.batch_size * train.accumulation * train.processes
     with tempfile.TemporaryDirectory(suffix=".partial", dir=".") as name:
         folder = Path(name).resolve()
-        changes = write_profile(folder, gpus=len(gpus), steps=steps or limits["steps"])
-        result: dict[str, Any] = {
-            "machine": {
-                "commit": commit(),
-                "processor": processor(),
-                "cores": os.cpu_count(),
-                "memory": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-                "disk": shutil.disk_usage(folder).free,
-                "gpus": [{"memory": memory} for memory in gpus],
-            },
-            "clips": clips or limits["clips"],
-            "by": "dvc" if has_dvc() else "the commands of dvc.yaml",
+        changes = {"train.steps": steps} | device_changes(len(gpus))
+        # A CPU takes minutes for a row of val or test.
+        prepare(folder, changes, clips=clips, rows=8 if gpus else 1)
+        print(f"{clips} clips; changed in {PROFILE}: {changes}", flush=True)
+        stages: dict[str, Any] = {}
+        result = {
+            "commit": commit(),
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "memory": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+            "gpu_memory": gpus,
+            "disk": shutil.disk_usage(folder).free,
+            "clips": clips,
+            "changes": changes,
+            "stages": stages,
         }
-        write_inputs(folder, clips=result["clips"], rows=limits["rows"])
-        changes |= pin_weights(folder)
-        result["changes"] = changes
-        print("changed in the profile:", *(f"  {key}: {new}" for key, new in changes.items()), sep="\n")
-        result["stages"] = {}
-        rows_trained = rows_a_step(PROFILE) * load_params(PROFILE).train.steps
         for stage, command in commands(folder).items():
             measured = run(command, folder, typical=stage == "train")
-            result["stages"][stage] = measured | count(stage, measured["units"], folder)
-            result["whole"] = estimate.whole(result["stages"], rows_trained=rows_trained)
-            result["misfits"] = estimate.misfits(
-                result["stages"], result["whole"], result["machine"]
-            )
+            stages[stage] = measured | count(stage, measured["units"], folder)
+            whole = extrapolate(stages, rows_trained=rows_trained)
+            result |= {"whole": whole, "misfits": misfits(stages, whole, result)}
             if out:
                 out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        print("\n".join(table(result)))
+        print(table(result))
 
 
-def write_profile(folder: Path, *, gpus: int, steps: int) -> dict[str, Any]:
-    """Write params.yaml beside a copy of the code; returns what differs from the profile."""
-    for name in CODE:
-        copy = shutil.copytree if Path(name).is_dir() else shutil.copy
-        copy(name, folder / name)
+def device_changes(gpus: int) -> dict[str, Any]:
+    """What the profile needs to run on fewer GPUs than it asks for, by dotted name."""
     train = load_params(PROFILE).train
-    changes: dict[str, Any] = {"train.steps": steps}
-    if not gpus:
-        changes |= {"runtime.device": "cpu", "runtime.threads": os.cpu_count()}
-    if gpus < train.processes:
-        # On a GPU a step sees the profile's rows; on a CPU that would take too long.
-        accumulation = train.accumulation * train.processes if gpus else 1
-        one = {"launch": "python", "processes": 1, "engine": "ddp", "accumulation": accumulation}
-        changes |= {f"train.{key}": value for key, value in one.items()}
-    change_params(PROFILE, folder / "params.yaml", changes)
-    return changes
+    if gpus >= train.processes:
+        return {}
+    # A GPU's step still sees the profile's rows; on a CPU it would take too long.
+    accumulation = train.accumulation * train.processes if gpus else 1
+    one = {"launch": "python", "processes": 1, "engine": "ddp", "accumulation": accumulation}
+    cpu = {} if gpus else {"runtime.device": "cpu", "runtime.threads": os.cpu_count()}
+    return {f"train.{key}": value for key, value in one.items()} | cpu
 
 
-def change_params(source: Path, to: Path, changes: dict[str, Any]) -> None:
+def prepare(folder: Path, changes: dict[str, Any], *, clips: int, rows: int) -> None:
+    """Write code, data, weights and params.yaml; the weights' digests are added to the changes."""
+    for name in ("stages", "sam2love"):
+        shutil.copytree(name, folder / name)
+    shutil.copy("dvc.yaml", folder)
+    python = folder / ".venv/bin/python"  # the commands look there first
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    write_profile(folder / "params.yaml", changes)
+    # In a process of its own, since a stage's peak memory begins with that of this one.
+    command = [sys.executable, "-m", "rehearsal.inputs", str(folder), str(clips), str(rows)]
+    if subprocess.run(command).returncode:
+        sys.exit("error: weights and clips could not be written")
+    for section in ("audio", "vision", "text", "sam2"):
+        weights = getattr(load_params(PROFILE), section).weights
+        changes[f"{section}.digest"] = digest(folder / place(weights))
+    write_profile(folder / "params.yaml", changes)
+
+
+def write_profile(path: Path, changes: dict[str, Any]) -> None:
     yaml = YAML()
-    params = yaml.load(source.read_text(encoding="utf-8"))
+    params = yaml.load(PROFILE.read_text(encoding="utf-8"))
     for name, value in changes.items():
         section, key = name.split(".")
         params[section][key] = value
-    with to.open("w", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8") as file:
         yaml.dump(params, file)
-
-
-def write_inputs(folder: Path, *, clips: int, rows: int) -> None:
-    """In a process of its own: what it imports would count as memory of each stage."""
-    command = [sys.executable, "-m", "rehearsal.inputs", folder, str(clips), str(rows)]
-    if subprocess.run(command).returncode:
-        sys.exit("error: the weights and clips could not be written")
-
-
-def pin_weights(folder: Path) -> dict[str, str]:
-    """Write the digests of the random weights into params.yaml; returns them."""
-    params = load_params(folder / "params.yaml")
-    digests = {
-        f"{name}.digest": digest(folder / place(getattr(params, name).weights))
-        for name in ("audio", "vision", "text", "sam2")
-    }
-    change_params(folder / "params.yaml", folder / "params.yaml", digests)
-    return digests
-
-
-def rows_a_step(params: Path) -> int:
-    train = load_params(params).train
-    return train.batch_size * train.accumulation * train.processes
-
-
-def has_dvc() -> bool:
-    return shutil.which("dvc", path=search_path()) is not None
-
-
-def search_path() -> str:
-    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 def commands(folder: Path) -> dict[str, str]:
     """What runs each stage in a folder, in order."""
     stages = read_yaml(folder / "dvc.yaml")["stages"]
-    if has_dvc():
-        environment = os.environ | {"PATH": search_path()}
-        subprocess.run(["dvc", "init", "--quiet", "--no-scm"], cwd=folder, env=environment, check=True)
+    if shutil.which("dvc"):
+        subprocess.run(["dvc", "init", "--quiet", "--no-scm"], cwd=folder, check=True)
         shutil.copy(".dvc/config", folder / ".dvc/config.local")
         return {name: f"exec dvc repro --single-item {name}" for name in stages}
     launch = load_params(folder / "params.yaml").train.launch
@@ -152,148 +130,110 @@ def commands(folder: Path) -> dict[str, str]:
 
 
 def run(command: str, folder: Path, *, typical: bool) -> dict[str, Any]:
-    """Run a stage and measure it.
-
-    Args:
-        typical: see `estimate.pace`.
-    """
+    """Run a stage; `memory` is the peak of its largest process. `typical`: see `pace`."""
     print(f"> {command}", flush=True)
-    python = folder / ".venv/bin/python"  # where the commands look for it
-    if not python.exists():
-        python.parent.mkdir(parents=True, exist_ok=True)
-        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-        python.chmod(0o755)
-    environment = os.environ | {"PATH": search_path(), "PYTHONPATH": python_path(folder)}
-    start = time.monotonic()
-    marks: list[estimate.Mark] = []
-    with gpu_peaks() as peaks:
-        process = subprocess.Popen(
-            command, shell=True, cwd=folder, env=environment, stderr=subprocess.PIPE
-        )
-        assert process.stderr is not None
-        unread = b""
-        while chunk := os.read(process.stderr.fileno(), 65536):
-            sys.stderr.buffer.write(chunk)
-            sys.stderr.flush()
-            unread += chunk
-            for bar in BAR.finditer(unread):
-                marks.append((time.monotonic() - start, int(bar[1])))
-            unread = unread[-40:] if not BAR.search(unread[-40:]) else b""
+    start, marks, unread = time.monotonic(), [], b""
+    process = subprocess.Popen(command, shell=True, cwd=folder, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    try:
+        with gpu_peaks() as peaks:
+            while chunk := os.read(process.stderr.fileno(), 65536):
+                os.write(sys.stderr.fileno(), chunk)
+                unread += chunk
+                while done := DONE.search(unread):
+                    marks.append((time.monotonic() - start, int(done[1])))
+                    unread = unread[done.end() :]
+    finally:
+        if sys.exception():
+            process.kill()  # and what it started dies with it
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        sys.exit(f"error: {command!r} ended with status {process.returncode}")
+        sys.exit(f"error: the command above ended with status {process.returncode}")
     seconds = time.monotonic() - start
     return {
         "seconds": seconds,
-        "pace": estimate.pace(marks, seconds, typical=typical),
-        "units": max((mark[1] for mark in marks), default=0),
-        "memory": usage.ru_maxrss * 1024,  # of the largest process below
+        "pace": pace(marks, seconds, typical=typical),
+        "units": max((done for _, done in marks), default=0),
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "memory": usage.ru_maxrss * 1024,
         "gpu_memory": peaks,
     }
 
 
-def python_path(folder: Path) -> str:
-    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
-
-
-def count(stage: str, units: int, folder: Path) -> dict[str, Any]:
-    """What a stage worked on and wrote.
-
-    Returns:
-        `items`, `encoded` (the clips whose later frames it encoded) and `bytes`.
-    """
+def count(stage: str, units: int, folder: Path) -> dict[str, int]:
+    """Count a stage's items, the clips whose later frames it encoded, and its outputs' bytes."""
     params = load_params(folder / "params.yaml")
-    index = {name: pd.read_csv(folder / f"index/{name}.csv") for name in ("clips", "expressions")}
-    rows = index["expressions"]
-    held_out = rows[rows["split"] != "train"]
-    frames_key = index["clips"].set_index("key")["frames_key"]
-    batch = params.propagate.rows_per_batch
+    rows = pd.read_csv(folder / "index/expressions.csv")
+    held_out = rows.loc[rows["split"] != "train", "key"].tolist()
     items, encoded = units, 0
     if stage == "train":
-        val = int((rows["split"] == "val").sum())
-        validations = min(estimate.VALIDATIONS, units)
-        items = units * rows_a_step(folder / "params.yaml") + estimate.validated(validations, val)
-    elif stage == "propagate":
-        keys = held_out["key"].tolist()
-        encoded = sum(len(set(keys[i : i + batch])) for i in range(0, len(keys), batch))
+        items *= params.train.batch_size * params.train.accumulation * params.train.processes
+        items += validated(min(VALIDATIONS, units), int((rows["split"] == "val").sum()))
     elif stage == "baselines":
-        encoded = held_out["key"].map(frames_key).nunique()
+        encoded = len({key.removeprefix("null_m-") for key in held_out})
+    elif stage == "propagate":
+        batch = params.propagate.rows_per_batch
+        encoded = sum(len(set(held_out[i : i + batch])) for i in range(0, len(held_out), batch))
     elif stage == "score":
-        items = len(held_out)
-    outs = read_yaml(folder / "dvc.yaml")["stages"][stage]["outs"]
-    files = [path for out in outs for path in [folder / out, *(folder / out).rglob("*")]]
-    return {
-        "items": items,
-        "encoded": encoded,
-        "bytes": sum(path.stat().st_size for path in files if path.is_file()),
-    }
+        items = len(held_out)  # its bar counts clips
+    outs = [folder / out for out in read_yaml(folder / "dvc.yaml")["stages"][stage]["outs"]]
+    files = [path for out in outs for path in (out, *out.rglob("*")) if path.is_file()]
+    return {"items": items, "encoded": encoded, "bytes": sum(f.stat().st_size for f in files)}
 
 
 def gpu_memory(which: str) -> list[int]:
-    """The memory of each GPU in bytes: `total` or `used`; none without a driver."""
+    """Bytes of each GPU's memory, `total` or `used`; none without NVIDIA's driver."""
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", f"--query-gpu=memory.{which}", "--format=csv,noheader,nounits"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return [int(line) * 2**20 for line in done.stdout.splitlines() if line.strip().isdigit()]
+    mebibytes = subprocess.run(command, capture_output=True, text=True).stdout.split()
+    return [int(number) * 2**20 for number in mebibytes if number.isdecimal()]
 
 
 @contextmanager
 def gpu_peaks() -> Iterator[list[int]]:
     """The most memory that each GPU uses meanwhile, asked twice a second."""
-    peaks = gpu_memory("used")
-    over = threading.Event()
+    peaks, over = gpu_memory("used"), threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.5):
+        while peaks and not over.wait(0.5):
             peaks[:] = map(max, peaks, gpu_memory("used"))
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    if peaks:
-        watcher.start()
+    threading.Thread(target=watch, daemon=True).start()
     yield peaks
     over.set()
 
 
-def table(result: dict[str, Any]) -> list[str]:
-    """Lines of Markdown: what each stage took, what the whole benchmark will, what doesn't fit."""
-    stages, whole, gb = result["stages"], result["whole"], estimate.gb
-    lines = [
-        "| stage | seconds | of it fixed | items | items a second | GB memory | GB of each GPU | GB "
-        "kept | whole: items | hours | GB kept |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name, part in estimate.split(stages).items():
-        stage, expected = stages[name], whole[name]
-        cells = [
-            name,
-            f"{stage['seconds']:.0f}",
-            f"{part['fixed']:.0f}",
-            f"{stage['items']}",
-            f"{1 / part['pace']:.3g}" if part["pace"] else "",
-            gb(stage["memory"]),
-            ", ".join(map(gb, stage["gpu_memory"])),
-            gb(stage["bytes"]),
-            f"{expected['items']:,}" if expected["items"] else "",
-            f"{expected['hours']:.2f}",
-            gb(expected["bytes"]),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    hours = sum(part["hours"] for part in whole.values())
-    kept = sum(part["bytes"] for part in whole.values())
-    seconds = sum(stage["seconds"] for stage in stages.values())
-    lines.append(f"| all | {seconds:.0f} | | | | | | | | {hours:.1f} | {gb(kept)} |")
-    machine = result["machine"]
-    memory = ", ".join([gb(machine["memory"]), *(gb(gpu["memory"]) for gpu in machine["gpus"])])
-    lines.append("")
-    lines.append(
-        f"On {machine['processor']}, {machine['cores']} cores, GB of memory and of each GPU: "
-        f"{memory}; {gb(machine['disk'])} GB of disk free; commit {machine['commit']}; by "
-        f"{result['by']}."
+def table(result: dict[str, Any]) -> str:
+    """What each stage took, what it and its outputs are for Ref-AVS, and what doesn't fit."""
+    took, whole = (pd.DataFrame(result[part]).T for part in ("stages", "whole"))
+    gpus = pd.DataFrame(took.pop("gpu_memory").tolist(), index=took.index).add_prefix("GPU ")
+    columns = {
+        "seconds": took["seconds"],
+        "fixed": whole["fixed"],
+        "of CPU": took["cpu_seconds"],
+        "items": took["items"],
+        "items/s": 1 / whole["pace"].where(whole["pace"] > 0),
+        "GB memory": took["memory"] / 1e9,
+        **dict((gpus / 1e9).items()),
+        "GB kept": took["bytes"] / 1e9,
+        "| Ref-AVS: items": whole["items"],
+        "hours": whole["hours"],
+        "GB kept ": whole["bytes"] / 1e9,
+    }
+    shown = pd.DataFrame(columns).astype(float)
+    shown.loc["all"] = shown[["seconds", "hours", "GB kept "]].sum()
+    memory, *gpu, disk = (
+        f"{size / 1e9:.1f}" for size in (result["memory"], *result["gpu_memory"], result["disk"])
     )
-    lines += [f"Doesn't fit: {line}" for line in result["misfits"]] or ["Everything fits."]
-    return lines
+    faults = [f"doesn't fit: {line}" for line in result["misfits"]] or ["everything fits"]
+    where = f"{result['processor']}, {result['cores']} cores, {memory} GB of memory"
+    gpu_text = f"GPUs of {', '.join(gpu)} GB" if gpu else "no GPU"
+    text = shown.to_string(
+        float_format=lambda x: f"{x:,.3g}" if x < 100 else f"{x:,.0f}", na_rep=""
+    )
+    return "\n".join([text, f"{where}, {gpu_text}, {disk} GB of disk free", *faults])
 
 
 if __name__ == "__main__":

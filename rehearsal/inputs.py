@@ -1,10 +1,9 @@
-"""Write what the paper's profile reads, before any of it is downloaded: weights and a data set.
+"""Write what the paper's profile reads: random weights, and a few clips of 1280 x 720 with sound.
 
-    python -m rehearsal.inputs FOLDER CLIPS ROWS_PER_CLIP
+    python -m rehearsal.inputs FOLDER CLIPS ROWS
 
-Reads FOLDER/params.yaml. Weights are random, in the published sizes and forms, at the places where
-`sam2love weights` would put the real ones; clips are 1280 x 720 with sound, in the layout of
-Ref-AVS.
+Weights have the published sizes and forms and lie in FOLDER where `sam2love weights` would put the
+real ones; the clips, of at most ROWS rows each, are in the layout of Ref-AVS.
 """
 
 import sys
@@ -33,107 +32,75 @@ ROWS = {"train": 5, "val": 5, "test_s": 8, "test_u": 6, "test_n": 4}
 HELD_OUT = 0.07
 """Of the benchmark's clips, those of each split but train."""
 DISTILROBERTA = {"vocab_size": 50265, "num_hidden_layers": 6, "max_position_embeddings": 514}
-"""Where it differs from transformers' default RoBERTa."""
+"""Otherwise it is transformers' default RoBERTa."""
 
 
-def main(folder: Path, clips: int, most_rows: int) -> None:
-    write_weights(folder, load_params(folder / "params.yaml"))
-    write_clips(folder / load_params(folder / "params.yaml").data.root, clips, most_rows)
-
-
-def write_weights(
-    folder: Path,
-    params: Params,
-    *,
-    vggish: VGGish | None = None,
-    vit: dict[str, int] | None = None,
-    roberta: dict[str, int] | None = None,
-) -> None:
-    """Write the four sets of weights.
-
-    Args:
-        folder: from which the pipeline will run.
-        params: name the weights and the configuration of SAM 2.
-        vggish, vit, roberta: other sizes than the published ones.
-    """
+def write_weights(folder: Path, params: Params) -> None:
+    """Write the four sets of weights that the parameters name."""
     torch.manual_seed(0)
-    audio, vision, text, sam2 = (
+    vggish, vit, roberta, sam2 = (
         folder / place(section.weights)
         for section in (params.audio, params.vision, params.text, params.sam2)
     )
-    for path in (audio, vision, text, sam2):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save((vggish or VGGish()).state_dict(), audio)
+    vggish.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(VGGish().state_dict(), vggish)
     architecture = params.vision.weights.partition("@")[0].rpartition("/")[2]
-    save_for_hf(timm.create_model(architecture, **vit or {}), vision, safe_serialization=True)
-    tokenizer = build_tokenizer(np.random.default_rng(0), 2000)
-    tokenizer.save_pretrained(text)
-    RobertaModel(RobertaConfig(**DISTILROBERTA | (roberta or {}))).save_pretrained(text)
+    save_for_hf(timm.create_model(architecture), vit, safe_serialization=True)
+    RobertaModel(RobertaConfig(**DISTILROBERTA)).save_pretrained(roberta)
+    build_tokenizer(np.random.default_rng(0), 2000).save_pretrained(roberta)
     torch.save({"model": build_sam2(params.sam2.config).state_dict()}, sam2)
 
 
-def clips_of(clips: int) -> dict[str, int]:
-    """Clips of each split, about as the benchmark divides them; of a few, none are test_u's.
+def write_clips(root: Path, *, clips: int, rows: int) -> None:
+    """Write a data set; each clip of test_s has a muted twin in test_n. Of a few, none is test_u's.
+
+    Args:
+        clips: twins count too.
+        rows: the most that a clip has.
 
     Raises:
-        ValueError: there are too few for train, val, test_s and test_n.
+        ValueError: there are too few clips for train, val, test_s and test_n.
     """
-    if clips < 4:
+    held_out = max(1, round(HELD_OUT * clips))
+    counts = {"val": held_out, "test_s": held_out, "test_u": round(HELD_OUT * clips)}
+    counts["train"] = clips - sum(counts.values()) - held_out
+    if counts["train"] < 1:
         raise ValueError(f"--clips is {clips}, expected at least 4")
-    most = round(HELD_OUT * clips)
-    held_out = {"val": max(1, most), "test_s": max(1, most), "test_u": most}
-    held_out["test_n"] = held_out["test_s"]
-    return {"train": clips - sum(held_out.values()), **held_out}
-
-
-def write_clips(root: Path, clips: int, most_rows: int) -> None:
-    """Write a data set; a clip has the benchmark's number of rows, or `most_rows` if that is less.
-
-    A null clip shows the frames of one of test_s, muted, as many of the benchmark's do.
-    """
     rng = np.random.default_rng(0)
-    rows: list[tuple[str, str, str, int, str]] = []
-    counts = clips_of(clips)
-    for split in ("train", "val", "test_s", "test_u"):
-        for number in range(counts[split]):
-            vid = f"{split}{number:05d}_0_{1000 * CLIP_SECONDS}"
-            keys = {split: vid}
-            if split == "test_s" and number < counts["test_n"]:
-                keys["test_n"] = f"null_m-{vid}"
-            masks = _write_clip(root, rng, list(keys.values()))
-            masks = masks[: min(most_rows, len(masks))]
-            for fid, mask in enumerate(masks):
-                write_masks(root, vid, fid, mask)
-            for shown, key in keys.items():
-                for row in range(min(most_rows, ROWS[shown])):
-                    fid, name = (0, "null") if shown == "test_n" else (row % len(masks), "object")
-                    uid = f"{key}_{name}_{row}"
-                    rows.append((vid, uid, shown, fid, sample_sentence(rng)))
-    write_csv(root / "metadata.csv", ("vid", "uid", "split", "fid", "exp"), rows)
+    table = []
+    for split, number in ((split, n) for split, count in counts.items() for n in range(count)):
+        vid = f"{split}{number:05d}_0_{1000 * CLIP_SECONDS}"
+        keys = {split: vid} | ({"test_n": f"null_m-{vid}"} if split == "test_s" else {})
+        things = min(2, rows)
+        _write_clip(root, [*keys.values()], rng, things=things)
+        for shown, key in keys.items():
+            for row in range(min(rows, ROWS[shown])):
+                fid = 0 if shown == "test_n" else row % things
+                table.append((vid, f"{key}_thing_{row}", shown, fid, sample_sentence(rng)))
+    write_csv(root / "metadata.csv", ("vid", "uid", "split", "fid", "exp"), table)
 
 
-def _write_clip(root: Path, rng: np.random.Generator, keys: list[str]) -> np.ndarray:
-    """Write frames and noise under a key, and muted under any other.
-
-    Returns:
-        The masks of two ellipses that move over soft noise: (2, 10, H, W) bool.
-    """
+def _write_clip(root: Path, keys: list[str], rng: np.random.Generator, *, things: int) -> None:
+    """Write ellipses that move over soft noise, with noise for the first key, muted for others."""
     noise = rng.integers(0, 255, (HEIGHT // 16, WIDTH // 16, 3), np.uint8)
     background = cv2.resize(noise, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
-    masks = np.zeros((2, FRAMES, HEIGHT, WIDTH), np.uint8)
+    masks = np.zeros((things, FRAMES, HEIGHT, WIDTH), np.uint8)
     jpegs = []
     for frame in range(FRAMES):
         picture = background.copy()
-        for thing, colour in enumerate(rng.integers(0, 255, (2, 3))):
+        for thing in range(things):
             centre = (300 + 600 * thing + 10 * frame, 300 + 10 * frame)
             cv2.ellipse(masks[thing, frame], centre, (180, 120), 0, 0, 360, 1, -1)
-            picture[masks[thing, frame] > 0] = colour
+            picture[masks[thing, frame] > 0] = 100 * thing
         jpegs.append(encode_jpeg(picture, 90))
     sound = rng.normal(0, 3000, CLIP_SECONDS * SAMPLE_RATE_HZ).astype(np.int16)
     for number, key in enumerate(keys):
-        write_media(root, key, jpegs, sound if number == 0 else np.zeros_like(sound))
-    return masks > 0
+        write_media(root, key, jpegs, np.zeros_like(sound) if number else sound)
+    for fid, mask in enumerate(masks):
+        write_masks(root, keys[0], fid, mask)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    folder, params = Path(sys.argv[1]), load_params(Path(sys.argv[1]) / "params.yaml")
+    write_weights(folder, params)
+    write_clips(folder / params.data.root, clips=int(sys.argv[2]), rows=int(sys.argv[3]))
