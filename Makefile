@@ -4,7 +4,7 @@ BIN := .venv/bin
 DVC := PATH="$(CURDIR)/$(BIN):$$PATH" dvc
 export SAM2_BUILD_CUDA := 0
 
-.PHONY: repro test test-slow check docs verify bench mini-backbones
+.PHONY: repro test test-slow check docs verify bench rehearsal mini-backbones
 
 repro: .venv/ready  ## rebuild the whole pipeline, from data to report
 	$(DVC) repro
@@ -29,6 +29,9 @@ verify: .venv/ready  ## figures against the committed ones, and the same bytes t
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks
+
+rehearsal: .venv/ready  ## the paper's profile at full size, on random weights and a few clips
+	$(BIN)/python -m rehearsal
 
 # DVC runs no frozen stage, not even by force, so the stages' commands stand here once more. On a core
 # of its own: SAM 2 30 to 45 minutes, ViT 15, VGGish 10, RoBERTa 2. An interrupted SAM 2 goes on.
