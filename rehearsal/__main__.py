@@ -132,7 +132,8 @@ def commands(folder: Path) -> dict[str, str]:
 def run(command: str, folder: Path, *, typical: bool) -> dict[str, Any]:
     """Run a stage; `memory` is the peak of its largest process. `typical`: see `pace`."""
     print(f"> {command}", flush=True)
-    start, marks, unread = time.monotonic(), [], b""
+    marks: list[tuple[float, int]] = []
+    start, unread = time.monotonic(), b""
     process = subprocess.Popen(command, shell=True, cwd=folder, stderr=subprocess.PIPE)
     assert process.stderr is not None
     try:
