@@ -1,6 +1,6 @@
 """Run the paper's profile from data to report at full size, before the data set is downloaded.
 
-    python -m rehearsal [--clips 6] [--steps 2] [--out rehearsal.json]
+    python -m rehearsal [--clips 6] [--steps 1] [--out rehearsal.json]
 
 Of profiles/paper.yaml only the weights' digests, the number of steps and what the devices at hand
 demand are changed. The stages run in a scratch folder, by `dvc repro` or, without DVC, by the
@@ -38,14 +38,14 @@ DONE = re.compile(rb"\| (\d+)/\d+ \[")
 
 def main(
     clips: Annotated[int, typer.Option(help="Clips; by default 6 on a CPU, 64 on a GPU.")] = 0,
-    steps: Annotated[int, typer.Option(help="Of training; by default 2 or 30.")] = 0,
+    steps: Annotated[int, typer.Option(help="Of training; by default 1 or 30.")] = 0,
     out: Annotated[Path | None, typer.Option(help="JSON to write after every stage.")] = None,
 ) -> None:
     """Run the paper's profile at full size on random weights and a few generated clips."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated"))
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     gpus = gpu_memory("total")
-    clips, steps = clips or (64 if gpus else 6), steps or (30 if gpus else 2)
+    clips, steps = clips or (64 if gpus else 6), steps or (30 if gpus else 1)
     train = load_params(PROFILE).train
     rows_trained = train.steps * train.batch_size * train.accumulation * train.processes
     with tempfile.TemporaryDirectory(suffix=".partial", dir=".") as name:
@@ -55,7 +55,7 @@ def main(
         prepare(folder, changes, clips=clips, rows=8 if gpus else 1)
         print(f"{clips} clips; changed in {PROFILE}: {changes}", flush=True)
         stages: dict[str, Any] = {}
-        result = {
+        result: dict[str, Any] = {
             "commit": commit(),
             "processor": processor(),
             "cores": os.cpu_count(),
