@@ -36,6 +36,10 @@ STANDS_FOR = {
 
 NOT_RUN = {
     "minutes; CI runs it": ["make repro", "make test"],
+    "half an hour, at full size": [
+        "make rehearsal",
+        "python -m rehearsal --clips 12 --steps 4 --out rehearsal.json",
+    ],
     "minutes; run when what it makes is to change": [
         "make bench",
         "python -m mini.pretrain_clip",
