@@ -8,6 +8,7 @@ real ones; the clips, of at most ROWS rows each, are in the layout of Ref-AVS.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,7 +32,11 @@ ROWS = {"train": 5, "val": 5, "test_s": 8, "test_u": 6, "test_n": 4}
 """A clip's rows in the benchmark, rounded."""
 HELD_OUT = 0.07
 """Of the benchmark's clips, those of each split but train."""
-DISTILROBERTA = {"vocab_size": 50265, "num_hidden_layers": 6, "max_position_embeddings": 514}
+DISTILROBERTA: dict[str, Any] = {
+    "vocab_size": 50265,
+    "num_hidden_layers": 6,
+    "max_position_embeddings": 514,
+}
 """Otherwise it is transformers' default RoBERTa."""
 
 
@@ -45,7 +50,7 @@ def write_weights(folder: Path, params: Params) -> None:
     vggish.parent.mkdir(parents=True, exist_ok=True)
     torch.save(VGGish().state_dict(), vggish)
     architecture = params.vision.weights.partition("@")[0].rpartition("/")[2]
-    save_for_hf(timm.create_model(architecture), vit, safe_serialization=True)
+    save_for_hf(timm.create_model(architecture), str(vit), safe_serialization=True)
     RobertaModel(RobertaConfig(**DISTILROBERTA)).save_pretrained(roberta)
     build_tokenizer(np.random.default_rng(0), 2000).save_pretrained(roberta)
     torch.save({"model": build_sam2(params.sam2.config).state_dict()}, sam2)
