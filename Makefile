@@ -7,7 +7,7 @@ export SAM2_BUILD_CUDA := 0
 # tests start processes with more threads, they would take the core that the others wait for.
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --numprocesses 2
 
-.PHONY: repro test test-slow check docs verify bench mini-backbones
+.PHONY: repro test test-slow check docs verify bench rehearsal mini-backbones
 
 repro: .venv/ready  ## rebuild the whole pipeline, from data to report
 	$(DVC) repro
@@ -31,6 +31,9 @@ verify: .venv/ready  ## figures against the committed ones, and the same bytes t
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks
+
+rehearsal: .venv/ready  ## the paper's profile at full size, on random weights and a few clips
+	$(BIN)/python -m rehearsal
 
 # DVC runs no frozen stage, not even by force, so the stages' commands stand here once more. On a core
 # of its own: SAM 2 30 to 45 minutes, ViT 15, VGGish 10, RoBERTa 2. An interrupted SAM 2 goes on.

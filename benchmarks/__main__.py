@@ -4,8 +4,6 @@ Only an otherwise idle machine gives figures to believe: look at the spread.
 """
 
 import json
-import platform
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks import extraction, fusion, memory, propagation, store, training
+from benchmarks.machine import commit, processor
 from benchmarks.timing import Leaf
 from sam2love.params import load_params
 
@@ -49,19 +48,6 @@ def main() -> None:
             print(f"  {name}.{figure}: {leaf['ratio']} ({least} to {most})", flush=True)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(RESULTS)
-
-
-def commit() -> str:
-    """The commit that is measured, '-dirty' behind it if tracked files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

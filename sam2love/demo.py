@@ -122,7 +122,7 @@ def serve(model: str, *, host: str, port: int, password: str | None = None) -> N
             server_port=port,
             max_file_size=LARGEST_UPLOAD,
             allowed_paths=[str(EXAMPLE.parent)],
-            auth=password and (lambda _, given: _same(given, password)),
+            auth=(lambda _, given: _same(given, password)) if password else None,
         )
     # A thread that is still segmenting would make the interpreter abort at its end.
     sys.stdout.flush()

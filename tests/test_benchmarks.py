@@ -5,9 +5,9 @@ import math
 import pytest
 
 from benchmarks import (
-    __main__,
     extraction,
     fusion,
+    machine,
     memory,
     propagation,
     stages,
@@ -96,5 +96,5 @@ def test_a_stage_lasts_until_the_next_starts():
 
 
 def test_where_it_was_measured():
-    assert len(__main__.commit().removesuffix("-dirty")) == 40
-    assert __main__.processor()
+    assert len(machine.commit().removesuffix("-dirty")) == 40
+    assert machine.processor()

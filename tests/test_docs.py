@@ -36,6 +36,10 @@ STANDS_FOR = {
 
 NOT_RUN = {
     "minutes; CI runs it": ["make repro", "make test"],
+    "half an hour, at full size": [
+        "make rehearsal",
+        "python -m rehearsal --clips 12 --steps 4 --out rehearsal.json",
+    ],
     "minutes; run when what it makes is to change": [
         "make bench",
         "python -m mini.pretrain_clip",
@@ -67,6 +71,7 @@ NOT_RUN = {
     "trainings by the dozen; tests/test_ablations.py reads the lines": [
         "dvc exp run --run-all",
         "dvc exp run --queue -S train.seed=1,2,3",
+        "dvc exp run --queue -S train.seed=1,2,3 -S fusion.order=backward,forward",
         "dvc exp run --queue -S fusion.history=previous,none",
         "dvc exp run --queue -S vision.weights=$CLIP -S vision.digest=$DIGEST "
         "-S text.weights=$CLIP -S text.digest=$DIGEST",

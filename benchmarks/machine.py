@@ -1,0 +1,25 @@
+"""Where something is measured: which code, on which processor."""
+
+import platform
+import subprocess
+from pathlib import Path
+
+
+def commit() -> str:
+    """The commit that is measured, '-dirty' behind it if tracked files differ from it.
+
+    Unknown where the code is no checkout.
+    """
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
