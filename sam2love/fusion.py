@@ -4,6 +4,7 @@ Shapes: B expressions, N frames (and seconds), P text tokens, HW patches of a fr
 S [seg] tokens, D the shared dimension, L the tokens of a sequence.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -33,9 +34,9 @@ class Fused(NamedTuple):
 
     prompt: Tensor
     """(B, S, D): [seg] after the last frame, or the mean of all outputs (B, 1, D)."""
-    met: tuple[Tensor, Tensor] | None
-    """The first [seg] (B, D) and the patches of frame 0 (B, HW, D) as they enter the last block
-    together, normalised; None where no [seg] meets patches."""
+    attention: Tensor | None
+    """(B, HW), how the first [seg] attends to the patches of frame 0 in the last block, see
+    `Block.attention`; None where no [seg] meets patches."""
 
 
 class Projection(nn.Sequential):
@@ -74,6 +75,16 @@ class Block(nn.Module):
         )
         tokens = tokens + self.out(attended.transpose(1, 2).flatten(2))
         return tokens + self.mlp(self.norm_mlp(tokens))
+
+    def attention(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """How tokens (B, Q, D) that enter the block attend to others (B, K, D) that enter it.
+
+        Returns:
+            Logits (B, Q, K), the mean of all heads.
+        """
+        query = self._split(self.query(self.norm_attention(queries)))
+        key, _ = map(self._split, self.key_value(self.norm_attention(keys)).chunk(2, dim=-1))
+        return (query @ key.transpose(-1, -2)).mean(1) / math.sqrt(query.shape[-1])
 
     def _split(self, tokens: Tensor) -> Tensor:
         return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, L, D / heads)
@@ -193,16 +204,18 @@ class FusionTransformer(Fusion):
         # Cut once: the gradient of a slice a frame would each time be as large as all frames.
         patches = tokens.patches.unbind(1)
         seg = start = self.seg.expand(len(context), -1, -1)
-        visits, met = [], None
+        visits, attention = [], None
         for visit, frame in enumerate(frames):
             history = cls[:, : self._remembered(visit)]
             seg, entering = self.step(seg, context, patches[frame], history, context_mask)
             visits.append(seg)
             if frame == 0 and "vision" in self.modalities:
-                met = self._meet(entering, context.shape[1], patches[frame].shape[1])
+                first = seg.shape[1] + context.shape[1]
+                shown = entering[:, first : first + patches[frame].shape[1]]
+                attention = self.blocks[-1].attention(entering[:, :1], shown)[:, 0]
             if not self.propagation:
                 seg = start
-        return Fused(visits[-1] if self.propagation else torch.stack(visits).mean(0), met)
+        return Fused(visits[-1] if self.propagation else torch.stack(visits).mean(0), attention)
 
     def step(
         self, seg: Tensor, context: Tensor, patches: Tensor, history: Tensor, context_mask: Tensor
@@ -231,10 +244,6 @@ class FusionTransformer(Fusion):
         if "vision" not in self.modalities:
             return 0
         return {"none": 0, "previous": visit, "inclusive": visit + 1}[self.history]
-
-    def _meet(self, sequence: Tensor, context: int, patches: int) -> tuple[Tensor, Tensor]:
-        first = self.seg.shape[0] + context
-        return self.norm(sequence[:, 0]), self.norm(sequence[:, first : first + patches])
 
 
 class MeanFusion(Fusion):

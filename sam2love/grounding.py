@@ -55,11 +55,6 @@ class LearnedPositions(nn.Module):
         )
 
 
-def agreement(seg: Tensor, patches: Tensor) -> Tensor:
-    """Scaled likeness of [seg] (B, D) and each patch (B, HW, D), as logits (B, HW)."""
-    return (patches @ seg[..., None])[..., 0] / math.sqrt(seg.shape[-1])
-
-
 def pointing(sam2: SAM2Base, prompts: Tensor) -> Tensor:
     """Where prompts (B, 1, C) point: logits (B, h * w) of the cells of SAM 2's embedding.
 

@@ -114,8 +114,8 @@ class Fusion(Section):
 class Loss(Section):
     bce: Weight
     dice: Weight
-    agreement: Weight
-    """Ours: [seg] should agree with the patches of the object; 0 is the paper."""
+    attention: Weight
+    """Ours: in the last block [seg] should attend to the object's patches; 0 is the paper."""
     pointing: Weight
     """Ours: the prompt should point to the object in SAM 2's own encoding; 0 is the paper."""
     object_score: Weight
@@ -132,7 +132,7 @@ class Train(Section):
     """What binds several processes: torch's DDP, or DeepSpeed's ZeRO-2."""
     seed: Annotated[int, Field(ge=0)]
     grounding_steps: Annotated[int, Field(ge=0)]
-    """Ours: steps at the start on frame 0 alone, for `agreement` and `pointing`; 0 is the paper."""
+    """Ours: steps at the start on frame 0 alone, for `attention` and `pointing`; 0 is the paper."""
     steps: Annotated[int, Field(ge=0)]
     """Steps with every frame and the whole loss, as in the paper."""
     batch_size: Count
@@ -205,17 +205,17 @@ class Params(Config):
     def _every_step_has_a_loss(self) -> "Params":
         weighted = {name for name, weight in self.train.loss if weight}
         if self.fusion.strategy == "mean" or "vision" not in self.fusion.modalities:
-            weighted.discard("agreement")  # [seg] meets no patches to agree with
+            weighted.discard("attention")  # [seg] meets no patches to attend to
         if not weighted:
             raise ValueError(
                 "train.loss has no term to learn by: give bce, dice, pointing or object_score a "
-                "weight above 0 (agreement counts only where fusion.strategy is token and "
+                "weight above 0 (attention counts only where fusion.strategy is token and "
                 "fusion.modalities has vision)"
             )
-        if self.train.grounding_steps and weighted.isdisjoint({"agreement", "pointing"}):
+        if self.train.grounding_steps and weighted.isdisjoint({"attention", "pointing"}):
             raise ValueError(
                 f"train.grounding_steps is {self.train.grounding_steps}, but none of its terms has "
-                "a weight: set train.loss.pointing above 0 (or train.loss.agreement, where "
+                "a weight: set train.loss.pointing above 0 (or train.loss.attention, where "
                 "fusion.strategy is token and fusion.modalities has vision), or grounding_steps to "
                 "0"
             )

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from sam2love.batches import Batch, Batches, ReadMask, load, read_batch
 from sam2love.checkpoint import History, resume, save
 from sam2love.features import FeatureReader
-from sam2love.grounding import agreement, grounding_loss, pointing
+from sam2love.grounding import grounding_loss, pointing
 from sam2love.loss import mask_loss, weigh
 from sam2love.metrics import REGION_SHOWN, overlaps_most, probabilities, region_j
 from sam2love.model import SAM2Love
@@ -45,9 +45,8 @@ def losses(model: SAM2Love, batch: Batch) -> dict[str, Tensor]:
     with mixed_precision(model.sam2.device):
         out = model(batch.features, batch.embeddings)
     terms = {"pointing": grounding_loss(pointing(model.sam2, out.prompts.float()), batch.masks)}
-    if out.fused.met is not None:
-        seg, patches = out.fused.met
-        terms["agreement"] = grounding_loss(agreement(seg.float(), patches.float()), batch.masks)
+    if out.fused.attention is not None:
+        terms["attention"] = grounding_loss(out.fused.attention.float(), batch.masks)
     if out.first_frame is not None:
         terms["bce"], terms["dice"] = mask_loss(out.first_frame.logits.float(), batch.masks)
         # In the clip, not on frame 0: that is what the gate reads the score for.

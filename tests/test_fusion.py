@@ -1,7 +1,5 @@
 """The fusion transformer against torch's own encoder, and the properties that the paper states."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch.testing import assert_close
@@ -69,7 +67,7 @@ def test_previous_history_ends_before_the_current_frame(inputs):
 
 
 def test_backward_is_forward_on_reversed_frames(inputs):
-    reversed_ = replace(inputs, patches=inputs.patches.flip(1), cls=inputs.cls.flip(1))
+    reversed_ = inputs._replace(patches=inputs.patches.flip(1), cls=inputs.cls.flip(1))
     backward = build(order="backward")(inputs).prompt
     assert_close(build(order="forward")(reversed_).prompt, backward)
 
@@ -77,26 +75,30 @@ def test_backward_is_forward_on_reversed_frames(inputs):
 def test_without_propagation_frames_do_not_meet(inputs):
     fusion = build(propagation=False, history="none")
     alone = [
-        fusion(replace(inputs, patches=inputs.patches[:, [i]], cls=inputs.cls[:, [i]])).prompt
+        fusion(inputs._replace(patches=inputs.patches[:, [i]], cls=inputs.cls[:, [i]])).prompt
         for i in range(N)
     ]
     assert_close(fusion(inputs).prompt, torch.stack(alone).mean(0))
 
 
 @pytest.mark.parametrize("order", ["forward", "backward"])
-def test_seg_and_the_patches_of_frame_0_are_those_that_enter_the_last_block(inputs, order):
-    """Those of frame 0 alone, where no other frame was visited before it."""
+def test_attention_is_that_of_the_last_block(inputs, order):
+    """Against torch's attention, fed alike; alone, since no frame was visited before frame 0."""
     fusion = build(order=order, propagation=False, history="none")
-    first = replace(inputs, patches=inputs.patches[:, :1], cls=inputs.cls[:, :1])
+    first = inputs._replace(patches=inputs.patches[:, :1], cls=inputs.cls[:, :1])
     tokens = fusion.encode(first)
     context, mask = fusion.context(tokens, first.text_mask)
     seg = fusion.seg.expand(B, -1, -1)
     _, entering = fusion.step(seg, context, tokens.patches[:, 0], tokens.cls[:, :0], mask)
-    met_seg, met_patches = fusion(inputs).met
-    assert_close(met_seg, fusion.norm(entering[:, 0]))
-    assert_close(met_patches, fusion.norm(entering[:, -HW:]))
-    assert build(modalities=("audio", "text"))(inputs).met is None
-    assert build(MeanFusion)(inputs).met is None
+    layer = plain_encoder(fusion).layers[-1]
+    normed = layer.norm1(entering)
+    _, shares = layer.self_attn(normed[:, :1], normed, normed, average_attn_weights=False)
+    logits = shares.log().mean(1)[:, 0, -HW:]
+    attention = fusion(inputs).attention
+    # A softmax forgets what all logits have in common.
+    assert_close(attention - attention[:, :1], logits - logits[:, :1], atol=1e-5, rtol=1e-5)
+    assert build(modalities=("audio", "text"))(inputs).attention is None
+    assert build(MeanFusion)(inputs).attention is None
 
 
 def test_mean_fusion_is_the_mean_output_of_one_pass(inputs):
@@ -126,13 +128,13 @@ def test_mean_fusion_is_the_mean_output_of_one_pass(inputs):
 def test_a_modality_left_out_has_no_say(inputs, modality, names, kind):
     others = [name for name in ("audio", "text", "vision") if name != modality]
     without, whole = build(kind, modalities=others), build(kind)
-    changed = replace(inputs, **{name: getattr(inputs, name) + 3 for name in names})
+    changed = inputs._replace(**{name: getattr(inputs, name) + 3 for name in names})
     assert_close(without(changed).prompt, without(inputs).prompt)
     assert not torch.allclose(whole(changed).prompt, whole(inputs).prompt)
 
 
 def test_learned_positions_tell_the_order_of_sounds(inputs):
-    swapped = replace(inputs, audio=inputs.audio.flip(1))
+    swapped = inputs._replace(audio=inputs.audio.flip(1))
     plain = build()
     assert_close(plain(swapped).prompt, plain(inputs).prompt, atol=1e-5, rtol=1e-5)
     fusion = placed()

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from sam2love.fusion import Tokens
-from sam2love.grounding import LearnedPositions, agreement, grounding_loss, pointing
+from sam2love.grounding import LearnedPositions, grounding_loss, pointing
 from sam2love.sam.build import SAM2Base, build_sam2
 from sam2love.sam.decode import click, grid_positions
 from tests import tiny
@@ -26,12 +26,6 @@ def test_positions_are_added_to_what_stands_there():
     assert_close(placed.text[0, 4], positions.word[4])
     assert_close(placed.cls[1, 2], positions.frame[2])
     assert_close(placed.patches[0, 2, 5], positions.frame[2] + cells[5])
-
-
-def test_agreement_is_the_scaled_likeness():
-    seg, patches = torch.randn(2, 16), torch.randn(2, 5, 16)
-    assert agreement(seg, patches).shape == (2, 5)
-    assert_close(agreement(seg, patches)[1, 3], (seg[1] @ patches[1, 3]) / 4)
 
 
 def test_a_click_on_a_cell_points_to_that_cell(sam2):

@@ -42,7 +42,8 @@ def test_the_papers_recipe_in_small_is_the_papers_profile_but_for_data_weights_a
         for name in ("profiles/paper.yaml", "profiles/paper-mini.yaml", "params.yaml")
     )
     sizes = {"fusion.dim", "fusion.layers", "fusion.heads", "propagate.rows_per_batch"}
-    machine = {"runtime.device", "runtime.threads", "train.launch", "train.engine"}
+    machine = {"runtime.device", "runtime.threads", "runtime.workers"}
+    machine |= {"train.launch", "train.engine"}
     rows_a_step = {"train.processes", "train.batch_size", "train.accumulation"}
     for key, value in small.items():
         if (
@@ -115,7 +116,7 @@ def test_heads_must_divide_dim(path):
 
 NO_LOSS = {f"train.loss.{name}": 0.0 for name in dict(load_params(tiny.DEFAULT_PARAMS).train.loss)}
 MASK_LOSS = NO_LOSS | {"train.loss.bce": 1.0, "train.loss.dice": 1.0}
-AGREEMENT = NO_LOSS | {"train.loss.agreement": 1.0}
+ATTENTION = NO_LOSS | {"train.loss.attention": 1.0}
 AT_ONCE = {"train.grounding_steps": 0}
 
 
@@ -124,14 +125,14 @@ AT_ONCE = {"train.grounding_steps": 0}
     [
         (NO_LOSS, ["train.loss"]),
         (NO_LOSS | AT_ONCE, ["train.loss"]),
-        (AGREEMENT | AT_ONCE | {"fusion.strategy": "mean"}, ["train.loss", "fusion.strategy"]),
+        (ATTENTION | AT_ONCE | {"fusion.strategy": "mean"}, ["train.loss", "fusion.strategy"]),
         (
-            AGREEMENT | {"fusion.modalities": ["audio", "text"]},
+            ATTENTION | {"fusion.modalities": ["audio", "text"]},
             ["train.loss", "fusion.modalities"],
         ),
         (MASK_LOSS, ["train.grounding_steps", "train.loss.pointing"]),
         (
-            MASK_LOSS | {"train.loss.agreement": 1.0, "fusion.modalities": ["text"]},
+            MASK_LOSS | {"train.loss.attention": 1.0, "fusion.modalities": ["text"]},
             ["train.grounding_steps", "fusion.modalities"],
         ),
         ({"text.max_tokens": 65}, ["text.max_tokens", "fusion.positions", "64"]),
@@ -152,7 +153,7 @@ def test_values_that_do_not_go_together_are_named_in_a_line(path, changes, keys)
     "changes",
     [
         MASK_LOSS | AT_ONCE,
-        AGREEMENT,
+        ATTENTION,
         NO_LOSS | {"train.loss.pointing": 1.0, "fusion.strategy": "mean"},
         NO_LOSS | AT_ONCE | {"train.loss.object_score": 1.0, "fusion.modalities": ["audio"]},
         {"text.max_tokens": 64},

@@ -96,7 +96,7 @@ def test_shows_scores_families_curves_and_strips(refavs_root, made_run):
         assert f"{system['refavs']['mix']['J&F']:.1f}" in page.texts
     assert f"{metrics['refavs']['test_n']['S_ungated']:.3f}" in page.texts
     charts = {"Loss", *(f"{name} on val, first frame, percent" for name in ("J", "Right object"))}
-    assert {"vision", "all", "loss.agreement", "unseen kinds", *charts} <= set(page.texts)
+    assert {"vision", "all", "loss.attention", "unseen kinds", *charts} <= set(page.texts)
     assert strips == STRIPS
     assert len(page.all("image")) == strips
     assert len(html) < 500_000

@@ -30,8 +30,8 @@ GOLDEN = Path(__file__).parent / "golden_curve.csv"
 PRETRAINED = str(tiny.REPOSITORY / "weights/mini/sam2/model.safetensors")
 CLIPS, PATCHES, WORDS = 5, 16, 5
 DIMS = {"audio_dim": 12, "visual_dim": 8, "text_dim": 8}
-PAPERS_LOSS = Loss(bce=1.0, dice=1.0, agreement=0.0, pointing=0.0, object_score=0.0)
-WHOLE_LOSS = Loss(bce=1.0, dice=1.0, agreement=5.0, pointing=1.0, object_score=2.0)
+PAPERS_LOSS = Loss(bce=1.0, dice=1.0, attention=0.0, pointing=0.0, object_score=0.0)
+WHOLE_LOSS = Loss(bce=1.0, dice=1.0, attention=5.0, pointing=1.0, object_score=2.0)
 TRAIN = Train(
     launch="python",
     processes=1,
