@@ -85,10 +85,11 @@ def _weights() -> Iterator[str]:
 def _named(config: Config) -> Iterator[str]:
     for section in (config.audio, config.vision, config.text, config.sam2):
         path = place(section.weights)
-        if not path.exists():
+        try:
+            right = "as named" if digest(path) == section.digest else "other ones than named"
+        except FileNotFoundError:
             yield f"{section.weights} is not on this machine"
         else:
-            right = "as named" if digest(path) == section.digest else "other ones than named"
             yield f"{path}, {right}"
 
 

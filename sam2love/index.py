@@ -6,6 +6,7 @@ clip's frames with other or muted sound, and what they name is not there.
 
 import hashlib
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -142,6 +143,20 @@ def read_index(folder: str | Path) -> Index:
         families=read_table(folder / "families.csv", FAMILY_COLUMNS),
         kinds=read_kinds(folder),
     )
+
+
+def files_digest(paths: Iterable[Path], folder: Path) -> str:
+    """SHA-256 over names relative to a folder and the files' own digests, in the order given."""
+    digest = hashlib.sha256()
+    for path in paths:
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def index_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of an index's tables."""
+    return files_digest(sorted(folder.glob("*.csv")), folder)
 
 
 def digest_of(table: pd.DataFrame) -> str:

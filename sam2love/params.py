@@ -45,7 +45,7 @@ class Encoder(Section):
     weights: str
     """A path, owner/name@revision on the Hugging Face hub, or the https address of a file."""
     digest: Digest
-    """SHA-256 of the weights, verified before use."""
+    """SHA-256 of the weights' file, a folder's model.safetensors; verified before use."""
 
 
 class Audio(Encoder):

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from sam2love.index import Index, digest_of
+from sam2love.index import Index, digest_of, index_digest
 from sam2love.params import Params
-from sam2love.weights import digest
 
 
 def of_features(stage: str, params: Params, index: Index, **by_model: str) -> dict[str, Any]:
@@ -55,4 +54,4 @@ def of_features(stage: str, params: Params, index: Index, **by_model: str) -> di
 
 def of_masks(stage: str, index_folder: Path, **made_with: str | bool) -> dict[str, Any]:
     """Models and index of a store of masks; a reader knows the index."""
-    return {"stage": stage, **made_with, "index": digest(index_folder)}
+    return {"stage": stage, **made_with, "index": index_digest(index_folder)}

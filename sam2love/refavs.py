@@ -10,13 +10,12 @@
 A null clip's masks may be black or missing: both mean 'nothing'. index.py reads the tables.
 """
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from sam2love.index import is_null
+from sam2love.index import files_digest, is_null
 from sam2love.pictures import Picture, above_black, read_picture, read_pictures, stacked
 
 FRAMES = 10
@@ -174,25 +173,16 @@ def read_mask_pictures(root: str | Path, key: str, fid: int) -> list[Picture] | 
 def frames_digest(root: str | Path, key: str) -> str:
     """SHA-256 over the names and contents of a clip's frames."""
     paths = frame_paths(root, key)
-    return _digest(paths, paths[0].parent.parent)
+    return files_digest(paths, paths[0].parent.parent)
 
 
 def audio_digest(root: str | Path, key: str) -> str:
     """SHA-256 over the name and content of a clip's sound."""
     path = audio_path(root, key)
-    return _digest([path], path.parent)
+    return files_digest([path], path.parent)
 
 
 def masks_digest(root: str | Path, key: str) -> str:
     """SHA-256 over the names and contents of all the masks in a clip's folder."""
     folder = Path(root) / "gt_mask" / key
-    return _digest(sorted(folder.glob("fid_*/*.png")), folder)
-
-
-def _digest(paths: list[Path], folder: Path) -> str:
-    """SHA-256 over names relative to a folder and the files' own digests, in the order given."""
-    digest = hashlib.sha256()
-    for path in paths:
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
-    return digest.hexdigest()
+    return files_digest(sorted(folder.glob("fid_*/*.png")), folder)

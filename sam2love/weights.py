@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 HUB_FOLDER = Path("weights/hub")
 """Where what is fetched is kept."""
-HUB_FILES = ("*.json", "*.txt", "*.safetensors")
+WEIGHTS = "model.safetensors"
+"""The file of a folder that holds its weights."""
+HUB_FILES = ("*.json", "*.txt", WEIGHTS)
 """What is fetched of a folder: configuration, tokenizer, weights that can't run code."""
 SHIPPED = Path(__file__).parent / "shipped"
 """The mini weights, by the names that they have from the repository's root."""
@@ -30,24 +32,27 @@ _REPOSITORY = r"[\w-][\w.-]*/[\w.-]+"
 _HUB_ID = re.compile(rf"(?P<repository>{_REPOSITORY})@(?P<revision>[\w./-]+)")
 
 
+def weights_file(path: str | Path) -> Path:
+    """Return the file that holds the weights: of a folder its model.safetensors, else the path."""
+    path = Path(path)
+    return path / WEIGHTS if path.is_dir() else path
+
+
 def digest(path: str | Path) -> str:
-    """SHA-256 of a file, or of a folder's files with their names; hidden files don't count.
+    """SHA-256 of the weights' file, as a page of the hub shows it.
+
+    Of a folder it leaves out configuration and tokenizer, which a hub id pins by its commit.
 
     Raises:
-        FileNotFoundError: there is nothing at `path`, or a folder without files.
+        FileNotFoundError: there is no such file, or no model.safetensors in the folder.
     """
-    path = Path(path)
-    if path.is_file():
-        return _file_digest(path)
-    files = {
-        file.relative_to(path).as_posix(): file
-        for file in path.rglob("*")
-        if file.is_file() and not any(p.startswith(".") for p in file.relative_to(path).parts)
-    }
-    if not files:
-        raise FileNotFoundError(f"{path}: no such file or folder of files")
-    lines = (f"{name} {_file_digest(files[name])}\n" for name in sorted(files))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    file = weights_file(path)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file}: no such file; expected weights or a folder with {WEIGHTS}"
+        )
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def verify(path: str | Path, expected: str) -> None:
@@ -57,10 +62,11 @@ def verify(path: str | Path, expected: str) -> None:
         FileNotFoundError: there are no such weights.
         ValueError: they are others.
     """
-    found = digest(path)
+    file = weights_file(path)
+    found = digest(file)
     if found != expected:
         raise ValueError(
-            f"{path}: its SHA-256 is {found}, the parameters expect {expected}; if these weights "
+            f"{file}: its SHA-256 is {found}, the parameters expect {expected}; if these weights "
             "are meant, write their digest into params.yaml; if not, name others there or put the "
             "right ones in their place"
         )
@@ -80,7 +86,7 @@ def locate(weights: str | Path, expected: str | None = None) -> Path:
 
     Args:
         weights: their name, see the module.
-        expected: SHA-256 that they must have; None does not verify.
+        expected: SHA-256 that their file must have; None does not verify.
 
     Raises:
         FileNotFoundError: they are not there, and not to be had.
@@ -98,12 +104,12 @@ def account(weights: str, expected: str) -> tuple[str, bool]:
     """Fetch weights if need be: a line on what came of it, and whether all is well."""
     outcome = "found" if place(weights).exists() else "fetched"
     try:
-        path = locate(weights, expected)
+        file = weights_file(locate(weights, expected))
     except FileNotFoundError as error:
         return f"missing: {error}", False
     except ValueError as error:
         return f"{outcome}: {error}", False
-    return f"{outcome}: {path}, its SHA-256 is {expected}, as the parameters expect", True
+    return f"{outcome}: {file}, its SHA-256 is {expected}, as the parameters expect", True
 
 
 def place(weights: str) -> Path:
@@ -143,8 +149,8 @@ def _fetch_folder(path: Path, *, repository: str, revision: str) -> None:
     snapshot_download(
         repository, revision=revision, local_dir=partial, allow_patterns=list(HUB_FILES)
     )
-    if not any(partial.glob("*.safetensors")):
-        raise ValueError("this revision has no .safetensors")
+    if not (partial / WEIGHTS).is_file():
+        raise ValueError(f"this revision has no {WEIGHTS}")
     partial.rename(path)
 
 
@@ -183,11 +189,6 @@ def fetch_pretrained(source: str, names: tuple[str, ...]) -> Path:
                 "a hub id owner/name"
             )
     return folder
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # ---- what is in them ----------------------------------------------------------------------------

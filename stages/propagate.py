@@ -53,7 +53,7 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
         provenance=provenance.of_masks(
             "propagate",
             index_folder,
-            model=digest(weights / "model.safetensors"),
+            model=digest(weights),
             sam2=params.sam2.digest,
             tracker=params.propagate.tracker,
             tracking_masks=params.propagate.tracking_masks,

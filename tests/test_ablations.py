@@ -18,7 +18,7 @@ LINES = re.findall(r"^dvc exp run --queue (.*)$", DOC, re.M)
 
 def runs(line: str, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The values that each run of a line sets, by DVC's own reading."""
-    monkeypatch.setenv("CLIP", "openai/clip-vit-base-patch16")
+    monkeypatch.setenv("CLIP", "openai/clip-vit-base-patch16@refs/pr/10")
     monkeypatch.setenv("DIGEST", "0123456789abcdef" * 4)
     words = shlex.split(os.path.expandvars(line))
     assert words[::2] == ["-S"] * (len(words) // 2)

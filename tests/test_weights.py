@@ -26,33 +26,34 @@ def test_digest_of_a_file_is_sha256(tmp_path):
 
 
 def make_folder(folder):
-    (folder / "sub").mkdir(parents=True)
+    folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
-    (folder / "sub" / "model.safetensors").write_bytes(b"weights")
+    (folder / "model.safetensors").write_bytes(b"weights")
     return folder
 
 
-def test_digest_of_a_folder_is_of_names_and_contents(tmp_path):
-    one, other = make_folder(tmp_path / "one"), make_folder(tmp_path / "other")
-    assert weights.digest(one) == weights.digest(other)
-    (other / ".cache").mkdir()
-    (other / ".cache" / "lock").touch()
-    assert weights.digest(one) == weights.digest(other)
-    (other / "config.json").write_text("{ }")
-    assert weights.digest(one) != weights.digest(other)
-    (one / "config.json").rename(one / "other.json")
-    assert weights.digest(one) != weights.digest(make_folder(tmp_path / "third"))
+def test_digest_of_a_folder_is_its_weights(tmp_path):
+    """As a page of the hub shows it, whatever lies beside them."""
+    folder = make_folder(tmp_path / "vit")
+    (folder / "other.safetensors").write_bytes(b"others")
+    assert weights.digest(folder) == hashlib.sha256(b"weights").hexdigest()
+    assert weights.digest(folder) == weights.digest(folder / "model.safetensors")
 
 
 def test_nothing_there(tmp_path):
-    for path in (tmp_path / "gone", tmp_path):
-        with pytest.raises(FileNotFoundError, match="no such file or folder"):
-            weights.digest(path)
+    with pytest.raises(
+        FileNotFoundError, match=r"gone: no such file; expected weights or a folder"
+    ):
+        weights.digest(tmp_path / "gone")
+    (tmp_path / "pytorch_model.bin").touch()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors: no such file; expected"):
+        weights.digest(tmp_path)
 
 
-def test_wrong_weights_are_refused_with_both_digests(tmp_path):
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(b"weights")
+@pytest.mark.parametrize("name", ["vit", "vit/model.safetensors"])
+def test_wrong_weights_are_refused_with_both_digests(tmp_path, name):
+    make_folder(tmp_path / "vit")
+    path = tmp_path / name
     weights.verify(path, weights.digest(path))
     with pytest.raises(
         ValueError, match=r"model\.safetensors: its SHA-256 is [0-9a-f]{64}"
@@ -66,7 +67,12 @@ def test_wrong_weights_are_refused_with_both_digests(tmp_path):
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 HUB_ID = f"owner/name@{REVISION}"
 ADDRESS = "https://host.org/v0.1/model.pth"
-KEPT = {HUB_ID: f"owner--name@{REVISION}", ADDRESS: "host.org--v0.1--model.pth"}
+PULL_REQUEST = "owner/name@refs/pr/10"
+KEPT = {
+    HUB_ID: f"owner--name@{REVISION}",
+    PULL_REQUEST: "owner--name@refs--pr--10",
+    ADDRESS: "host.org--v0.1--model.pth",
+}
 
 
 @pytest.fixture
@@ -76,7 +82,6 @@ def network(tmp_path, monkeypatch) -> list:
     def snapshot_download(repository, *, revision, local_dir, allow_patterns):
         asked.append((repository, revision, *allow_patterns))
         make_folder(local_dir)
-        (local_dir / "model.safetensors").write_bytes(b"weights")
 
     def download_url_to_file(address, path):
         asked.append(address)
@@ -108,10 +113,11 @@ def test_a_name_of_nothing(network, wrong):
     assert not network
 
 
-def test_a_folder_of_the_hub_is_fetched_once_at_its_revision(network):
+@pytest.mark.parametrize(("name", "revision"), [(HUB_ID, REVISION), (PULL_REQUEST, "refs/pr/10")])
+def test_a_folder_of_the_hub_is_fetched_once_at_its_revision(network, name, revision):
     for _ in range(2):
-        assert weights.locate(HUB_ID) == weights.HUB_FOLDER / KEPT[HUB_ID]
-    assert network == [("owner/name", REVISION, "*.json", "*.txt", "*.safetensors")]
+        assert weights.locate(name) == weights.HUB_FOLDER / KEPT[name]
+    assert network == [("owner/name", revision, "*.json", "*.txt", "model.safetensors")]
 
 
 def test_a_file_is_fetched_once_from_its_address(network):
@@ -123,7 +129,7 @@ def test_a_file_is_fetched_once_from_its_address(network):
 @pytest.mark.parametrize("name", [HUB_ID, ADDRESS])
 def test_what_is_fetched_is_verified_each_time(network, name):
     for _ in range(2):
-        with pytest.raises(ValueError, match=f"{KEPT[name]}: its SHA-256 is [0-9a-f]{{64}}, the"):
+        with pytest.raises(ValueError, match=f"{KEPT[name]}.*: its SHA-256 is [0-9a-f]{{64}}, the"):
             weights.locate(name, "0" * 64)
 
 
@@ -143,7 +149,7 @@ def test_a_revision_without_safetensors(network, monkeypatch):
     monkeypatch.setattr(
         "huggingface_hub.snapshot_download", lambda *_, local_dir, **__: local_dir.mkdir()
     )
-    with pytest.raises(FileNotFoundError, match=r"this revision has no \.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"this revision has no model\.safetensors"):
         weights.locate(HUB_ID)
     assert not (weights.HUB_FOLDER / KEPT[HUB_ID]).exists()
 
@@ -235,7 +241,8 @@ def test_the_command_on_the_default_run(monkeypatch):
     assert told.exit_code == 0
     params = load_params()
     assert told.stdout.splitlines() == [
-        f"{name}: found: {part.weights}, its SHA-256 is {part.digest}, as the parameters expect"
+        f"{name}: found: {weights.weights_file(part.weights)}, its SHA-256 is {part.digest}, "
+        "as the parameters expect"
         for name, part in params
         if name in ("audio", "vision", "text", "sam2")
     ]
@@ -260,9 +267,11 @@ def test_the_command_fetches_and_tells_what_is_wrong(network, tmp_path):
     kept = f"{weights.HUB_FOLDER / KEPT[ADDRESS]}, its SHA-256 is {well}, as the parameters expect"
     assert audio == f"audio: fetched: {kept}"
     assert sam2 == f"sam2: found: {kept}"
-    found = weights.digest(weights.HUB_FOLDER / KEPT[HUB_ID])
-    assert vision.startswith("vision: fetched: weights/hub/owner--name@")
-    assert f"its SHA-256 is {found}, the parameters expect 0ebfda3d" in vision
+    kept = weights.HUB_FOLDER / KEPT[HUB_ID] / "model.safetensors"
+    expected = load_params(path).vision.digest
+    assert vision.startswith(
+        f"vision: fetched: {kept}: its SHA-256 is {well}, the parameters expect {expected}; "
+    )
     assert text.startswith("text: missing: gone: no such file or folder")
     assert len(network) == 2
 
@@ -279,6 +288,22 @@ def test_the_papers_weights_are_pinned():
         assert name.startswith("https://")
     for name in (params.vision.weights, params.text.weights):
         assert re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", name)
+    for part in (params.audio, params.vision, params.text, params.sam2):
+        assert len(set(part.digest)) > 1, f"{part.weights}: a placeholder"
+
+
+def test_the_papers_names_and_digests_are_those_of_the_docs():
+    params = load_params(tiny.REPOSITORY / "profiles/paper.yaml")
+    page = (tiny.REPOSITORY / "docs/weights.md").read_text(encoding="utf-8")
+    for part in (params.audio, params.vision, params.text, params.sam2):
+        assert f"`{part.digest}`" in page
+    for part in (params.audio, params.vision, params.text):
+        assert f"`{part.weights}`" in page
+    ablations = (tiny.REPOSITORY / "docs/ablations.md").read_text(encoding="utf-8")
+    (clip,) = re.findall(r"`(openai/clip-vit-base-patch16@\S+?)`", ablations)
+    (digest,) = re.findall(r"`([0-9a-f]{64})`", ablations)
+    assert f"`{clip}`" in page
+    assert f"`{digest}`" in page
 
 
 def holding_itself() -> dict:

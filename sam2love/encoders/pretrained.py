@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import transformers
 
-from sam2love.weights import few
+from sam2love.weights import WEIGHTS, few
 
 NO_CODE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """For every from_pretrained: without the second, transformers asks on a terminal, and waits."""
@@ -33,32 +33,47 @@ def load_pretrained(kind: Any, folder: Path) -> Any:
         kind: transformers' class, or one of its Auto classes.
 
     Raises:
-        ValueError: the folder is not of this kind, or lacks weights that would be left random.
+        ValueError: the folder is not of this kind, or weights are missing or of another shape.
     """
-    _refuse_implementations(folder)
+    _check_config(folder)
     with faults_of("transformers", folder), _quiet():
         model, report = kind.from_pretrained(
             folder,
             use_safetensors=True,
             dtype=torch.float32,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, where the message can name them
             **NO_CODE,
         )
-    # The pooler is not used; everything else that is missing would be left random.
+    # What is missing or of another shape was left random; the pooler is not used.
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
     if missing:
         raise ValueError(f"{folder}: no weights for {few(missing)}")
+    if report["mismatched_keys"]:
+        shapes = [
+            f"{name} {tuple(found)} for {tuple(expected)}"
+            for name, found, expected in sorted(report["mismatched_keys"])
+        ]
+        raise ValueError(
+            f"{folder / WEIGHTS}: does not fit config.json beside it "
+            f"(of another shape: {few(shapes)})"
+        )
     return model.eval()
 
 
-def _refuse_implementations(folder: Path) -> None:
-    """Refuse what transformers would fetch code for, or import whatever package is named."""
+def _check_config(folder: Path) -> None:
+    """Refuse what makes transformers fetch code, import a named package or read other weights."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not readable as JSON ({error})") from None
     for name, value in _settings(config):
+        if name == "transformers_weights":
+            raise ValueError(
+                f"{path}: {name} is {value!r}; remove it: the weights, and their digest, are those "
+                f"of {WEIGHTS}"
+            )
         plain = not name.endswith("_implementation") or value in ("eager", "sdpa", None)
         if name == "quantization_config" or not plain:
             raise ValueError(

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sam2love.encoders.pretrained import faults_of, load_pretrained
-from sam2love.weights import locate
+from sam2love.weights import locate, misfit, read_tensors, weights_file
 
 
 class VisionEncoder:
@@ -101,10 +101,15 @@ def load_vision_encoder(weights: str, digest: str, *, device: str = "cpu") -> Vi
 
 def _load_timm(folder: Path, device: str) -> VisionEncoder:
     with faults_of("timm", folder):
-        # With the classifier, though nothing uses it: without, timm tolerates missing weights.
-        model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True)
+        model: Any = timm.create_model(f"local-dir:{folder}", pretrained=False)
     if not (getattr(model, "has_class_token", False) and hasattr(model, "patch_embed")):
         raise ValueError(f"{folder}: not a vision transformer with a [cls] token")
+    # Not by timm, which resamples positions and patches of another size without a word.
+    path = weights_file(folder)
+    state = read_tensors(path)
+    if reason := misfit(model, state):
+        raise ValueError(f"{path}: does not fit config.json beside it ({reason})")
+    model.load_state_dict(state)
     return timm_encoder(model.to(device).eval(), device=device)
 
 

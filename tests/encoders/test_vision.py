@@ -103,7 +103,28 @@ def test_refuses_weights_that_would_be_left_random(tmp_path):
     state = load_file(tmp_path / "model.safetensors")
     del state["blocks.0.norm2.bias"]
     save_file(state, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"timm can't load it .*blocks\.0\.norm2\.bias"):
+    with pytest.raises(
+        ValueError, match=r"model\.safetensors: .* \(missing: blocks\.0\.norm2\.bias\)"
+    ):
+        load_vision_encoder(str(tmp_path), digest(tmp_path))
+
+
+def test_nothing_is_resampled(tmp_path):
+    """Not positions, as of 384 x 384 for 224 x 224, nor patches."""
+    small = {"num_classes": 0, "embed_dim": 6, "depth": 1}
+    model = timm.create_model("vit_tiny_patch16_224", **small)
+    timm.models.save_for_hf(model, tmp_path, safe_serialization=True)
+    state = load_file(tmp_path / "model.safetensors")
+    file = tmp_path / "model.safetensors"
+    save_file(state | {"pos_embed": torch.zeros(1, 577, 6)}, file)
+    with pytest.raises(
+        ValueError, match=r"of another shape: pos_embed \(1, 577, 6\) for \(1, 197, 6"
+    ):
+        load_vision_encoder(str(tmp_path), digest(tmp_path))
+    save_file(state | {"patch_embed.proj.weight": torch.zeros(6, 3, 8, 8)}, file)
+    with pytest.raises(
+        ValueError, match=r"patch_embed\.proj\.weight \(6, 3, 8, 8\) for \(6, 3, 16"
+    ):
         load_vision_encoder(str(tmp_path), digest(tmp_path))
 
 
@@ -273,12 +294,16 @@ def test_weights_that_timm_s_configuration_names_are_not_read(vit_folder, tmp_pa
 
 
 def test_pickled_weights_run_no_code(vit_folder, clip_folder, tmp_path):
-    for source, fault in ((vit_folder, "weights_only"), (clip_folder, "no file named model.safe")):
+    faults = (vit_folder, r"neither \.safetensors nor"), (clip_folder, "transformers can't load it")
+    for source, fault in faults:
         folder = Path(shutil.copytree(source, tmp_path / source.name))
-        (folder / "model.safetensors").unlink()
-        torch.save({"a": tiny.Pickled(f"touch {tmp_path / 'ran'}")}, folder / "pytorch_model.bin")
+        path = folder / "model.safetensors"
+        torch.save({"a": tiny.Pickled(f"touch {tmp_path / 'ran'}")}, path)
         with pytest.raises(ValueError, match=fault):
             load_vision_encoder(str(folder), digest(folder))
+        path.rename(folder / "pytorch_model.bin")
+        with pytest.raises(FileNotFoundError, match=r"model\.safetensors: no such file"):
+            load_vision_encoder(str(folder), "0" * 64)
         assert not (tmp_path / "ran").exists()
 
 

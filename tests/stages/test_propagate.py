@@ -9,7 +9,7 @@ import torch
 
 from sam2love import refavs, segmentation
 from sam2love.features import FeatureReader
-from sam2love.index import read_index
+from sam2love.index import index_digest, read_index
 from sam2love.model import SAM2Love
 from sam2love.params import load_params
 from sam2love.store import FeatureStore
@@ -67,7 +67,7 @@ def test_every_row_but_those_of_train(run, run_folder, capsys):
     assert np.isfinite(scores).all()
     weights = run_folder / "model/model.safetensors"
     assert store.provenance["model"] == digest(weights)
-    assert store.provenance["index"] == digest(run_folder / "index")
+    assert store.provenance["index"] == index_digest(run_folder / "index")
     assert (store.provenance["tracker"], store.provenance["tracking_masks"]) == (
         "pretrained",
         "configured",

@@ -9,11 +9,10 @@ import pandas as pd
 import pytest
 
 from sam2love import provenance, refavs
-from sam2love.index import read_index, write_index
+from sam2love.index import index_digest, read_index, write_index
 from sam2love.scoring import score_masks
 from sam2love.selections import read_expressions
 from sam2love.store import ArraySpec, fill_store
-from sam2love.weights import digest
 from stages import score
 from tests.tiny import build_index
 
@@ -115,10 +114,10 @@ def test_val_is_scored_by_its_kinds(params, work, refavs_root):
     index = read_index(work / "index")
     val = index.expressions[(index.expressions["split"] == "val") & ~index.expressions["null"]]
     kinds = pd.DataFrame({"uid": val["uid"], "kinds": ["seen", "unseen"]})
-    before = digest(work / "index")
+    before = index_digest(work / "index")
     write_index(replace(index, kinds=kinds), work / "index")
     for store in (work / "predictions").glob("*.zarr/zarr.json"):
-        store.write_text(store.read_text().replace(before, digest(work / "index")))
+        store.write_text(store.read_text().replace(before, index_digest(work / "index")))
     metrics = run(refavs_root, work)
     rows = pd.read_csv(work / "scores" / "expressions.csv").set_index("uid")
     for uid, part in zip(val["uid"], ("seen", "unseen"), strict=True):
@@ -176,10 +175,10 @@ def test_masks_of_another_index_are_refused(params, work, refavs_root):
 def test_an_index_without_a_split_is_scored_without_it(params, work, refavs_root, capsys):
     path = work / "index" / "expressions.csv"
     table = pd.read_csv(path)
-    before = digest(work / "index")
+    before = index_digest(work / "index")
     table[~table["split"].isin(["test_u"])].to_csv(path, index=False)
     for store in (work / "predictions").glob("*.zarr/zarr.json"):
-        store.write_text(store.read_text().replace(before, digest(work / "index")))
+        store.write_text(store.read_text().replace(before, index_digest(work / "index")))
     metrics = run(refavs_root, work)
     assert set(metrics["refavs"]) == {"test_s", "test_n"}
     assert "unseen 100" not in capsys.readouterr().out
