@@ -4,6 +4,7 @@ Reads the index, the feature stores, the trained weights, and the frames that ar
 stores; writes mask logits before any gate, and object scores, to predictions/masks.zarr.
 
     dvc repro propagate
+    torchrun --nproc-per-node 2 -m stages.propagate index features model predictions/masks.zarr
 """
 
 from pathlib import Path
