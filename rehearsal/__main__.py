@@ -166,18 +166,15 @@ def count(stage: str, units: int, folder: Path) -> dict[str, int]:
     """Count a stage's items, the clips whose later frames it encoded, and its outputs' bytes."""
     params = load_params(folder / "params.yaml")
     rows = pd.read_csv(folder / "index/expressions.csv")
-    held_out = rows.loc[rows["split"] != "train", "key"].tolist()
     items, encoded = units, 0
     if stage == "train":
         items *= params.train.batch_size * params.train.accumulation * params.train.processes
         items += validated(min(VALIDATIONS, units), int((rows["split"] == "val").sum()))
-    elif stage == "baselines":
-        encoded = len({key.removeprefix("null_m-") for key in held_out})
-    elif stage == "propagate":
-        batch = params.propagate.rows_per_batch
-        encoded = sum(len(set(held_out[i : i + batch])) for i in range(0, len(held_out), batch))
+    elif stage in {"baselines", "propagate"}:
+        clips = pd.read_csv(folder / "index/clips.csv")
+        encoded = clips.loc[clips["split"] != "train", "frames_key"].nunique()
     elif stage == "score":
-        items = len(held_out)  # its bar counts clips
+        items = int((rows["split"] != "train").sum())  # its bar counts clips
     outs = [folder / out for out in read_yaml(folder / "dvc.yaml")["stages"][stage]["outs"]]
     files = [path for out in outs for path in (out, *out.rglob("*")) if path.is_file()]
     return {"items": items, "encoded": encoded, "bytes": sum(f.stat().st_size for f in files)}

@@ -1,6 +1,6 @@
 """The frozen features of expressions and clips, read from the stores as batches of tensors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +15,6 @@ from sam2love.params import Params
 from sam2love.refavs import FRAMES
 from sam2love.sam.encode import LEVELS
 from sam2love.store import FeatureStore
-
-Encode = Callable[[str, list[int]], tuple[Tensor, Tensor, Tensor]]
 
 
 class Features(NamedTuple):
@@ -47,23 +45,13 @@ class FeatureReader:
         index: tells which pictures and which sound an expression's clip has.
         params: of this run: a store made with others, or from another index, is refused when it is
             first needed. Without them the stores are taken as they are.
-        encode: makes the SAM 2 embeddings of frames that are not in the store, given a clip's
-            frames_key and frame numbers; without it they are an error.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        index: Index,
-        *,
-        params: Params | None = None,
-        encode: Encode | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, index: Index, *, params: Params | None = None) -> None:
         self._folder = folder
         self._index = index
         self._params = params
         self._frames_key = index.clips.set_index("key")["frames_key"].to_dict()
-        self._encode = encode
 
     @cached_property
     def _audio(self) -> FeatureStore:
@@ -124,37 +112,22 @@ class FeatureReader:
     def embeddings(
         self, keys: Sequence[str], *, frames: Sequence[int] = range(FRAMES)
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """SAM 2's embedding and finer levels of some frames of K clips, (K, n, ...), in halves
-        if all are in the store."""
+        """SAM 2's embedding and finer levels of some frames of K clips, (K, n, ...), in halves.
+
+        Raises:
+            ValueError: a frame is not in the store.
+        """
         clips = [self._frames_key[key] for key in keys]
-        missing = {
-            clip: [frame for frame in frames if not self._sam2.has(f"{clip}/{frame}")]
-            for clip in clips
-        }
-        made = {clip: self._made(clip, lacking) for clip, lacking in missing.items() if lacking}
-        levels = []
-        for level, name in enumerate(LEVELS):
-            if made:
-                parts = [
-                    made[clip][level][missing[clip].index(frame)]
-                    if frame in missing[clip]
-                    else torch.from_numpy(self._sam2.read(name, f"{clip}/{frame}")).float()
-                    for clip in clips
-                    for frame in frames
-                ]
-                items = torch.stack(parts)
-            else:
-                names = [f"{clip}/{frame}" for clip in clips for frame in frames]
-                items = torch.from_numpy(self._sam2.read_many(name, names))
-            levels.append(items.unflatten(0, (len(clips), len(frames))))
-        embedding, high_res_0, high_res_1 = levels
+        names = [f"{clip}/{frame}" for clip in clips for frame in frames]
+        embedding, high_res_0, high_res_1 = (
+            torch.from_numpy(self._sam2.read_many(level, names)).unflatten(
+                0, (len(clips), len(frames))
+            )
+            for level in LEVELS
+        )
         return embedding, high_res_0, high_res_1
 
-    def _made(self, clip: str, frames: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings of frames that are not in the store."""
-        if self._encode is None:
-            raise ValueError(
-                f"features/sam2.zarr holds no frame {frames[0]} of {clip}; "
-                "run the stage 'embeddings' again"
-            )
-        return self._encode(clip, frames)
+    def missing_frames(self, key: str) -> list[int]:
+        """The frames of a clip that are not in the store of SAM 2's embeddings."""
+        clip = self._frames_key[key]
+        return [frame for frame in range(FRAMES) if not self._sam2.has(f"{clip}/{frame}")]

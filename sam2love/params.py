@@ -154,7 +154,7 @@ class Train(Section):
 
 class Propagate(Section):
     rows_per_batch: Count
-    """Expressions propagated at once."""
+    """Expressions or objects propagated at once; bounds memory, and changes rounding."""
     tracker: Literal["trained", "pretrained"]
     """SAM 2's heads on the frames after the prompted one: the trained ones, as in the paper, or
     (ours) the pre-trained ones, which have not forgotten how to track."""

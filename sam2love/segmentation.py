@@ -3,7 +3,8 @@
 Shapes: B rows, N frames, C the width of SAM 2's prompts, 4h x 4w mask logits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sam2love import refavs
-from sam2love.features import Encode, FeatureReader
+from sam2love.features import FeatureReader
 from sam2love.refavs import FRAMES
 from sam2love.sam.build import SAM2Base
 from sam2love.sam.decode import click
@@ -20,61 +21,103 @@ from sam2love.sam.encode import encode_frames, preprocess
 from sam2love.sam.propagate import propagate
 from sam2love.store import ArraySpec, rounded
 
+Levels = tuple[Tensor, Tensor, Tensor]
+"""Of one clip, as `encode_frames` returns them."""
+
+
+ROWS_PER_SHARD = 64
+
 
 def prediction_specs(sam2: SAM2Base) -> list[ArraySpec]:
     """The arrays of predictions/*.zarr, an item a row or an object."""
     side = 4 * sam2.sam_image_embedding_size
     return [
-        ArraySpec("logits", (FRAMES, side, side), "float16", 64, "mask logits before any gate"),
-        ArraySpec("object_score", (FRAMES,), "float32", 64, "logit of the object being there"),
+        ArraySpec(name, shape, dtype, ROWS_PER_SHARD, description)
+        for name, shape, dtype, description in (
+            ("logits", (FRAMES, side, side), "float16", "mask logits before any gate"),
+            ("object_score", (FRAMES,), "float32", "logit of the object being there"),
+        )
     ]
 
 
 @torch.inference_mode()
 def segment_clips(
     sam2: SAM2Base,
-    keys: Sequence[str],
+    clips: Sequence[str],
     prompts: Tensor,
-    reader: FeatureReader,
+    read_clip: Callable[[str], Levels],
     *,
     tracker: SAM2Base | None = None,
 ) -> dict[str, np.ndarray]:
-    """Propagate B prompts (B, 1, C), each through the clip that stands beside it in `keys`.
+    """Propagate B prompts (B, 1, C), each through the clip that stands beside it in `clips`.
 
     Rows of one clip share its embeddings.
 
     Args:
+        read_clip: see `clip_reader`.
         tracker: see `propagate`.
 
     Returns:
         Arrays as `prediction_specs` declares them: "logits" (B, N, 4h, 4w), "object_score" (B, N).
     """
-    clips = list(dict.fromkeys(keys))
-    clip_of_row = torch.tensor([clips.index(key) for key in keys], device=prompts.device)
+    distinct = list(dict.fromkeys(clips))
+    clip_of_row = torch.tensor([distinct.index(clip) for clip in clips], device=prompts.device)
     embedding, high_res_0, high_res_1 = (
-        level.to(prompts.device).float() for level in reader.embeddings(clips)
+        torch.stack(level).float() for level in zip(*map(read_clip, distinct), strict=True)
     )
     levels = (embedding, high_res_0, high_res_1)
     logits, scores = propagate(sam2, levels, prompts, clip_of_row, tracker=tracker)
     return {"logits": logits.half().cpu().numpy(), "object_score": scores.float().cpu().numpy()}
 
 
+def clip_reader(
+    reader: FeatureReader, encode: Callable[[str, list[int]], Levels], *, device: torch.device
+) -> Callable[[str], Levels]:
+    """Return what reads the embeddings of all N frames of a clip, by frames_key, to a device.
+
+    The clip read last is kept there. So in rows sorted by clip each frame is read or encoded once,
+    even if a clip's rows fall into several batches.
+
+    Args:
+        encode: see `frame_encoder`; for the frames that are not in the store.
+    """
+
+    @lru_cache(maxsize=1)
+    def read(clip: str) -> Levels:
+        missing = reader.missing_frames(clip)
+        kept = [frame for frame in range(FRAMES) if frame not in missing]
+        levels = [level[0].to(device) for level in reader.embeddings([clip], frames=kept)]
+        if missing:
+            in_order = torch.tensor(kept + missing, device=device).argsort()
+            both = zip(levels, encode(clip, missing), strict=True)
+            levels = [torch.cat(parts)[in_order] for parts in both]
+        embedding, high_res_0, high_res_1 = levels
+        return embedding, high_res_0, high_res_1
+
+    return read
+
+
 def frame_encoder(
     sam2: SAM2Base, root: Path, *, before_high_res_convs: bool, keep_bits: int | None
-) -> Encode:
-    """What encodes the frames that the store does not hold, rounded as those in the store are."""
+) -> Callable[[str, list[int]], Levels]:
+    """Return what encodes frames of a clip as the store would hold them: rounded, in halves.
 
-    def stored(level: Tensor) -> Tensor:
-        return torch.from_numpy(rounded(level.half().cpu().numpy(), keep_bits)).float()
+    They stay on SAM 2's device.
+    """
 
-    def encode(key: str, frames: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        pictures = np.stack([refavs.read_frame(root, key, frame) for frame in frames])
+    def as_stored(level: Tensor) -> Tensor:
+        level = level.half()
+        if keep_bits is None:
+            return level
+        return torch.from_numpy(rounded(level.cpu().numpy(), keep_bits)).to(level.device)
+
+    def encode(clip: str, frames: list[int]) -> Levels:
+        pictures = np.stack([refavs.read_frame(root, clip, frame) for frame in frames])
         images = preprocess(pictures, sam2.image_size).to(sam2.device)
-        embedding, high_res_0, high_res_1 = (
-            stored(level)
-            for level in encode_frames(sam2, images, before_high_res_convs=before_high_res_convs)
+        embedding, high_res_0, high_res_1 = encode_frames(
+            sam2, images, before_high_res_convs=before_high_res_convs
         )
-        return embedding, high_res_0, high_res_1
+        return as_stored(embedding), as_stored(high_res_0), as_stored(high_res_1)
 
     return encode
 

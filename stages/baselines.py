@@ -4,6 +4,7 @@ Reads the index, the SAM 2 embeddings, the true masks of the first frames; write
 predictions/objects.zarr, from which the score makes its baselines. SAM 2 is the pre-trained one.
 
     dvc repro baselines
+    torchrun --nproc-per-node 2 -m stages.baselines index features predictions/objects.zarr
 """
 
 from pathlib import Path
@@ -16,7 +17,13 @@ from sam2love.features import FeatureReader
 from sam2love.index import read_index
 from sam2love.params import load_params
 from sam2love.sam.build import build_sam2
-from sam2love.segmentation import click_inside, frame_encoder, prediction_specs, segment_clips
+from sam2love.segmentation import (
+    click_inside,
+    clip_reader,
+    frame_encoder,
+    prediction_specs,
+    segment_clips,
+)
 from sam2love.store import fill_store
 from stages import run
 
@@ -42,12 +49,14 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
         before_high_res_convs=params.sam2.train_high_res_convs,
         keep_bits=params.sam2.keep_bits,
     )
-    reader = FeatureReader(features, index, params=params, encode=encode_frames)
+    reader = FeatureReader(features, index, params=params)
+    read_clip = clip_reader(reader, encode_frames, device=sam2.device)
 
     def encode(ids: list[str]) -> dict:
         masks = [refavs.read_mask(root, *objects[name], 0) for name in ids]
         prompts = click_inside(sam2, masks)  # type: ignore[arg-type]  # visible: none is None
-        return segment_clips(sam2, [name.rsplit("/", 1)[0] for name in ids], prompts, reader)
+        clips = [name.rsplit("/", 1)[0] for name in ids]
+        return segment_clips(sam2, clips, prompts, read_clip)
 
     fill_store(
         out,

@@ -4,19 +4,21 @@ Reads the index, the feature stores, the trained weights, and the frames that ar
 stores; writes mask logits before any gate, and object scores, to predictions/masks.zarr.
 
     dvc repro propagate
+    torchrun --nproc-per-node 2 -m stages.propagate index features model predictions/masks.zarr
 """
 
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from sam2love import provenance, refavs
 from sam2love.features import FeatureReader
-from sam2love.index import read_index
+from sam2love.index import Index, read_index
 from sam2love.model import SAM2Love
 from sam2love.params import load_params
 from sam2love.sam.propagate import build_tracker
-from sam2love.segmentation import frame_encoder, prediction_specs, segment_clips
+from sam2love.segmentation import clip_reader, frame_encoder, prediction_specs, segment_clips
 from sam2love.store import fill_store
 from sam2love.weights import digest
 from stages import run
@@ -27,9 +29,9 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
     params = load_params()
     torch.set_num_threads(params.runtime.threads)
     index = read_index(index_folder)
-    rows = index.expressions[index.expressions["split"] != "train"]
-    rows = rows.set_index(rows["row"].astype(str), drop=False)
-    model = SAM2Love.build(params, **FeatureReader(features, index, params=params).dims).eval()
+    rows = rows_by_clip(index)
+    reader = FeatureReader(features, index, params=params)
+    model = SAM2Love.build(params, **reader.dims).eval()
     model.load(weights / "model.safetensors")
     tracker = build_tracker(params, model.sam2)
     encode_frames = frame_encoder(
@@ -38,13 +40,14 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
         before_high_res_convs=params.sam2.train_high_res_convs,
         keep_bits=params.sam2.keep_bits,
     )
-    reader = FeatureReader(features, index, params=params, encode=encode_frames)
+    read_clip = clip_reader(reader, encode_frames, device=model.sam2.device)
 
     @torch.inference_mode()
     def encode(ids: list[str]) -> dict:
         batch = rows.loc[ids]
         prompts = model(reader.features(batch).to(params.runtime.device)).prompts
-        return segment_clips(model.sam2, batch["key"].tolist(), prompts, reader, tracker=tracker)
+        clips = batch["frames_key"].tolist()
+        return segment_clips(model.sam2, clips, prompts, read_clip, tracker=tracker)
 
     fill_store(
         out,
@@ -64,6 +67,17 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
         description="propagate",
     )
     print(f"{out}: masks of {len(rows)} rows on {refavs.FRAMES} frames")
+
+
+def rows_by_clip(index: Index) -> pd.DataFrame:
+    """The expressions of all splits but 'train', by name, those on the same frames in succession.
+
+    Adds: frames_key, as in the table of clips.
+    """
+    rows = index.expressions[index.expressions["split"] != "train"]
+    rows = rows.merge(index.clips[["key", "frames_key"]], on="key")
+    rows = rows.sort_values(["frames_key", "row"])
+    return rows.set_index(rows["row"].astype(str))
 
 
 if __name__ == "__main__":

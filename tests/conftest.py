@@ -105,6 +105,18 @@ def feature_folder(
     return folder
 
 
+@pytest.fixture
+def first_frame_features(run_folder: Path, refavs_root: Path, feature_folder: Path) -> Path:
+    """The same four stores, but of SAM 2's embeddings those of first frames alone."""
+    folder = run_folder / "features"
+    folder.mkdir()
+    for name in ("audio", "vision", "text"):
+        (folder / f"{name}.zarr").symlink_to(feature_folder / f"{name}.zarr")
+    tiny.change_params(run_folder / "params.yaml", {"sam2.cache_test_frames": "first"})
+    embeddings.main(refavs_root, run_folder / "index", folder / "sam2.zarr")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def finished_run(refavs_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all that the report reads. Shared by all tests: read it, never change it."""

@@ -130,26 +130,10 @@ def test_embeddings_in_the_order_asked_for(folder):
 def test_a_frame_that_is_not_stored_names_the_stage(folder):
     reader = FeatureReader(folder, INDEX)
     assert reader.embeddings(["b"], frames=[0])[0].shape == (1, 1, 8, 2, 2)
-    with pytest.raises(ValueError, match=r"no frame 1 of b; run the stage 'embeddings'"):
+    assert reader.missing_frames("null_m-a") == []
+    assert reader.missing_frames("b") == list(range(1, 10))
+    with pytest.raises(ValueError, match=r"sam2\.zarr: no item 'b/1'; run the stage"):
         reader.embeddings(["b"])
-
-
-def test_what_is_missing_is_encoded_and_nothing_else(folder):
-    asked = []
-
-    def encode(key: str, frames: list[int]) -> tuple[torch.Tensor, ...]:
-        asked.append((key, frames))
-        numbers = torch.tensor(frames, dtype=torch.float32).view(-1, 1, 1, 1)
-        return tuple(numbers.expand(-1, *shape) for shape in [(8, 2, 2), (1, 8, 8), (2, 4, 4)])
-
-    reader = FeatureReader(folder, INDEX, encode=encode)
-    levels = reader.embeddings(["a", "b"], frames=[3, 0, 9])
-    assert asked == [("b", [3, 9])]
-    for name, level in zip(LEVELS, levels, strict=True):
-        assert (level[1, 0] == 3).all()
-        assert (level[1, 2] == 9).all()
-        assert torch.equal(level[1, 1], stored(folder, "sam2.zarr", name, "b/0").float())
-        assert torch.equal(level[0, 0], stored(folder, "sam2.zarr", name, "a/3").float())
 
 
 def test_an_expression_without_features_names_the_stage(folder):

@@ -172,7 +172,7 @@ def test_extrapolation():
     assert whole["train"]["bytes"] == 6000
     # 6 rows took 30 seconds, of them 18 for 9 frames of each of two clips, and started in 10.
     assert whole["propagate"]["pace"] == 2
-    assert whole["propagate"]["hours"] * 3600 == pytest.approx(10 + 2 * 6321 + 9 * 1933)
+    assert whole["propagate"]["hours"] * 3600 == pytest.approx(10 + 2 * 6321 + 9 * 806)
     assert whole["report"]["hours"] * 3600 == pytest.approx(10)
 
 

@@ -10,6 +10,7 @@ from sam2love.sam.build import build_sam2
 from sam2love.sam.encode import LEVELS, encode_frames, preprocess
 from sam2love.segmentation import (
     click_inside,
+    clip_reader,
     deepest_point,
     frame_encoder,
     prediction_specs,
@@ -29,18 +30,36 @@ def sam2():
 
 
 class Clips:
-    """Stands for FeatureReader: embeddings of made-up clips, and what was asked for."""
+    """Stands for `clip_reader`: embeddings of made-up clips, and what was asked for."""
 
     def __init__(self, sam2, names: str) -> None:
         torch.manual_seed(1)
         pictures = {name: torch.randn(10, 3, 128, 128) for name in names}
         self._clips = {name: encode_frames(sam2, clip) for name, clip in pictures.items()}
-        self.asked: list[list[str]] = []
+        self.asked: list[str] = []
 
-    def embeddings(self, keys):
-        self.asked.append(list(keys))
-        clips = [self._clips[key] for key in keys]
-        return tuple(torch.stack(level) for level in zip(*clips, strict=True))
+    def __call__(self, clip: str):
+        self.asked.append(clip)
+        return self._clips[clip]
+
+
+class OddFrames:
+    """Stands for FeatureReader: holds the odd frames of each clip, a level the frame's number."""
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    def missing_frames(self, key: str) -> list[int]:
+        return [] if key == "stored" else [0, 2, 4, 6, 8]
+
+    def embeddings(self, keys, *, frames):
+        self.read += keys
+        return tuple(level[None] for level in numbered(frames))
+
+
+def numbered(frames) -> tuple[torch.Tensor, ...]:
+    numbers = torch.tensor(frames).half().view(-1, 1, 1, 1)
+    return tuple(numbers.expand(-1, *shape) for shape in [(8, 2, 2), (1, 8, 8), (2, 4, 4)])
 
 
 def box(height: int, width: int, rows: slice, columns: slice) -> np.ndarray:
@@ -108,7 +127,7 @@ def test_rows_of_a_clip_share_its_embeddings(sam2):
     keys = ["c", "a", "c", "b", "a"]
     prompts = torch.randn(5, 1, 64)
     together = segment_clips(sam2, keys, prompts, clips)
-    assert clips.asked == [["c", "a", "b"]]
+    assert clips.asked == ["c", "a", "b"]
     for spec in prediction_specs(sam2):
         assert together[spec.name].shape == (5, *spec.item_shape)
         assert together[spec.name].dtype == spec.dtype
@@ -125,6 +144,23 @@ def test_the_clip_counts(sam2):
     prompts = torch.randn(1, 1, 64).expand(2, -1, -1)
     logits = segment_clips(sam2, ["a", "b"], prompts, Clips(sam2, "ab"))["logits"]
     assert np.abs(logits[0] - logits[1]).max() > 0.01
+
+
+def test_a_clip_is_read_and_encoded_once_while_its_rows_last():
+    reader, encoded = OddFrames(), []
+
+    def encode(clip, frames):
+        encoded.append((clip, frames))
+        return numbered(frames)
+
+    read_clip = clip_reader(reader, encode, device=torch.device("cpu"))
+    for batch in (["a", "b"], ["b"], ["b", "stored"]):
+        for clip in batch:
+            for level in read_clip(clip):
+                assert level.dtype == torch.float16
+                assert level[:, 0, 0, 0].tolist() == list(range(10))
+    assert reader.read == ["a", "b", "stored"]
+    assert encoded == [("a", [0, 2, 4, 6, 8]), ("b", [0, 2, 4, 6, 8])]
 
 
 @pytest.mark.parametrize("before_convs", [False, True])
@@ -170,5 +206,5 @@ def test_frames_encoded_at_test_are_those_of_the_store_to_the_bit(
     )(key, frames)
     for name, level in zip(LEVELS, levels, strict=True):
         held = np.stack([store.read(name, item) for item in store.ids])
-        assert level.dtype == torch.float32
-        np.testing.assert_array_equal(level.numpy(), held.astype(np.float32))
+        assert level.dtype == torch.float16
+        np.testing.assert_array_equal(level.numpy(), held)

@@ -5,11 +5,14 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import stages
 from sam2love import store
+from tests import tiny
+from tests.test_store import contents
 
 
 def run(main, monkeypatch, *arguments: str) -> None:
@@ -55,6 +58,30 @@ def test_features_are_the_same_bytes_again(stage, run_folder, refavs_root):
         files = sorted(path for path in out.rglob("*") if path.is_file())
         contents.append({str(path.relative_to(out)): path.read_bytes() for path in files})
     assert contents[0] == contents[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "arguments"),
+    [("propagate", ["index", "features", "pretrained"]), ("baselines", ["index", "features"])],
+)
+def test_two_processes_give_the_masks_of_one_to_the_bit(
+    stage, arguments, first_frame_features, model_folder
+):
+    script = Path("small_shards.py")  # so that each process has several, and clips lie in two
+    script.write_text(
+        "from sam2love import segmentation\n"
+        "segmentation.ROWS_PER_SHARD = 3\n"
+        f"from stages import {stage}, run\n"
+        f"run({stage}.main, root=True)\n"
+    )
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for out, launched in (("one.zarr", []), ("two.zarr", ["-m", *torchrun])):
+        command = [sys.executable, *launched, str(script), *arguments, out]
+        environment = os.environ | {"PYTHONPATH": str(tiny.REPOSITORY)}
+        subprocess.run(command, env=environment, check=True)
+    assert len(store.FeatureStore.open("one.zarr")) > 3
+    assert contents(Path("one.zarr")) == contents(Path("two.zarr"))
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="caps x86-64's instructions alone")
