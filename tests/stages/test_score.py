@@ -31,7 +31,7 @@ def small_logits(masks: np.ndarray | None) -> np.ndarray:
     return np.where(masks[:, 1::3, 2::4], 8.0, -8.0)
 
 
-def fill(path, items: dict[str, tuple[np.ndarray, float]], **attrs) -> None:
+def fill(path, items: dict[str, tuple[np.ndarray, float]], **made_with) -> None:
     def encode(ids):
         return {
             "logits": np.stack([items[name][0] for name in ids]),
@@ -42,11 +42,12 @@ def fill(path, items: dict[str, tuple[np.ndarray, float]], **attrs) -> None:
         path,
         specs=SPECS,
         ids=list(items),
-        provenance=provenance.of_masks(STAGES[path.stem], path.parent.parent / "index"),
+        provenance=provenance.of_masks(
+            STAGES[path.stem], path.parent.parent / "index", **made_with
+        ),
         encode=encode,
         batch_size=4,
         description="test",
-        attrs=lambda _: attrs,
     )
 
 
