@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from sam2love import provenance, refavs
+from sam2love.device import precision, start_device
 from sam2love.features import FeatureReader
 from sam2love.index import read_index
 from sam2love.model import SAM2Love
@@ -25,12 +26,13 @@ from stages import run
 def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Path) -> None:
     """Predict the rows of all splits but 'train'."""
     params = load_params()
-    torch.set_num_threads(params.runtime.threads)
+    device = start_device(params.runtime)
     index = read_index(index_folder)
     rows = index.expressions[index.expressions["split"] != "train"]
     rows = rows.set_index(rows["row"].astype(str), drop=False)
     model = SAM2Love.build(params, **FeatureReader(features, index, params=params).dims).eval()
     model.load(weights / "model.safetensors")
+    model.to(device)
     tracker = build_tracker(params, model.sam2)
     encode_frames = frame_encoder(
         model.sam2,
@@ -43,7 +45,7 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
     @torch.inference_mode()
     def encode(ids: list[str]) -> dict:
         batch = rows.loc[ids]
-        prompts = model(reader.features(batch).to(params.runtime.device)).prompts
+        prompts = model(reader.features(batch).to(device)).prompts
         return segment_clips(model.sam2, batch["key"].tolist(), prompts, reader, tracker=tracker)
 
     fill_store(
@@ -58,6 +60,7 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
             tracker=params.propagate.tracker,
             tracking_masks=params.propagate.tracking_masks,
             gate=params.propagate.gate,
+            precision=precision(device),
         ),
         encode=encode,
         batch_size=params.propagate.rows_per_batch,
