@@ -56,7 +56,7 @@ def _faults_in_a_line() -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         line = str(error)
-    except (RuntimeError, AssertionError) as error:
+    except RuntimeError as error:
         from sam2love.environment import gpu_fault
 
         if not (line := gpu_fault(error)):

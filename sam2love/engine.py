@@ -2,16 +2,17 @@
 
 from importlib.util import find_spec
 
+import torch
 from accelerate import Accelerator, DeepSpeedPlugin, DistributedDataParallelKwargs, DistributedType
 
 from sam2love.params import Train
 
 
-def start_engine(train: Train, *, device: str) -> Accelerator:
+def start_engine(train: Train, *, device: torch.device) -> Accelerator:
     """Join the processes that were launched, as the parameters state them.
 
     Args:
-        device: "cpu" or "cuda"; of several GPUs each process gets its own as the current one.
+        device: this process's, from `start_device`.
 
     Raises:
         ValueError: there are more or fewer processes, or it is another engine.
@@ -20,9 +21,9 @@ def start_engine(train: Train, *, device: str) -> Accelerator:
     if zero2 and find_spec("deepspeed") is None:
         raise ValueError("train.engine zero2 needs DeepSpeed: pip install 'sam2love[deepspeed]'")
     accelerator = Accelerator(
-        cpu=device == "cpu",
+        cpu=device.type == "cpu",
         gradient_accumulation_steps=train.accumulation,
-        mixed_precision="no",  # what runs in half is the training's own business
+        mixed_precision="no",  # the model does that itself (device.py)
         deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=_deepspeed(train)) if zero2 else None,
         # Grounding reaches no mask decoder, and not every loss each of its heads.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
@@ -38,6 +39,8 @@ def start_engine(train: Train, *, device: str) -> Accelerator:
             f"train.engine is {train.engine}, but what runs is {running.value}; zero2 needs "
             "runtime.device cuda, and both engines torchrun as train.launch"
         )
+    # By LOCAL_RANK too, or the current one.
+    assert torch.empty(0, device=accelerator.device).device == device
     return accelerator
 
 

@@ -24,8 +24,6 @@ PACKAGES = (
     "dvc",
     "gradio",
 )
-NO_GPU = ("no NVIDIA driver", "not compiled with CUDA", "No CUDA GPUs")
-"""What torch's various errors say of a machine without one."""
 
 
 def describe() -> list[str]:
@@ -40,16 +38,13 @@ def describe() -> list[str]:
     ]
 
 
-def gpu_fault(error: RuntimeError | AssertionError) -> str:
-    """What to do about an error of torch that a GPU is too small or not there; empty if another."""
-    first = str(error).partition("\n")[0]
+def gpu_fault(error: RuntimeError) -> str:
+    """What to do about an error of torch that a GPU is too small; empty if it is another."""
     if type(error).__name__ == "OutOfMemoryError":
         return (
-            f"{first.partition('. ')[0]}; lower the stage's batch_size or rows_per_batch in "
+            f"{str(error).partition('. ')[0]}; lower the stage's batch_size or rows_per_batch in "
             "params.yaml, or give sam2love predict fewer sentences at once"
         )
-    if any(sign in first for sign in NO_GPU):
-        return f"{first.rstrip('.')}; set runtime.device to cpu in params.yaml"
     return ""
 
 

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from sam2love.device import mixed_precision
 from sam2love.features import Features
 from sam2love.fusion import Fused, Fusion, Projection, build_fusion
 from sam2love.grounding import LearnedPositions
-from sam2love.params import Config, Params, load_config
+from sam2love.params import Config, load_config
 from sam2love.sam.build import SAM2Base, build_sam2
 from sam2love.sam.decode import Decoded, decode, grid_positions
 from sam2love.weights import DEFAULT, fetch_pretrained, read_tensors, select
@@ -67,17 +68,13 @@ class SAM2Love(nn.Module):
         """The parameters it was built from."""
 
     @classmethod
-    def build(cls, params: Params, **dims: int) -> "SAM2Love":
-        """Build from the parameters of a run, SAM 2 with its pre-trained weights.
+    def build(cls, config: Config, *, patches: int, **dims: Any) -> "SAM2Love":
+        """Build from the parameters of a run, on the CPU, SAM 2 with its pre-trained weights.
 
         Args:
-            dims: `patches` (HW, patches of a frame), and audio_dim, visual_dim and text_dim of the
-                encoders.
+            patches: HW, of a frame.
+            dims: audio_dim, visual_dim and text_dim of the encoders.
         """
-        return cls._of(params, **dims).to(params.runtime.device)
-
-    @classmethod
-    def _of(cls, config: Config, *, patches: int, **dims: Any) -> "SAM2Love":
         sam2 = build_sam2(config.sam2.config, config.sam2.weights, digest=config.sam2.digest)
         positions = None
         if config.fusion.positions == "learned":
@@ -114,7 +111,7 @@ class SAM2Love(nn.Module):
             raise ValueError(f"{weights}: not the weights of a SAM2Love, no {error}") from None
         # Only the learned positions ask how many patches there are.
         patches = shapes.get("fusion.positions.patch_positions", (1,))[0]
-        model = cls._of(config, patches=patches, **dims).eval()
+        model = cls.build(config, patches=patches, **dims).eval()
         model.load(weights)
         return model
 
@@ -158,9 +155,10 @@ class SAM2Love(nn.Module):
         Args:
             embeddings: SAM 2's of the first frames, as `encode_frames` returns them.
         """
-        fused = self.fusion(features)
-        prompts = self.prompt_projection(fused.prompt[:, :1])
-        first = decode(self.sam2, embeddings, prompts) if embeddings is not None else None
+        with mixed_precision(self.sam2.device):
+            fused = self.fusion(features)
+            prompts = self.prompt_projection(fused.prompt[:, :1])
+            first = decode(self.sam2, embeddings, prompts) if embeddings is not None else None
         return Segmented(prompts, fused, first)
 
     def trained_state(self) -> dict[str, Tensor]:

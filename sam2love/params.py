@@ -33,9 +33,11 @@ class Data(Section):
 
 
 class Runtime(Section):
+    """Where and how fast stages run: no stage of dvc.yaml runs again for it."""
+
     device: Literal["cpu", "cuda"]
     threads: Count
-    """CPU threads of torch. Part of the result: other counts give other bits."""
+    """CPU threads of torch. Other counts sum in another order: other bits (docs/training.md)."""
     workers: Annotated[int, Field(ge=0)]
     """Processes that read a training's batches ahead, for each process that trains; 0 reads them in
     between. No part of the result."""

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sam2love.device import use_device
 from sam2love.encoders.audio import AudioEncoder, load_audio_encoder
 from sam2love.encoders.text import TextEncoder, load_text_encoder
 from sam2love.encoders.vision import VisionEncoder, load_vision_encoder
@@ -83,31 +84,24 @@ class Predictor:
         """Load a model as `SAM2Love.from_pretrained` does, with what it names.
 
         Args:
-            device: "cuda" if there is one, else "cpu", by default.
+            device: see `use_device`.
 
         Raises:
             ValueError: there is no such device.
         """
-        available = ["cpu"]
-        if torch.cuda.is_available():
-            available += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        device = device or available[:2][-1]
-        if device not in available:
-            raise ValueError(
-                f"device {device!r}: not on this machine; expected {' or '.join(available)}"
-            )
-        model = SAM2Love.from_pretrained(source).to(device)
+        chosen = use_device(device)
+        model = SAM2Love.from_pretrained(source).to(chosen)
         config = model.config
         assert config is not None
         audio, vision, text = config.audio, config.vision, config.text
         return cls(
             model,
             audio=load_audio_encoder(
-                audio.weights, audio.digest, post_relu=audio.post_relu, device=device
+                audio.weights, audio.digest, post_relu=audio.post_relu, device=chosen
             ),
-            vision=load_vision_encoder(vision.weights, vision.digest, device=device),
+            vision=load_vision_encoder(vision.weights, vision.digest, device=chosen),
             text=load_text_encoder(
-                text.weights, text.digest, max_tokens=text.max_tokens, device=device
+                text.weights, text.digest, max_tokens=text.max_tokens, device=chosen
             ),
             tracker=build_tracker(config, model.sam2),
             gate=config.propagate.gate,

@@ -7,12 +7,13 @@ from sam2love.index import Index, digest_of, index_digest
 from sam2love.params import Params
 
 
-def of_features(stage: str, params: Params, index: Index, **by_model: str) -> dict[str, Any]:
+def of_features(stage: str, params: Params, index: Index, **by_writer: str) -> dict[str, Any]:
     """Encoder, weights, preprocessing and inputs of a feature store.
 
     Args:
         stage: "audio", "vision", "text" or "embeddings".
-        by_model: what only the loaded model tells; a reader, who has none, can do without.
+        by_writer: what only the stage knows, from its model and its device (`precision`); a reader
+            does without, so that a store serves whatever device reads it.
     """
     clips = index.clips
     match stage:
@@ -28,7 +29,6 @@ def of_features(stage: str, params: Params, index: Index, **by_model: str) -> di
             pictures = clips[clips["key"] == clips["frames_key"]]
             made_with = {
                 "weights": params.vision.digest,
-                **by_model,
                 "keep_bits": params.vision.keep_bits,
                 "inputs": digest_of(pictures[["key", "frames_digest"]]),
             }
@@ -42,16 +42,15 @@ def of_features(stage: str, params: Params, index: Index, **by_model: str) -> di
             made_with = {
                 "encoder": f"SAM 2, {params.sam2.config}",
                 "weights": params.sam2.digest,
-                **by_model,
                 "before_high_res_convs": params.sam2.train_high_res_convs,
                 "keep_bits": params.sam2.keep_bits,
                 "inputs": digest_of(clips[["key", "frames_digest"]]),
             }
         case _:
             raise AssertionError(f"no stage of features: {stage}")
-    return {"stage": stage, **made_with}
+    return {"stage": stage, **made_with, **by_writer}
 
 
 def of_masks(stage: str, index_folder: Path, **made_with: str | bool) -> dict[str, Any]:
-    """Models and index of a store of masks; a reader knows the index."""
+    """Models, precision and index of a store of masks; a reader knows the index."""
     return {"stage": stage, **made_with, "index": index_digest(index_folder)}

@@ -42,8 +42,7 @@ def losses(model: SAM2Love, batch: Batch) -> dict[str, Tensor]:
         batch: on the model's device; without embeddings the terms are left out for which SAM 2
             has to decode a mask.
     """
-    with mixed_precision(model.sam2.device):
-        out = model(batch.features, batch.embeddings)
+    out = model(batch.features, batch.embeddings)
     terms = {"pointing": grounding_loss(pointing(model.sam2, out.prompts.float()), batch.masks)}
     if out.fused.attention is not None:
         terms["attention"] = grounding_loss(out.fused.attention.float(), batch.masks)
@@ -54,11 +53,6 @@ def losses(model: SAM2Love, batch: Batch) -> dict[str, Tensor]:
             out.first_frame.object_score[:, 0].float(), batch.present
         )
     return terms
-
-
-def mixed_precision(device: torch.device) -> torch.autocast:
-    """Run matrix products in bfloat16 on a GPU; on a CPU everything stays in float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 class Objective(nn.Module):
@@ -231,7 +225,7 @@ def validate(
     for start in starts:
         part = rows.iloc[start : start + batch_size]
         batch = read_batch(part, reader, read_mask, frames=frames).to(accelerator.device)
-        with torch.inference_mode(), mixed_precision(accelerator.device):
+        with torch.inference_mode():
             first = model(batch.features, batch.embeddings).first_frame
         logits = first.logits.float().cpu().numpy()
         for place, (key, fid) in enumerate(zip(part["key"], part["fid"], strict=True)):

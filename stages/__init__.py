@@ -61,7 +61,7 @@ def run(main: Callable[..., None], *, root: bool = False) -> None:
         if isinstance(error, ValueError) and not ours:
             raise
         sys.exit(f"error: {error}")
-    except (RuntimeError, AssertionError) as error:
+    except RuntimeError as error:
         from sam2love.environment import gpu_fault
 
         if not (line := gpu_fault(error)):

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from sam2love import provenance, refavs
+from sam2love.device import precision, start_device
 from sam2love.encoders.audio import load_audio_encoder
 from sam2love.index import read_index
 from sam2love.params import load_params
@@ -21,14 +22,14 @@ from stages import run
 def main(root: Path, index_folder: Path, out: Path) -> None:
     """Encode the sound of every clip of the index."""
     params = load_params()
-    torch.set_num_threads(params.runtime.threads)
+    device = start_device(params.runtime)
     index = read_index(index_folder)
     clips = index.clips
     encoder = load_audio_encoder(
         params.audio.weights,
         params.audio.digest,
         post_relu=params.audio.post_relu,
-        device=params.runtime.device,
+        device=device,
     )
 
     def load(keys: list[str]) -> list:
@@ -43,7 +44,7 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
         out,
         specs=[ArraySpec("audio", shape, "float32", 512, "VGGish, (seconds, d_A)")],
         ids=clips["key"].tolist(),
-        provenance=provenance.of_features("audio", params, index),
+        provenance=provenance.of_features("audio", params, index, precision=precision(device)),
         load=load,
         encode=encode,
         batch_size=16,

@@ -10,9 +10,9 @@ predictions/objects.zarr, from which the score makes its baselines. SAM 2 is the
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from sam2love import provenance, refavs
+from sam2love.device import precision, start_device
 from sam2love.features import FeatureReader
 from sam2love.index import read_index
 from sam2love.params import load_params
@@ -31,7 +31,7 @@ from stages import run
 def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
     """Segment all annotated objects that can be seen on frame 0."""
     params = load_params()
-    torch.set_num_threads(params.runtime.threads)
+    device = start_device(params.runtime)
     index = read_index(index_folder)
     shown = index.clips.loc[index.clips["split"] != "train", "frames_key"]
     # A null clip's objects may be annotated in a train clip with the same pictures alone.
@@ -41,7 +41,7 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
         params.sam2.config,
         params.sam2.weights,
         digest=params.sam2.digest,
-        device=params.runtime.device,
+        device=device,
     )
     encode_frames = frame_encoder(
         sam2,
@@ -62,7 +62,9 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
         out,
         specs=prediction_specs(sam2),
         ids=sorted(objects),
-        provenance=provenance.of_masks("baselines", index_folder, sam2=params.sam2.digest),
+        provenance=provenance.of_masks(
+            "baselines", index_folder, sam2=params.sam2.digest, precision=precision(device)
+        ),
         encode=encode,
         batch_size=params.propagate.rows_per_batch,
         description="baselines",

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from sam2love import provenance, refavs
+from sam2love.device import precision, start_device
 from sam2love.index import read_index
 from sam2love.params import load_params
 from sam2love.sam.build import build_sam2
@@ -26,13 +27,13 @@ from stages import run
 def main(root: Path, index_folder: Path, out: Path) -> None:
     """Encode the frames to keep, each once."""
     params = load_params()
-    torch.set_num_threads(params.runtime.threads)
+    device = start_device(params.runtime)
     index = read_index(index_folder)
     model = build_sam2(
         params.sam2.config,
         params.sam2.weights,
         digest=params.sam2.digest,
-        device=params.runtime.device,
+        device=device,
     )
 
     def load(ids: list[str]) -> torch.Tensor:
@@ -48,7 +49,7 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
     def encode(images: torch.Tensor) -> dict[str, np.ndarray]:
         levels = encode_frames(
             model,
-            images.to(params.runtime.device),
+            images.to(device),
             before_high_res_convs=params.sam2.train_high_res_convs,
         )
         arrays = (level.float().cpu().numpy() for level in levels)
@@ -67,6 +68,7 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
             "embeddings",
             params,
             index,
+            precision=precision(device),
             preprocessing=f"resized to {model.image_size} x {model.image_size}, normalised",
         ),
         load=load,

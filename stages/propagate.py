@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from sam2love import provenance, refavs
+from sam2love.device import precision, start_device
 from sam2love.features import FeatureReader
 from sam2love.index import Index, read_index
 from sam2love.model import SAM2Love
@@ -27,12 +28,13 @@ from stages import run
 def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Path) -> None:
     """Predict the rows of all splits but 'train'."""
     params = load_params()
-    torch.set_num_threads(params.runtime.threads)
+    device = start_device(params.runtime)
     index = read_index(index_folder)
     rows = rows_by_clip(index)
     reader = FeatureReader(features, index, params=params)
     model = SAM2Love.build(params, **reader.dims).eval()
     model.load(weights / "model.safetensors")
+    model.to(device)
     tracker = build_tracker(params, model.sam2)
     encode_frames = frame_encoder(
         model.sam2,
@@ -40,12 +42,12 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
         before_high_res_convs=params.sam2.train_high_res_convs,
         keep_bits=params.sam2.keep_bits,
     )
-    read_clip = clip_reader(reader, encode_frames, device=model.sam2.device)
+    read_clip = clip_reader(reader, encode_frames, device=device)
 
     @torch.inference_mode()
     def encode(ids: list[str]) -> dict:
         batch = rows.loc[ids]
-        prompts = model(reader.features(batch).to(params.runtime.device)).prompts
+        prompts = model(reader.features(batch).to(device)).prompts
         clips = batch["frames_key"].tolist()
         return segment_clips(model.sam2, clips, prompts, read_clip, tracker=tracker)
 
@@ -61,6 +63,7 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
             tracker=params.propagate.tracker,
             tracking_masks=params.propagate.tracking_masks,
             gate=params.propagate.gate,
+            precision=precision(device),
         ),
         encode=encode,
         batch_size=params.propagate.rows_per_batch,

@@ -8,9 +8,8 @@ and `length`, the number of tokens, the special ones included.
 
 from pathlib import Path
 
-import torch
-
 from sam2love import provenance
+from sam2love.device import precision, start_device
 from sam2love.encoders.text import load_text_encoder
 from sam2love.index import read_index
 from sam2love.params import load_params
@@ -21,14 +20,14 @@ from stages import run
 def main(index_folder: Path, out: Path) -> None:
     """Encode each text of the index once."""
     params = load_params()
-    torch.set_num_threads(params.runtime.threads)
+    device = start_device(params.runtime)
     index = read_index(index_folder)
     texts = index.expressions["exp"].drop_duplicates().tolist()
     encoder = load_text_encoder(
         params.text.weights,
         params.text.digest,
         max_tokens=params.text.max_tokens,
-        device=params.runtime.device,
+        device=device,
     )
 
     def encode(batch: list[str]) -> dict:
@@ -43,7 +42,7 @@ def main(index_folder: Path, out: Path) -> None:
             ArraySpec("length", (), "int32", 1024, "tokens that are no padding"),
         ],
         ids=texts,
-        provenance=provenance.of_features("text", params, index),
+        provenance=provenance.of_features("text", params, index, precision=precision(device)),
         encode=encode,
         batch_size=64,
         description="text",

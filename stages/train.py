@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from sam2love import refavs
+from sam2love.device import precision, start_device
 from sam2love.engine import start_engine
 from sam2love.features import FeatureReader
 from sam2love.index import read_index
@@ -28,8 +29,8 @@ from stages import run
 def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
     """Train on the rows of the split 'train'."""
     params = load_params()
-    torch.set_num_threads(params.runtime.threads)
-    accelerator = start_engine(params.train, device=params.runtime.device)
+    device = start_device(params.runtime)
+    accelerator = start_engine(params.train, device=device)
     torch.manual_seed(params.train.seed)
     index = read_index(index_folder)
     rows = index.expressions
@@ -51,9 +52,9 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
 
     reader = FeatureReader(features, index, params=params)
     reader.check()  # else sam2.zarr were opened after grounding, hours later
-    model = SAM2Love.build(params, **reader.dims)
-    used = params.model_dump(mode="json", include={"data", "runtime", "sam2", "fusion", "train"})
-    work = [used, stamps([index_folder, *sorted(features.glob("*.zarr"))])]
+    model = SAM2Love.build(params, **reader.dims).to(device)
+    used = params.model_dump(mode="json", include={"data", "sam2", "fusion", "train"})
+    work = [used, precision(device), stamps([index_folder, *sorted(features.glob("*.zarr"))])]
     with staged(out, work, owner=accelerator.is_main_process) as staging:
         history = fit(
             accelerator,

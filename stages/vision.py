@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from sam2love import provenance, refavs
+from sam2love.device import precision, start_device
 from sam2love.encoders.vision import load_vision_encoder
 from sam2love.index import read_index
 from sam2love.params import load_params
@@ -21,12 +22,10 @@ from stages import run
 def main(root: Path, index_folder: Path, out: Path) -> None:
     """Encode each sequence of frames of the index once."""
     params = load_params()
-    torch.set_num_threads(params.runtime.threads)
+    device = start_device(params.runtime)
     index = read_index(index_folder)
     keys = index.clips["frames_key"].drop_duplicates().tolist()
-    encoder = load_vision_encoder(
-        params.vision.weights, params.vision.digest, device=params.runtime.device
-    )
+    encoder = load_vision_encoder(params.vision.weights, params.vision.digest, device=device)
 
     def load(keys: list[str]) -> torch.Tensor:
         return torch.cat([encoder.preprocess(refavs.read_frames(root, key)) for key in keys])
@@ -55,6 +54,7 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
             "vision",
             params,
             index,
+            precision=precision(device),
             encoder=encoder.kind,
             preprocessing=f"resized to {encoder.image_size} x {encoder.image_size}, normalised",
         ),

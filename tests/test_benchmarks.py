@@ -9,13 +9,16 @@ from benchmarks import (
     fusion,
     machine,
     memory,
+    precision,
     propagation,
     stages,
     store,
     timing,
     training,
 )
+from sam2love import device
 from sam2love.params import load_params
+from sam2love.store import FeatureStore
 from tests import tiny
 
 
@@ -98,3 +101,15 @@ def test_a_stage_lasts_until_the_next_starts():
 def test_where_it_was_measured():
     assert len(machine.commit().removesuffix("-dirty")) == 40
     assert machine.processor()
+
+
+@pytest.mark.slow
+def test_bfloat16_is_compared_with_the_run(run_folder, refavs_root, monkeypatch, capsys):
+    for _, run in tiny.stage_runs(refavs_root):
+        run()
+    monkeypatch.setattr(device, "HALF_PRECISION", device.HALF_PRECISION)  # put back afterwards
+    precision.main(run_folder / "half")
+    agreement = float(capsys.readouterr().out.rpartition("masks.zarr: ")[2])
+    assert 0.5 < agreement < 1
+    halved = FeatureStore.open(run_folder / "half/predictions/masks.zarr")
+    assert halved.provenance["precision"] == "bfloat16"

@@ -47,6 +47,8 @@ NOT_RUN = {
     "tests too slow for every day": ["pytest -m slow"],
     "runs what is here": ["make docs"],
     "runs all; the fixture `checkout` does": ["python -m benchmarks.stages"],
+    "minutes; tests/test_benchmarks.py does": ["python -m benchmarks.precision OUT"],
+    "minutes; trains again": ["dvc repro --force --single-item train"],
     "tests/test_release.py does": ["pip wheel --no-deps ."],
     "tests/test_demo.py does": ["sam2love demo"],
     "tests/compare/test_paired.py does": [

@@ -1,14 +1,17 @@
 """What runs against what the parameters state."""
 
 import pytest
+import torch
 
 from sam2love.engine import start_engine
 from sam2love.params import load_params
 from tests import tiny
 
+CPU = torch.device("cpu")
+
 
 def test_one_process_is_what_the_default_states():
-    accelerator = start_engine(load_params(tiny.DEFAULT_PARAMS).train, device="cpu")
+    accelerator = start_engine(load_params(tiny.DEFAULT_PARAMS).train, device=CPU)
     assert accelerator.num_processes == 1
     assert accelerator.device.type == "cpu"
 
@@ -16,18 +19,18 @@ def test_one_process_is_what_the_default_states():
 def test_too_few_processes_are_told_with_the_remedy():
     train = load_params(tiny.DEFAULT_PARAMS).train.model_copy(update={"processes": 2})
     with pytest.raises(ValueError, match=r"processes is 2, but 1 run; set .*--nproc-per-node 2"):
-        start_engine(train, device="cpu")
+        start_engine(train, device=CPU)
 
 
 def test_zero_without_deepspeed_names_the_extra(monkeypatch):
     monkeypatch.setattr("sam2love.engine.find_spec", lambda name: None)
     train = load_params(tiny.DEFAULT_PARAMS).train.model_copy(update={"engine": "zero2"})
     with pytest.raises(ValueError, match=r"pip install 'sam2love\[deepspeed\]'"):
-        start_engine(train, device="cpu")
+        start_engine(train, device=CPU)
 
 
 def test_zero_on_a_cpu_does_not_pass_for_zero():
     pytest.importorskip("deepspeed")
     train = load_params(tiny.DEFAULT_PARAMS).train.model_copy(update={"engine": "zero2"})
     with pytest.raises(ValueError, match=r"engine is zero2, but what runs is .*cuda"):
-        start_engine(train, device="cpu")
+        start_engine(train, device=CPU)

@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sam2love.params import Params, Section, load_params
+from tests import tiny
+
 ROOT = Path(__file__).parent.parent
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # What every stage shares counts by other means: parameters by DVC's own comparison of values, the
 # store by the format version in it; where work lies meanwhile changes nothing that it yields.
 IN_VENV = "PATH=$PWD/.venv/bin:$PATH "
+SPEED = {"runtime", "vision.batch_size", "propagate.rows_per_batch"}
+"""Parameters that change speed and rounding, but not what is computed."""
 SHARED = {"sam2love/params.py", "sam2love/store.py", "sam2love/work.py"}
 
 
@@ -86,6 +91,53 @@ def test_a_stage_depends_on_its_script_and_just_the_modules_it_uses(stage):
     assert declared(stage) == reached(ROOT / script)
 
 
+@pytest.mark.slow
+def test_a_stage_s_parameters_are_those_it_reads(run_folder, refavs_root, monkeypatch):
+    """But for speed, and for what made the stores that it opens: those are its deps."""
+    read: set[str] = set()
+    get, each = Section.__getattribute__, Section.__iter__
+
+    def watched_get(section, name):
+        if name in type(section).model_fields:
+            read.add(f"{type(section).__name__.lower()}.{name}")
+        return get(section, name)
+
+    def watched_each(section):
+        read.update(f"{type(section).__name__.lower()}.{name}" for name in section.__dict__)
+        return each(section)
+
+    def among(key: str, params: set[str]) -> bool:
+        return any(f"{key}.".startswith(f"{param}.") for param in params)
+
+    listed = {stage: set(STAGES[stage].get("params", [])) for stage in STAGES}
+    for stage, run in tiny.stage_runs(refavs_root):
+        params = load_params()  # beforehand: to validate is to read everything
+        read.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(f"stages.{stage}.load_params", lambda p=params: p, raising=False)
+            patch.setattr(Section, "__getattribute__", watched_get)
+            patch.setattr(Section, "__iter__", watched_each)
+            run()
+        used = {key for key in read if key.partition(".")[0] in Params.model_fields}
+        opened = {other for other in STAGES if set(STAGES[stage]["deps"]) & outs(other)}
+        known = listed[stage].union(SPEED, *(listed[other] for other in opened))
+        assert {key for key in used if not among(key, known)} == set(), stage
+        if stage != "report":  # it shows whole sections
+            unused = {
+                param for param in listed[stage] if not any(among(key, {param}) for key in used)
+            }
+            assert unused == set(), stage
+
+
+def outs(stage: str) -> set[str]:
+    """What a stage writes, as dvc.yaml names it."""
+    return {
+        next(iter([out] if isinstance(out, str) else out))
+        for kind in ("outs", "metrics", "plots")
+        for out in STAGES[stage].get(kind, [])
+    }
+
+
 def run_again(knob: str) -> list[str]:
     """The stages that a change of a parameter runs again: those that list it, and what follows."""
     again: list[str] = []
@@ -96,11 +148,7 @@ def run_again(knob: str) -> list[str]:
         follows = any(f"{a}/".startswith(f"{b}/") for b in stage["deps"] for a in written)
         if listed or follows:
             again.append(name)
-            for kind in ("outs", "metrics", "plots"):
-                written += [
-                    next(iter([out] if isinstance(out, str) else out))
-                    for out in stage.get(kind, [])
-                ]
+            written += outs(name)
     return again
 
 
@@ -117,6 +165,9 @@ FROM_TRAINING_ON = ["train", "propagate", "score", "report"]
         ("text.weights", ["text", *FROM_TRAINING_ON]),
         ("propagate.gate", ["propagate", "score", "report"]),
         ("score.bootstrap", ["score", "report"]),
+        ("runtime.threads", []),
+        ("vision.batch_size", []),
+        ("sam2.train_high_res_convs", ["embeddings", "train", "baselines", *FROM_TRAINING_ON[1:]]),
     ],
 )
 def test_an_ablation_runs_again_only_what_it_changes(knob, stages):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam2love import training
+from sam2love import device, training
 from sam2love.batches import Batch, read_batch
 from sam2love.checkpoint import History
 from sam2love.engine import start_engine
@@ -26,6 +26,7 @@ from sam2love.sam.encode import encode_frames, preprocess
 from sam2love.training import fit, learning_rate_at, losses, validate
 from tests import tiny
 
+CPU = torch.device("cpu")
 GOLDEN = Path(__file__).parent / "golden_curve.csv"
 PRETRAINED = str(tiny.REPOSITORY / "weights/mini/sam2/model.safetensors")
 CLIPS, PATCHES, WORDS = 5, 16, 5
@@ -99,7 +100,7 @@ class MadeUp:
 
 
 def batch_of(rows: pd.DataFrame, task: MadeUp) -> Batch:
-    return read_batch(rows, task, task.mask).to(torch.device("cpu"))
+    return read_batch(rows, task, task.mask).to(CPU)
 
 
 def make(sam2_weights: str | None = PRETRAINED, *, ours: bool = True) -> SAM2Love:
@@ -117,7 +118,7 @@ def make(sam2_weights: str | None = PRETRAINED, *, ours: bool = True) -> SAM2Lov
 def train(model: SAM2Love, rows: pd.DataFrame, folder: Path, **changes: object) -> History:
     """Train on the rows, and validate on them."""
     task, settings = MadeUp(model), TRAIN.model_copy(update=changes)
-    engine = start_engine(settings, device="cpu")
+    engine = start_engine(settings, device=CPU)
     return fit(
         engine,
         model,
@@ -154,7 +155,7 @@ def test_validation_is_broken_down_by_kinds():
     rows = pd.concat([part.assign(kinds=kinds) for kinds, part in parts.items()]).sort_index()
 
     def measured(rows: pd.DataFrame) -> dict[str, float]:
-        engine = start_engine(TRAIN, device="cpu")
+        engine = start_engine(TRAIN, device=CPU)
         return validate(engine, model, rows, task.mask, task.objects, task, frames=1, batch_size=3)
 
     found, alone = measured(rows), {kinds: measured(part) for kinds, part in parts.items()}
@@ -193,9 +194,7 @@ def gradients(model: SAM2Love) -> dict[str, Tensor]:
 def test_bfloat16_gives_the_gradients_of_float32(monkeypatch):
     model = make()
     single = gradients(model)
-    monkeypatch.setattr(
-        training, "mixed_precision", lambda device: torch.autocast(device.type, torch.bfloat16)
-    )
+    monkeypatch.setattr(device, "HALF_PRECISION", ("cpu",))
     mixed = gradients(model)
     assert mixed.keys() == single.keys() == {"fusion", "prompt_projection", "sam2"}
     for name, gradient in mixed.items():

@@ -4,8 +4,12 @@ Tests take them through the fixtures of conftest.py (`refavs_root`, `vggish_file
 maker yourself when a test is to damage what it made.
 """
 
+import importlib
+import inspect
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -231,6 +235,17 @@ def change_params(path: Path, changes: dict[str, object]) -> None:
             inside = inside[section]
         inside[key] = value
     path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
+def stage_runs(root: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Each stage's name and what runs it in the working folder, with the paths of dvc.yaml."""
+    short = {"fusion.dim": 16, "fusion.heads": 2, "fusion.layers": 1, "train.grounding_steps": 1}
+    change_params(Path("params.yaml"), short | {"train.steps": 1, "score.bootstrap": 10})
+    for stage, described in yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"].items():
+        module, *paths = described["cmd"].partition(" -m ")[2].split()
+        main = importlib.import_module(module).main
+        takes_root = "root" in next(iter(inspect.signature(main).parameters))
+        yield stage, partial(main, *[root] * takes_root, *map(Path, paths))
 
 
 def make_roberta(folder: Path, *, seed: int = 0) -> Path:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import resample
 
+from sam2love.device import mixed_precision
 from sam2love.refavs import CLIP_SECONDS
 from sam2love.weights import locate, misfit, read_tensors, select
 
@@ -101,12 +102,18 @@ class AudioEncoder:
         waveform = resampled(samples, sample_rate_hz)[: CLIP_SECONDS * SAMPLE_RATE_HZ]
         missing = CLIP_SECONDS * SAMPLE_RATE_HZ - len(waveform)
         waveform = nn.functional.pad(waveform, (0, missing))
-        vectors = self._model(log_mel(waveform, SAMPLE_RATE_HZ).to(self._device))
-        return (vectors.relu() if self._post_relu else vectors).cpu()
+        log_mels = log_mel(waveform, SAMPLE_RATE_HZ).to(self._device)
+        with mixed_precision(self._device):
+            vectors = self._model(log_mels)
+        return (vectors.relu() if self._post_relu else vectors).float().cpu()
 
 
 def load_audio_encoder(
-    weights: str | Path, digest: str, *, post_relu: bool = False, device: str = "cpu"
+    weights: str | Path,
+    digest: str,
+    *,
+    post_relu: bool = False,
+    device: torch.device | str = "cpu",
 ) -> AudioEncoder:
     """Load VGGish of any size, from .safetensors or from a published .pth.
 

@@ -6,6 +6,7 @@ import torch
 import transformers
 from torch import Tensor
 
+from sam2love.device import mixed_precision
 from sam2love.encoders.pretrained import NO_CODE, faults_of, load_pretrained
 from sam2love.weights import locate
 
@@ -37,8 +38,9 @@ class TextEncoder:
             truncation=True,
             return_tensors="pt",
         ).to(self._model.device)
-        mask = encoded["attention_mask"]
-        states = self._model(input_ids=encoded["input_ids"], attention_mask=mask).last_hidden_state
+        ids, mask = encoded["input_ids"], encoded["attention_mask"]
+        with mixed_precision(self._model.device):
+            states = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
         return (states.float() * mask[..., None]).cpu(), mask.sum(dim=1).cpu()
 
     def cut(self, text: str) -> tuple[int, str] | None:
@@ -53,7 +55,7 @@ class TextEncoder:
 
 
 def load_text_encoder(
-    weights: str, digest: str, *, max_tokens: int, device: str = "cpu"
+    weights: str, digest: str, *, max_tokens: int, device: torch.device | str = "cpu"
 ) -> TextEncoder:
     """Load model and tokenizer from a folder as `save_pretrained` writes it.
 

@@ -15,6 +15,7 @@ import transformers
 from torch import Tensor
 from torch.nn import functional as F
 
+from sam2love.device import mixed_precision
 from sam2love.encoders.pretrained import faults_of, load_pretrained
 from sam2love.weights import locate, misfit, read_tensors, weights_file
 
@@ -35,7 +36,7 @@ class VisionEncoder:
         model: Callable[[Tensor], tuple[Tensor, Tensor]],
         *,
         kind: str,
-        device: str,
+        device: torch.device | str,
         mean: tuple[float, ...],
         deviation: tuple[float, ...],
         interpolation: str,
@@ -44,7 +45,7 @@ class VisionEncoder:
         dim: int,
     ) -> None:
         self._model = model
-        self._device = device
+        self._device = torch.device(device)
         self._mean, self._deviation = (
             torch.tensor(values).view(1, 3, 1, 1) for values in (mean, deviation)
         )
@@ -75,11 +76,14 @@ class VisionEncoder:
         Returns:
             Patch features (n, h*w, d_V) and [cls] (n, d_V), normalised, float32 on the CPU.
         """
-        patches, cls = self._model(images.to(self._device))
+        with mixed_precision(self._device):
+            patches, cls = self._model(images.to(self._device))
         return patches.float().cpu(), cls.float().cpu()
 
 
-def load_vision_encoder(weights: str, digest: str, *, device: str = "cpu") -> VisionEncoder:
+def load_vision_encoder(
+    weights: str, digest: str, *, device: torch.device | str = "cpu"
+) -> VisionEncoder:
     """Load a model of timm, or CLIP's by transformers, as the folder's config.json says.
 
     Args:
@@ -99,7 +103,7 @@ def load_vision_encoder(weights: str, digest: str, *, device: str = "cpu") -> Vi
     return load(folder, device)
 
 
-def _load_timm(folder: Path, device: str) -> VisionEncoder:
+def _load_timm(folder: Path, device: torch.device | str) -> VisionEncoder:
     with faults_of("timm", folder):
         model: Any = timm.create_model(f"local-dir:{folder}", pretrained=False)
     if not (getattr(model, "has_class_token", False) and hasattr(model, "patch_embed")):
@@ -113,7 +117,7 @@ def _load_timm(folder: Path, device: str) -> VisionEncoder:
     return timm_encoder(model.to(device).eval(), device=device)
 
 
-def timm_encoder(model: Any, *, device: str = "cpu") -> VisionEncoder:
+def timm_encoder(model: Any, *, device: torch.device | str = "cpu") -> VisionEncoder:
     """The encoder that a vision transformer of timm's makes, in evaluation mode on its device."""
     config = timm.data.resolve_data_config(model=model)
 
@@ -134,7 +138,7 @@ def timm_encoder(model: Any, *, device: str = "cpu") -> VisionEncoder:
     )
 
 
-def _load_clip(folder: Path, device: str) -> VisionEncoder:
+def _load_clip(folder: Path, device: torch.device | str) -> VisionEncoder:
     model = load_pretrained(transformers.CLIPVisionModel, folder).to(device)
     path = folder / "preprocessor_config.json"
     try:

@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import nn
 
@@ -20,7 +21,11 @@ PACKAGES = ("sam2.modeling.", "torch.nn.")
 
 
 def build_sam2(
-    config: str, weights: str | None = None, *, digest: str | None = None, device: str = "cpu"
+    config: str,
+    weights: str | None = None,
+    *,
+    digest: str | None = None,
+    device: torch.device | str = "cpu",
 ) -> SAM2Base:
     """Build a SAM 2 or 2.1 model in evaluation mode.
 

@@ -6,6 +6,8 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 from torch.nn import functional as F
 
+from sam2love.device import mixed_precision
+
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
 LEVELS = ("embedding", "high_res_0", "high_res_1")
@@ -35,5 +37,6 @@ def encode_frames(
         and (n, C/4, 2h, 2w); with `before_high_res_convs` these have C channels.
     """
     encode = sam2.image_encoder if before_high_res_convs else sam2.forward_image
-    high_res_0, high_res_1, embedding = encode(images)["backbone_fpn"]
+    with mixed_precision(images.device):
+        high_res_0, high_res_1, embedding = encode(images)["backbone_fpn"]
     return embedding, high_res_0, high_res_1

@@ -7,6 +7,7 @@ import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
+from sam2love.device import mixed_precision
 from sam2love.params import Config
 from sam2love.sam.build import build_sam2
 from sam2love.sam.decode import convolved, decode
@@ -40,7 +41,8 @@ class MaskStream:
     ) -> None:
         self._sam2, self._tracker = sam2, tracker or sam2
         self._prompts, self._clip_of_row = prompts, clip_of_row
-        self._memory = Memory(self._tracker, frames=frames)
+        with mixed_precision(sam2.device):
+            self._memory = Memory(self._tracker, frames=frames)
         self._last: tuple[SAM2Base, Tensor, Tensor, Tensor, Tensor] | None = None
 
     @torch.inference_mode()
@@ -51,8 +53,13 @@ class MaskStream:
             levels: as `encode_frames` returns them, K rows each.
 
         Returns:
-            Mask logits (B, 4h, 4w) and object scores (B,).
+            Mask logits (B, 4h, 4w) and object scores (B,), float32.
         """
+        with mixed_precision(self._sam2.device):
+            mask, score = self._step(levels)
+        return mask[:, 0].float(), score[:, 0].float()
+
+    def _step(self, levels: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         model = self._sam2 if self._last is None else self._tracker
         embedding, *finer = convolved(model, levels)
         high_res_0, high_res_1 = (level[self._clip_of_row] for level in finer)
@@ -69,7 +76,7 @@ class MaskStream:
             )
             present = score[:, 0] > 0
         self._last = model, embedding, mask, present, pointer
-        return mask[:, 0], score[:, 0]
+        return mask, score
 
     def _remember(
         self, model: SAM2Base, embedding: Tensor, mask: Tensor, present: Tensor, pointer: Tensor
@@ -87,7 +94,7 @@ def build_tracker(config: Config, sam2: SAM2Base) -> SAM2Base:
     """
     tracker, own = sam2, config.sam2
     if config.propagate.tracker == "pretrained":
-        tracker = build_sam2(own.config, own.weights, digest=own.digest, device=str(sam2.device))
+        tracker = build_sam2(own.config, own.weights, digest=own.digest, device=sam2.device)
     if config.propagate.tracking_masks == "single":
         tracker.multimask_output_for_tracking = False
     return tracker
