@@ -1,5 +1,8 @@
-# Everything runs in .venv, which the first target that needs it sets up.
-PYTHON ?= python3.11
+# Everything runs in .venv, which the first target that needs it sets up. Each Python is started, since
+# pyenv has a command for those that it doesn't select.
+PYTHON ?= $(or $(shell for version in 3.11 3.12 3.13; do \
+	python$$version -c '' 2>/dev/null && echo python$$version && break; done),\
+	$(error Python 3.11, 3.12 or 3.13 not found; install one, or name it: make PYTHON=...))
 BIN := .venv/bin
 DVC := PATH="$(CURDIR)/$(BIN):$$PATH" dvc
 export SAM2_BUILD_CUDA := 0

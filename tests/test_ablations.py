@@ -11,6 +11,7 @@ from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from sam2love.compare.paper import TABLES
 from sam2love.params import load_params
 from tests import tiny
+from tests.test_queue import DATA_AND_WEIGHTS
 
 DOC = (tiny.REPOSITORY / "docs/ablations.md").read_text(encoding="utf-8")
 LINES = re.findall(r"^dvc exp run --queue (.*)$", DOC, re.M)
@@ -54,10 +55,11 @@ def test_what_is_left_out_is_one_modality_at_a_time(monkeypatch):
 
 
 def test_the_documents_commands_are_those_tested():
-    """Those that queue are above; running is DVC's own, comparing is in tests/compare."""
+    """Those that queue are above; tests/test_queue.py runs some, comparing is in tests/compare."""
     blocks = re.findall(r"^```\n(.*?)^```", DOC, re.M | re.S)
     commands = {command for block in blocks for command in block.splitlines()}
     assert commands - {f"dvc exp run --queue {line}" for line in LINES} == {
+        *DATA_AND_WEIGHTS,
         "dvc exp run --run-all",
         "dvc exp show --json | sam2love report --compare -",
         "dvc get . scores --rev NAME --out runs/none/seed1/scores",

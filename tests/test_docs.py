@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.test_queue import DATA_AND_WEIGHTS
 from tests.tiny import REPOSITORY
 from tests.verify import clone
 from tests.videos import make_video
@@ -54,6 +55,7 @@ NOT_RUN = {
     "tests/compare/test_paired.py does": [
         "sam2love report runs/none runs/mean --compare runs/default",
     ],
+    "tests/test_queue.py does": DATA_AND_WEIGHTS,
     "needs experiments": [
         "dvc get . scores --rev NAME --out runs/none/seed1/scores",
         "cp -r scores runs/none/seed1",

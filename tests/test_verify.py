@@ -60,7 +60,7 @@ def checkout(tmp_path, monkeypatch) -> Path:
         "git add --all",
         "git -c user.name=a -c user.email=a@b commit --quiet --message all",
     ):
-        subprocess.run(command.split(), check=True, env=verify._environment())
+        subprocess.run(command.split(), check=True, env=verify.environment())
     return tmp_path
 
 
@@ -70,7 +70,7 @@ def test_metrics_without_a_run_behind_them_are_not_compared(checkout, monkeypatc
     monkeypatch.setattr(verify, "run", lambda folder: "the same")
     with pytest.raises(SystemExit, match=r"to be run: score\); run `make repro` first"):
         verify.main()
-    subprocess.run(["dvc", "repro", "--quiet"], check=True, env=verify._environment())
+    subprocess.run(["dvc", "repro", "--quiet"], check=True, env=verify.environment())
     verify.main()
     assert "agrees with the committed figures" in capsys.readouterr().out
     Path("metrics.json").write_text('{"refavs": {"mix": {"J": 61.0}}}')  # by hand

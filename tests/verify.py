@@ -50,7 +50,7 @@ def stages_not_run(folder: Path) -> list[str]:
     status = subprocess.run(
         ["dvc", "status", "--json", "--with-deps", "score"],
         cwd=folder,
-        env=_environment(),
+        env=environment(),
         check=True,
         stdout=subprocess.PIPE,
     )
@@ -83,14 +83,14 @@ def run(folder: Path) -> str:
     subprocess.run(
         ["dvc", "repro", "--quiet"],
         cwd=folder,
-        env=_environment(),
+        env=environment(),
         check=True,
         stdout=subprocess.DEVNULL,
     )
     return (folder / "dvc.lock").read_text()
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """This environment's `dvc` and `python`, with the code of the folder where they start."""
     return os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

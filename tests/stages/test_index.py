@@ -1,6 +1,7 @@
 """What the stage writes, and that a fault is one line."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from sam2love.index import read_index
 from stages import index
 from tests import tiny
+from tests.verify import environment
 
 
 def test_writes_the_index(refavs_root, tmp_path, capsys):
@@ -62,6 +64,23 @@ def test_a_root_of_any_name(own_refavs_root, tmp_path, root):
     assert done.returncode == 0, done.stderr
     assert "9 clips" in done.stdout
     assert not read_index(tmp_path / "index").clips.empty
+
+
+@pytest.mark.slow
+def test_dvc_takes_a_root_of_any_name(own_refavs_root, tmp_path):
+    root = """it's my "data" $HOME ${HOME} `id` ;&|>( ü\\é #"""
+    for name in ("stages", "sam2love"):
+        shutil.copytree(tiny.REPOSITORY / name, tmp_path / name)
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(tiny.REPOSITORY / name, tmp_path)
+    own_refavs_root.rename(tmp_path / root)
+    tiny.change_params(tmp_path / "params.yaml", {"data.root": root})
+    for command in ("dvc init --quiet --no-scm", "dvc repro index"):
+        done = subprocess.run(
+            command.split(), cwd=tmp_path, env=environment(), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    assert "9 clips" in done.stdout
 
 
 def test_the_command_tells_a_fault_in_one_line(tmp_path):
