@@ -9,10 +9,10 @@ from sam2love.weights import digest
 
 
 def of_features(stage: str, params: Params, index: Index, **by_model: str) -> dict[str, Any]:
-    """Encoder, weights, preprocessing and inputs of a feature store.
+    """Encoder, weights, preprocessing and inputs of a store of features or labels.
 
     Args:
-        stage: "audio", "vision", "text" or "embeddings".
+        stage: "audio", "vision", "text", "embeddings" or "labels".
         by_model: what only the loaded model tells; a reader, who has none, can do without.
     """
     clips = index.clips
@@ -48,6 +48,8 @@ def of_features(stage: str, params: Params, index: Index, **by_model: str) -> di
                 "keep_bits": params.sam2.keep_bits,
                 "inputs": digest_of(clips[["key", "frames_digest"]]),
             }
+        case "labels":
+            made_with = {"inputs": digest_of(clips[["key", "width", "height", "masks_digest"]])}
         case _:
             raise AssertionError(f"no stage of features: {stage}")
     return {"stage": stage, **made_with}
