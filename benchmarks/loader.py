@@ -26,7 +26,7 @@ Arrays = dict[str, tuple[tuple[int, ...], str]]
 """Shape of an item and dtype, by name."""
 
 WORKERS = 1
-HEADROOM = 1.1
+HEADROOM = 1.25
 """Of a step's length over a worker's time for a batch."""
 LABEL = (720, 1280)
 PAPER: dict[str, Arrays] = {

@@ -195,7 +195,7 @@ def made_up(key: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _packed(encoding: EncodingReader, table: pd.DataFrame) -> dict[str, Tensor]:
     """Labels as the stage of that name keeps them."""
-    masks = torch.stack(encoding.labels(table["key"], table["fid"]))
+    masks = torch.stack(encoding.labels(table["key"].tolist(), table["fid"].tolist()))
     bits = torch.from_numpy(np.packbits(masks.flatten(1), axis=1))
     return {"bits": bits, "size": torch.tensor([[SIDE, SIDE]] * len(masks))}
 

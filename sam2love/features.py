@@ -145,14 +145,14 @@ class FeatureReader:
         text_mask = empty((len(texts), longest), np.dtype(bool))
         np.less(np.arange(longest), lengths[:, None], out=text_mask)
         vision = partial(self._vision.read_many, items=frames_keys, first=frames, empty=empty)
-        arrays = Features(
-            audio=self._audio.read_many("audio", expressions["key"].tolist(), empty=empty),
-            patches=vision("patches"),
-            cls=vision("cls"),
-            text=self._text.read_many("tokens", texts, first=longest, empty=empty),
-            text_mask=text_mask,
+        read = torch.from_numpy
+        return Features(
+            audio=read(self._audio.read_many("audio", expressions["key"].tolist(), empty=empty)),
+            patches=read(vision("patches")),
+            cls=read(vision("cls")),
+            text=read(self._text.read_many("tokens", texts, first=longest, empty=empty)),
+            text_mask=read(text_mask),
         )
-        return Features(*map(torch.from_numpy, arrays))
 
     def labels(
         self, keys: Sequence[str], fids: Sequence[int], *, empty: Empty = np.empty
