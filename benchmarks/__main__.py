@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import extraction, fusion, memory, propagation, store, training
+from benchmarks import extraction, fusion, loader, memory, propagation, store, training
 from benchmarks.machine import commit, processor
 from benchmarks.timing import Leaf
 from sam2love.params import load_params
@@ -29,6 +29,7 @@ def main() -> None:
     }
     measurements: dict[str, Callable[[], dict[str, Leaf]]] = {
         "store": store.measure,
+        "loader": lambda: loader.measure(paper.train),
         "extraction": extraction.measure,
         "memory": memory.measure,
         "propagation": lambda: (

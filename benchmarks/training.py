@@ -52,7 +52,7 @@ class EncodingReader:
     def __init__(self, encoders: Encoders) -> None:
         self._encoders = encoders
 
-    def features(self, expressions: pd.DataFrame, *, frames: int = FRAMES) -> Features:
+    def features(self, expressions: pd.DataFrame, *, frames: int = FRAMES, **_: object) -> Features:
         audio, vision, text, _ = self._encoders
         clips = [made_up(key) for key in expressions["key"]]
         seen = [vision.encode(vision.preprocess(pictures[:frames])) for pictures, _ in clips]
@@ -66,7 +66,7 @@ class EncodingReader:
         )
 
     def embeddings(
-        self, keys: Sequence[str], *, frames: Sequence[int] = (0,)
+        self, keys: Sequence[str], *, frames: Sequence[int] = (0,), **_: object
     ) -> tuple[Tensor, Tensor, Tensor]:
         sam2 = self._encoders.sam2
         pictures = np.concatenate([made_up(key)[0][list(frames)] for key in keys])
@@ -74,6 +74,11 @@ class EncodingReader:
         by_clip = (level.unflatten(0, (len(keys), len(frames))) for level in levels)
         embedding, high_res_0, high_res_1 = by_clip
         return embedding, high_res_0, high_res_1
+
+    def labels(self, keys: Sequence[str], fids: Sequence[int], **_: object) -> list[Tensor]:
+        mask = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+        mask[: SIDE // 3, : SIDE // 2] = True
+        return [mask] * len(keys)
 
 
 def measure(params: Params, *, rows: int = 32, rounds: int = 5) -> dict[str, Leaf]:
@@ -143,7 +148,6 @@ def _measure(
             batch = read_batch(
                 table,
                 cast(FeatureReader, reader),
-                _mask,
                 frames=frames,
                 embeddings=not grounding_only,
             )
@@ -189,10 +193,11 @@ def made_up(key: str) -> tuple[np.ndarray, np.ndarray]:
     return frames, rng.standard_normal(SECONDS * SAMPLE_RATE_HZ, dtype=np.float32) / 10
 
 
-def _mask(key: str, fid: int) -> Tensor:
-    mask = torch.zeros(SIDE, SIDE, dtype=torch.bool)
-    mask[: SIDE // 3, : SIDE // 2] = True
-    return mask
+def _packed(encoding: EncodingReader, table: pd.DataFrame) -> dict[str, Tensor]:
+    """Labels as the stage of that name keeps them."""
+    masks = torch.stack(encoding.labels(table["key"].tolist(), table["fid"].tolist()))
+    bits = torch.from_numpy(np.packbits(masks.flatten(1), axis=1))
+    return {"bits": bits, "size": torch.tensor([[SIDE, SIDE]] * len(masks))}
 
 
 def _stored(folder: Path, table: pd.DataFrame, encoding: EncodingReader) -> FeatureReader:
@@ -205,6 +210,7 @@ def _stored(folder: Path, table: pd.DataFrame, encoding: EncodingReader) -> Feat
         "vision": (table["key"].tolist(), {"patches": features.patches, "cls": features.cls}),
         "sam2": ([f"{key}/0" for key in table["key"]], {k: v[:, 0] for k, v in levels.items()}),
         "text": (table["exp"].tolist(), {"tokens": features.text, "length": lengths}),
+        "labels": ([f"{key}/1" for key in table["key"]], _packed(encoding, table)),
     }
     for name, (ids, arrays) in stores.items():
         unique = {id: row for row, id in enumerate(ids)}
@@ -213,7 +219,7 @@ def _stored(folder: Path, table: pd.DataFrame, encoding: EncodingReader) -> Feat
             rows = [unique[id] for id in batch]
             return {name: array[rows].numpy() for name, array in arrays.items()}
 
-        dtypes = {"audio": "float32", "length": "int32"}
+        dtypes = {"audio": "float32", "length": "int32", "bits": "uint8", "size": "int32"}
         fill_store(
             folder / f"{name}.zarr",
             specs=[

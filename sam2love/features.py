@@ -1,20 +1,22 @@
-"""The frozen features of expressions and clips, read from the stores as batches of tensors."""
+"""What is stored of expressions and clips, features and labels, read as batches of tensors."""
 
+import math
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from sam2love import provenance
-from sam2love.index import Index
+from sam2love.index import Index, is_null
 from sam2love.params import Params
 from sam2love.refavs import FRAMES
 from sam2love.sam.encode import LEVELS
-from sam2love.store import FeatureStore
+from sam2love.store import Empty, FeatureStore
 
 
 class Features(NamedTuple):
@@ -41,7 +43,7 @@ class FeatureReader:
     """Joins the stores with the index.
 
     Args:
-        folder: where audio.zarr, vision.zarr, text.zarr and sam2.zarr lie.
+        folder: where audio.zarr, vision.zarr, text.zarr, sam2.zarr and labels.zarr lie.
         index: tells which pictures and which sound an expression's clip has.
         params: of this run: a store made with others, or from another index, is refused when it is
             first needed. Without them the stores are taken as they are.
@@ -69,6 +71,18 @@ class FeatureReader:
     def _sam2(self) -> FeatureStore:
         return self._open("sam2.zarr", stage="embeddings")
 
+    @cached_property
+    def _labels(self) -> FeatureStore:
+        return self._open("labels.zarr", stage="labels")
+
+    @cached_property
+    def _objects(self) -> dict[str, list[int]]:
+        objects: dict[str, list[int]] = {}
+        for name in self._labels.ids:
+            key, fid = name.rsplit("/", 1)
+            objects.setdefault(key, []).append(int(fid))
+        return objects
+
     def _open(self, name: str, *, stage: str) -> FeatureStore:
         path, params = self._folder / name, self._params
         if params is None:
@@ -76,12 +90,12 @@ class FeatureReader:
         return FeatureStore.open(path, provenance.of_features(stage, params, self._index))
 
     def check(self) -> None:
-        """Open all four stores now, not when each is first needed.
+        """Open all five stores now, not when each is first needed.
 
         Raises:
             FileNotFoundError, ValueError: see `FeatureStore.open`.
         """
-        for name in ("_audio", "_vision", "_text", "_sam2"):
+        for name in ("_audio", "_vision", "_text", "_sam2", "_labels"):
             getattr(self, name)
 
     @property
@@ -94,25 +108,68 @@ class FeatureReader:
             "text_dim": self._text.read("tokens", self._text.ids[0]).shape[-1],
         }
 
-    def features(self, expressions: pd.DataFrame, *, frames: int = FRAMES) -> Features:
-        """Features of B rows of the expression table, of pictures those of the first frames."""
+    @property
+    def row_bytes(self) -> int:
+        """The most bytes that `features`, `embeddings` of a frame and `labels` read of a row."""
+        stores = (self._audio, self._vision, self._text, self._sam2)
+        specs = [spec for store in stores for spec in store.specs]
+        stored = sum(math.prod(spec.item_shape) * np.dtype(spec.dtype).itemsize for spec in specs)
+        text_mask = next(spec.item_shape[0] for spec in self._text.specs if spec.name == "tokens")
+        bits = next(spec.item_shape[0] for spec in self._labels.specs if spec.name == "bits")
+        return stored + text_mask + 8 * bits
+
+    def features(
+        self, expressions: pd.DataFrame, *, frames: int = FRAMES, empty: Empty = np.empty
+    ) -> Features:
+        """Features of B rows of the expression table, of pictures those of the first frames.
+
+        Args:
+            empty: makes the arrays that are read into.
+        """
         frames_keys = [self._frames_key[key] for key in expressions["key"]]
         texts = expressions["exp"].tolist()
-        lengths = self._text.read_many("length", texts).tolist()
-        longest = max(lengths)
+        lengths = self._text.read_many("length", texts)
+        longest = int(lengths.max())
+        text_mask = empty((len(texts), longest), np.dtype(bool))
+        np.less(np.arange(longest), lengths[:, None], out=text_mask)
+        vision = partial(self._vision.read_many, items=frames_keys, first=frames, empty=empty)
         read = torch.from_numpy
         return Features(
-            audio=read(self._audio.read_many("audio", expressions["key"].tolist())),
-            patches=read(self._vision.read_many("patches", frames_keys, first=frames)),
-            cls=read(self._vision.read_many("cls", frames_keys, first=frames)),
-            text=read(self._text.read_many("tokens", texts, first=longest)),
-            text_mask=torch.arange(longest)[None] < torch.tensor(lengths)[:, None],
+            audio=read(self._audio.read_many("audio", expressions["key"].tolist(), empty=empty)),
+            patches=read(vision("patches")),
+            cls=read(vision("cls")),
+            text=read(self._text.read_many("tokens", texts, first=longest, empty=empty)),
+            text_mask=read(text_mask),
         )
 
+    def labels(
+        self, keys: Sequence[str], fids: Sequence[int], *, empty: Empty = np.empty
+    ) -> list[Tensor]:
+        """True masks of objects on frame 0: (H, W) bool, each of its own size."""
+        names = [f"{key}/{fid}" for key, fid in zip(keys, fids, strict=True)]
+        sizes = self._labels.read_many("size", names).tolist()
+        labels = []
+        for bits, size in zip(self._labels.read_many("bits", names), sizes, strict=True):
+            label = empty(tuple(size), np.dtype(bool))
+            label.reshape(-1)[:] = np.unpackbits(bits, count=label.size)
+            labels.append(torch.from_numpy(label))
+        return labels
+
+    def objects(self, key: str) -> list[int]:
+        """Fids of the objects that are annotated in a clip of train or val; none in a null clip."""
+        return [] if is_null(key) else self._objects.get(key, [])
+
     def embeddings(
-        self, keys: Sequence[str], *, frames: Sequence[int] = range(FRAMES)
+        self,
+        keys: Sequence[str],
+        *,
+        frames: Sequence[int] = range(FRAMES),
+        empty: Empty = np.empty,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """SAM 2's embedding and finer levels of some frames of K clips, (K, n, ...), in halves.
+
+        Args:
+            empty: makes the arrays that are read into.
 
         Raises:
             ValueError: a frame is not in the store.
@@ -120,7 +177,7 @@ class FeatureReader:
         clips = [self._frames_key[key] for key in keys]
         names = [f"{clip}/{frame}" for clip in clips for frame in frames]
         embedding, high_res_0, high_res_1 = (
-            torch.from_numpy(self._sam2.read_many(level, names)).unflatten(
+            torch.from_numpy(self._sam2.read_many(level, names, empty=empty)).unflatten(
                 0, (len(clips), len(frames))
             )
             for level in LEVELS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 MAX_PIXELS = 4096 * 4096
 """Of a frame or mask; a larger one is refused before it is decoded."""
@@ -50,6 +50,19 @@ def read_picture(path: Path) -> Picture:
     except Exception as error:  # damaged files make PIL's decoders raise what they like
         reason = str(error).replace(str(path), "the file")
         raise ValueError(f"{path}: not a readable picture ({reason})") from None
+
+
+def count_pixels(path: Path) -> int:
+    """Pixels of a frame or mask, by its header.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, or no picture.
+    """
+    try:
+        with Image.open(path, formats=("JPEG", "PNG")) as picture:
+            return picture.width * picture.height
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: not a readable picture") from None
 
 
 def read_pictures(paths: list[Path]) -> list[Picture]:

@@ -8,10 +8,10 @@ from sam2love.params import Params
 
 
 def of_features(stage: str, params: Params, index: Index, **by_writer: str) -> dict[str, Any]:
-    """Encoder, weights, preprocessing and inputs of a feature store.
+    """Encoder, weights, preprocessing and inputs of a store of features or labels.
 
     Args:
-        stage: "audio", "vision", "text" or "embeddings".
+        stage: "audio", "vision", "text", "embeddings" or "labels".
         by_writer: what only the stage knows, from its model and its device (`precision`); a reader
             does without, so that a store serves whatever device reads it.
     """
@@ -46,6 +46,8 @@ def of_features(stage: str, params: Params, index: Index, **by_writer: str) -> d
                 "keep_bits": params.sam2.keep_bits,
                 "inputs": digest_of(clips[["key", "frames_digest"]]),
             }
+        case "labels":
+            made_with = {"inputs": digest_of(clips[["key", "width", "height", "masks_digest"]])}
         case _:
             raise AssertionError(f"no stage of features: {stage}")
     return {"stage": stage, **made_with, **by_writer}

@@ -16,7 +16,14 @@ import numpy as np
 import soundfile
 
 from sam2love.index import files_digest, is_null
-from sam2love.pictures import Picture, above_black, read_picture, read_pictures, stacked
+from sam2love.pictures import (
+    Picture,
+    above_black,
+    count_pixels,
+    read_picture,
+    read_pictures,
+    stacked,
+)
 
 FRAMES = 10
 CLIP_SECONDS = 10
@@ -144,6 +151,16 @@ def read_mask(root: str | Path, key: str, fid: int, t: int) -> np.ndarray | None
     if is_null(key) and not path.is_file():
         return None
     return above_black([read_picture(path).pixels])[0]
+
+
+def mask_pixels(root: str | Path, key: str, fid: int, t: int) -> int:
+    """How many pixels the object's mask on frame t has; 0 for a null clip without masks.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, or no picture.
+    """
+    path = mask_path(root, key, fid, t)
+    return 0 if is_null(key) and not path.is_file() else count_pixels(path)
 
 
 def read_masks(root: str | Path, key: str, fid: int) -> np.ndarray | None:

@@ -10,7 +10,7 @@ A shard ends in its index: offset and size of each chunk as 64-bit numbers, then
 import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -27,6 +27,9 @@ from zarr.codecs.numcodecs import BitRound
 warnings.filterwarnings("ignore", "Numcodecs codecs are not in the Zarr version 3 specification")
 
 _CHECKSUM_BYTES = 4
+
+Empty = Callable[[tuple[int, ...], np.dtype], np.ndarray]
+"""Makes room for numbers that are read: shape and dtype, as `np.empty` takes them."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +114,15 @@ class StoredArray:
         self.is_plain = folder is not None and _holds_plain_bytes(array)
         """Whether items are read without Zarr."""
 
-    def read(self, positions: Sequence[int], *, first: int | None = None) -> np.ndarray:
+    def read(
+        self, positions: Sequence[int], *, first: int | None = None, empty: Empty = np.empty
+    ) -> np.ndarray:
         """Copies of items, stacked, or of the first entries of their first axis.
 
         Checksums are not read.
+
+        Args:
+            empty: makes the array that is returned.
 
         Raises:
             ValueError: a shard is missing, truncated or damaged.
@@ -123,12 +131,13 @@ class StoredArray:
         shape = self._array.shape[1:]
         if first is not None:
             shape = (min(first, shape[0]), *shape[1:])
-        items = np.empty((len(positions), *shape), self.dtype)
-        for item, position in zip(items.reshape(len(positions), -1), positions, strict=True):
+        items = empty((len(positions), *shape), self.dtype)
+        flat = items.reshape(len(positions), math.prod(shape))
+        for item, position in zip(flat, positions, strict=True):
             if self.is_plain:
                 self._read_into(item, position)
             else:
-                item[:] = self.read_verified(position, position + 1)[0][:first].reshape(-1)
+                item[:] = self.read_verified(position, position + 1).reshape(-1)[: item.size]
         return items
 
     def _read_into(self, item: np.ndarray, position: int) -> None:

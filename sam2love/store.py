@@ -18,6 +18,7 @@ import zarr
 
 from sam2love.filling import Items, fill_shards, told_of_disk
 from sam2love.shards import ArraySpec, StoredArray, create_array, shard_ranges
+from sam2love.shards import Empty as Empty
 from sam2love.shards import rounded as rounded
 from sam2love.staging import Staging, rank_and_world
 from sam2love.work import digest_of
@@ -214,12 +215,24 @@ class FeatureStore:
         """
         return self.read_many(name, [item], first=first)[0]
 
-    def read_many(self, name: str, items: Sequence[str], *, first: int | None = None) -> np.ndarray:
-        """Several items of an array, stacked in the order asked for; otherwise as `read`."""
+    def read_many(
+        self,
+        name: str,
+        items: Sequence[str],
+        *,
+        first: int | None = None,
+        empty: Empty = np.empty,
+    ) -> np.ndarray:
+        """Several items of an array, stacked in the order asked for; otherwise as `read`.
+
+        Args:
+            empty: makes the array that is returned, where it is to lie in memory of its own.
+        """
         for item in items:
             if item not in self._position:
                 raise ValueError(f"{self.path}: no item {item!r}; {self._remedy}")
-        return self._array(name).read([self._position[item] for item in items], first=first)
+        positions = [self._position[item] for item in items]
+        return self._array(name).read(positions, first=first, empty=empty)
 
     def read_all(self, name: str) -> np.ndarray:
         """All items of an array, in the order of `ids`, checksums verified."""

@@ -4,7 +4,7 @@ Shapes: B rows, h x w cells of SAM 2's embedding, 4h x 4w mask logits, H x W lab
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from sam2love.batches import Batch, Batches, ReadMask, load, read_batch
+from sam2love.batches import Batch, Batches, load, read_batch
 from sam2love.checkpoint import History, resume, save
 from sam2love.features import FeatureReader
 from sam2love.grounding import grounding_loss, pointing
@@ -30,9 +30,6 @@ from sam2love.refavs import FRAMES
 
 VALIDATIONS = 10
 """How often J on val is measured during a training."""
-
-ListObjects = Callable[[str], list[int]]
-"""Lists the fids of all objects that are annotated in the clip of a key."""
 
 
 def losses(model: SAM2Love, batch: Batch) -> dict[str, Tensor]:
@@ -80,8 +77,6 @@ def fit(
     model: SAM2Love,
     train_rows: pd.DataFrame,
     val_rows: pd.DataFrame,
-    read_mask: ReadMask,
-    list_objects: ListObjects,
     reader: FeatureReader,
     *,
     train: Train,
@@ -94,8 +89,6 @@ def fit(
         accelerator: from `engine.start_engine`.
         train_rows, val_rows: of the expression table; where val_rows have a column "kinds", the
             validation is reported for each of its values too.
-        read_mask: reads the labels, at their own size.
-        list_objects: lists the objects from which the right one is to be picked.
         checkpoints: the folder for this very training's, empty at first.
         workers: processes that read batches ahead.
 
@@ -113,7 +106,7 @@ def fit(
     history = resume(accelerator, checkpoints)
     first, alone = len(history.losses), accelerator.is_main_process
     # The processes take turns, so that a step's rows follow from processes x accumulation alone.
-    batches = Batches(train_rows, reader, read_mask, train=train)
+    batches = Batches(train_rows, reader, train=train)
     start = first * train.accumulation * train.processes + accelerator.process_index
     own = range(start, len(batches), train.processes)
     loaded = load(batches, own, workers=workers, device=accelerator.device)
@@ -123,15 +116,8 @@ def fit(
             _step(accelerator, objective, optimiser, loaded, train=train, step=step)
         )
         if step in validate_at:
-            found = validate(
-                accelerator,
-                model,
-                val_rows,
-                read_mask,
-                list_objects,
-                reader,
-                frames=_frames_seen(step, train),
-            )
+            frames = _frames_seen(step, train)
+            found = validate(accelerator, model, val_rows, reader, frames=frames)
             if len(val_rows) and alone:
                 history.validations.append({"step": step, **found})
             save(accelerator, checkpoints, history)
@@ -197,8 +183,6 @@ def validate(
     accelerator: Accelerator,
     model: SAM2Love,
     rows: pd.DataFrame,
-    read_mask: ReadMask,
-    list_objects: ListObjects,
     reader: FeatureReader,
     *,
     frames: int,
@@ -219,12 +203,14 @@ def validate(
 
     @lru_cache(maxsize=batch_size)  # a clip's rows stand together
     def truths_of(key: str) -> dict[int, np.ndarray]:
-        return {fid: read_mask(key, fid)[None].numpy() for fid in list_objects(key)}
+        fids = reader.objects(key)
+        masks = reader.labels([key] * len(fids), fids)
+        return {fid: mask[None].numpy() for fid, mask in zip(fids, masks, strict=True)}
 
     starts = range(0, len(rows), batch_size)[accelerator.process_index :: accelerator.num_processes]
     for start in starts:
         part = rows.iloc[start : start + batch_size]
-        batch = read_batch(part, reader, read_mask, frames=frames).to(accelerator.device)
+        batch = read_batch(part, reader, frames=frames).to(accelerator.device)
         with torch.inference_mode():
             first = model(batch.features, batch.embeddings).first_frame
         logits = first.logits.float().cpu().numpy()

@@ -1,20 +1,17 @@
 """Train the fusion transformer, [seg], the projections and SAM 2's heads from the cached features.
 
-Reads the index, the feature stores and the true masks of the first frames; writes the trained
-weights (model.safetensors), every step's losses (loss.csv), and J and the share of rows with the
-right object on frame 0 of val (validation.csv).
+Reads the index and the stores of features and labels; writes the trained weights
+(model.safetensors), every step's losses (loss.csv), and J and the share of rows with the right
+object on frame 0 of val (validation.csv).
 
     dvc repro train
 """
 
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
-from sam2love import refavs
 from sam2love.device import precision, start_device
 from sam2love.engine import start_engine
 from sam2love.features import FeatureReader
@@ -26,7 +23,7 @@ from sam2love.work import staged, stamps
 from stages import run
 
 
-def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
+def main(index_folder: Path, features: Path, out: Path) -> None:
     """Train on the rows of the split 'train'."""
     params = load_params()
     device = start_device(params.runtime)
@@ -42,14 +39,6 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
         )
     kinds = dict(zip(index.kinds["uid"], index.kinds["kinds"], strict=True))
     val_rows = rows[rows["split"] == "val"].assign(kinds=lambda val: val["uid"].map(kinds))
-    sizes = index.clips.set_index("key")[["height", "width"]]
-
-    def read_mask(key: str, fid: int) -> torch.Tensor:
-        mask = refavs.read_mask(root, key, fid, 0)
-        if mask is None:  # a null row's
-            mask = np.zeros(tuple(sizes.loc[key]), dtype=bool)
-        return torch.from_numpy(mask)
-
     reader = FeatureReader(features, index, params=params)
     reader.check()  # else sam2.zarr were opened after grounding, hours later
     model = SAM2Love.build(params, **reader.dims).to(device)
@@ -61,8 +50,6 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
             model,
             train_rows,
             val_rows,
-            read_mask,
-            partial(refavs.objects, root),
             reader,
             train=params.train,
             checkpoints=staging,
@@ -84,4 +71,4 @@ def _write_csv(path: Path, records: list[dict[str, float]]) -> None:
 
 
 if __name__ == "__main__":
-    run(main, root=True)
+    run(main)

@@ -12,7 +12,7 @@ from sam2love.features import FeatureReader
 from sam2love.index import read_index, write_index
 from sam2love.model import SAM2Love
 from sam2love.params import load_params
-from stages import audio, embeddings, text, vision
+from stages import audio, embeddings, labels, text, vision
 from tests import tiny
 from tests.made_run import make_run
 from tests.tiny import build_index
@@ -87,7 +87,7 @@ def feature_folder(
     sam2_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """The four stores that a run folder's encoders make, every frame of val and test cached.
+    """The five stores that a run folder's encoders make, every frame of val and test cached.
 
     Shared by all tests: read it, never change it.
     """
@@ -98,7 +98,7 @@ def feature_folder(
     write_index(build_index(refavs_root), folder / "index")
     with contextlib.chdir(folder):
         text.main(folder / "index", folder / "text.zarr")
-        for stage in (audio, vision):
+        for stage in (audio, vision, labels):
             name = stage.__name__.rpartition(".")[2]
             stage.main(refavs_root, folder / "index", folder / f"{name}.zarr")
         embeddings.main(refavs_root, folder / "index", folder / "sam2.zarr")

@@ -1,5 +1,6 @@
 """The rows of a step, what is read of them, and that workers change nothing."""
 
+import random
 from collections.abc import Iterator
 
 import numpy as np
@@ -22,7 +23,7 @@ def index(run_folder) -> Index:
 
 
 @pytest.fixture
-def batches(index, refavs_root, feature_folder):
+def batches(index, feature_folder):
     """Batches of the tiny data set's train rows."""
 
     def batches(**changes) -> Batches:
@@ -30,18 +31,9 @@ def batches(index, refavs_root, feature_folder):
         defaults = {"batch_size": 3, "grounding_steps": 2, "steps": 3}
         train: Train = load_params(tiny.DEFAULT_PARAMS).train
         train = train.model_copy(update=defaults | changes)
-        return Batches(rows, FeatureReader(feature_folder, index), reads(refavs_root), train=train)
+        return Batches(rows, FeatureReader(feature_folder, index), train=train)
 
     return batches
-
-
-def reads(root):
-    def read_mask(key: str, fid: int) -> torch.Tensor:
-        mask = refavs.read_mask(root, key, fid, 0)
-        size = (tiny.HEIGHT, tiny.WIDTH)
-        return torch.from_numpy(mask) if mask is not None else torch.zeros(size, dtype=torch.bool)
-
-    return read_mask
 
 
 def tensors(batch: Batch) -> Iterator[torch.Tensor]:
@@ -63,7 +55,7 @@ def test_rows_are_drawn_once_an_epoch_and_from_any_step():
 def test_a_batch_is_half_until_it_is_moved(index, refavs_root, feature_folder):
     rows = index.expressions[index.expressions["key"] == "vidA_0_10000"]
     reader = FeatureReader(feature_folder, index)
-    batch = read_batch(rows, reader, reads(refavs_root))
+    batch = read_batch(rows, reader)
     assert {part.dtype for part in tensors(batch)} == {torch.float16, torch.float32, torch.bool}
     assert batch.features.patches.dtype == torch.float16
     moved = batch.to(CPU)
@@ -72,11 +64,12 @@ def test_a_batch_is_half_until_it_is_moved(index, refavs_root, feature_folder):
         assert part.dtype == expected
         assert torch.equal(part, before.to(expected))
     assert batch.present.all()
-    assert [mask.any().item() for mask in batch.masks] == [True] * len(rows)
+    for mask, key, fid in zip(batch.masks, rows["key"], rows["fid"], strict=True):
+        np.testing.assert_array_equal(mask, refavs.read_mask(refavs_root, key, fid, 0))
 
 
 def test_grounding_reads_one_frame_and_no_embeddings(batches):
-    grounding, whole = batches()[1], batches()[2]
+    grounding, whole = batches().read(1), batches().read(2)
     assert grounding.features.patches.shape[1] == 1
     assert grounding.embeddings is None
     assert whole.features.patches.shape[1] == refavs.FRAMES
@@ -87,18 +80,27 @@ def test_grounding_reads_one_frame_and_no_embeddings(batches):
 def test_what_a_step_sees_follows_from_its_number_alone(batches, workers):
     made = batches(accumulation=2)
     assert len(made) == 10
-    loaded = list(load(made, range(3, 10, 2), workers=workers, device=CPU))
-    for batch, number in zip(loaded, range(3, 10, 2), strict=True):
-        for part, expected in zip(tensors(batch), tensors(made[number]), strict=True):
+    numbers = [*range(3, 10, 2), *range(10)]  # more than there are slots
+    loaded = load(made, numbers, workers=workers, device=CPU)
+    for batch, number in zip(loaded, numbers, strict=True):
+        for part, expected in zip(tensors(batch), tensors(made.read(number)), strict=True):
             assert torch.equal(part, expected)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loading_draws_from_no_generator(batches, workers):
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    next(load(batches(), [0], workers=workers, device=CPU))
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == states[1:]
 
 
 def test_processes_and_accumulation_share_a_steps_rows(batches):
     """Two processes' batches are those of one process that accumulates two."""
     one, two = batches(accumulation=2), batches(processes=2)
     for number in range(len(one)):
-        for part, expected in zip(tensors(one[number]), tensors(two[number]), strict=True):
-            assert torch.equal(part, expected)
+        both = tensors(one.read(number)), tensors(two.read(number))
+        assert all(torch.equal(*parts) for parts in zip(*both, strict=True))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -7,6 +7,7 @@ import pytest
 from benchmarks import (
     extraction,
     fusion,
+    loader,
     machine,
     memory,
     precision,
@@ -38,10 +39,23 @@ def toy_extraction():
     return extraction.measure(clips=2, size=(64, 48), model="vit_tiny_patch16_224", rounds=1)
 
 
+def toy_loader(train):
+    small = {
+        "audio": {"audio": ((2, 3), "float32")},
+        "vision": {"patches": ((10, 4, 3), "float16"), "cls": ((10, 3), "float16")},
+        "text": {"tokens": ((25, 3), "float16"), "length": ((), "int32")},
+        "sam2": {name: ((2, 2, 2), "float16") for name in loader.PAPER["sam2"]},
+        "labels": loader.PAPER["labels"],
+    }
+    train = train.model_copy(update={"batch_size": 2})
+    return loader.measure(train, stores=small, rows=4, batches=2, rounds=2)
+
+
 def test_each_figure_is_a_finite_positive_ratio(toy_params, toy_fusion, monkeypatch):
     monkeypatch.chdir(tiny.REPOSITORY)
     measured = [
         ("store", store.measure(clips=3, item=(2, 4, 8), reads=5, rounds=2)),
+        ("loader", toy_loader(toy_params.train)),
         ("extraction", toy_extraction()),
         ("memory", memory.measure(few=3, many=6, rounds=1)),
         ("propagation", propagation.measure(prompts=2, frames=3, rounds=1)),
@@ -55,6 +69,8 @@ def test_each_figure_is_a_finite_positive_ratio(toy_params, toy_fusion, monkeypa
         "store.loader_read_over_memmap",
         "store.bytes_over_raw",
         "store.rounded_bytes_over_raw",
+        "loader.batch_over_copy",
+        "loader.share_waiting_at_paper_size",
         "extraction.over_bare_forward",
         "memory.rss_4000_over_400",
         "propagation.speedup_over_official_predictor",

@@ -58,7 +58,7 @@ ROWS = pd.DataFrame(
 
 
 class MadeUp:
-    """Stands for FeatureReader and the labels: random features, and clips with coloured boxes."""
+    """Stands for FeatureReader: random features, and clips with coloured boxes."""
 
     def __init__(self, model: SAM2Love) -> None:
         rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
@@ -77,13 +77,14 @@ class MadeUp:
         self._cls = torch.randn(CLIPS, FRAMES, visual, generator=generator)
         self._text = torch.randn(3, WORDS, text, generator=generator)
 
-    def mask(self, key: str, fid: int) -> Tensor:
-        return self._masks.get((key, fid), torch.zeros(tiny.HEIGHT, tiny.WIDTH, dtype=torch.bool))
+    def labels(self, keys: list[str], fids: list[int], **_) -> list[Tensor]:
+        nothing = torch.zeros(tiny.HEIGHT, tiny.WIDTH, dtype=torch.bool)
+        return [self._masks.get(name, nothing) for name in zip(keys, fids, strict=True)]
 
     def objects(self, key: str) -> list[int]:
         return [fid for clip, fid in self._masks if clip == key]
 
-    def features(self, rows: pd.DataFrame, *, frames: int = FRAMES) -> Features:
+    def features(self, rows: pd.DataFrame, *, frames: int = FRAMES, **_) -> Features:
         clips, fids = [int(key[-1]) for key in rows["key"]], rows["fid"].tolist()
         words = torch.tensor([WORDS - fid for fid in fids])
         return Features(
@@ -94,13 +95,13 @@ class MadeUp:
             torch.arange(WORDS)[None] < words[:, None],
         )
 
-    def embeddings(self, keys: list[str], *, frames: list[int]) -> tuple[Tensor, ...]:
+    def embeddings(self, keys: list[str], *, frames: list[int], **_) -> tuple[Tensor, ...]:
         assert frames == [0]
         return tuple(level[[int(key[-1]) for key in keys]][:, None] for level in self._levels)
 
 
 def batch_of(rows: pd.DataFrame, task: MadeUp) -> Batch:
-    return read_batch(rows, task, task.mask).to(CPU)
+    return read_batch(rows, task).to(CPU)
 
 
 def make(sam2_weights: str | None = PRETRAINED, *, ours: bool = True) -> SAM2Love:
@@ -124,8 +125,6 @@ def train(model: SAM2Love, rows: pd.DataFrame, folder: Path, **changes: object) 
         model,
         rows,
         rows,
-        task.mask,
-        task.objects,
         task,
         train=settings,
         checkpoints=folder,
@@ -156,7 +155,7 @@ def test_validation_is_broken_down_by_kinds():
 
     def measured(rows: pd.DataFrame) -> dict[str, float]:
         engine = start_engine(TRAIN, device=CPU)
-        return validate(engine, model, rows, task.mask, task.objects, task, frames=1, batch_size=3)
+        return validate(engine, model, rows, task, frames=1, batch_size=3)
 
     found, alone = measured(rows), {kinds: measured(part) for kinds, part in parts.items()}
     assert found["J"] == pytest.approx(measured(ROWS)["J"])

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from sam2love import training
+from sam2love import batches
 from sam2love.features import FeatureReader
 from sam2love.index import read_index
 from sam2love.model import SAM2Love
@@ -43,13 +45,13 @@ CONVS = (f"{DECODER}conv_s0.", f"{DECODER}conv_s1.")
 
 
 @pytest.fixture
-def run(run_folder, refavs_root, feature_folder):
+def run(run_folder, feature_folder):
     """Runs the stage with changed parameters, and returns the folder it wrote."""
     tiny.change_params(run_folder / "params.yaml", SMALL)
 
     def run(changes: dict | None = None, *, out: str = "model", features=feature_folder) -> Path:
         tiny.change_params(run_folder / "params.yaml", changes or {})
-        train.main(refavs_root, run_folder / "index", features, run_folder / out)
+        train.main(run_folder / "index", features, run_folder / out)
         return run_folder / out
 
     return run
@@ -177,9 +179,9 @@ def break_off(run, monkeypatch):
                 raise RuntimeError("broken off")
             return draw_rows(*args, **settings)
 
-        draw_rows = training.draw_rows
+        draw_rows = batches.draw_rows
         with monkeypatch.context() as patch:
-            patch.setattr(training, "draw_rows", draw)
+            patch.setattr(batches, "draw_rows", draw)
             with pytest.raises(RuntimeError, match="broken off"):
                 run(out=out)
 
@@ -194,6 +196,9 @@ def test_a_broken_run_goes_on_and_ends_with_the_same_bytes(run, break_off, seen)
     break_off("broken")
     assert not Path("broken").exists()
     assert [path.name for path in Path(".staging/broken").glob("*/*")] == ["2"]
+    kept = load_file(next(Path(".staging/broken").glob("*/2/model.safetensors")))
+    of_sam2 = {name.split(".")[2] for name in kept if name.startswith("model.sam2.")}
+    assert of_sam2 == {"sam_prompt_encoder", "sam_mask_decoder"}
     torn = next(Path(".staging/broken").iterdir()) / "3.partial"
     torn.mkdir()
     (torn / "model.safetensors").write_bytes(b"torn")
@@ -224,13 +229,18 @@ def launch(out: str, features: Path, *launcher: str) -> subprocess.Popen:
     return subprocess.Popen(list(map(str, command)), env=environment)
 
 
-@pytest.mark.slow
-def test_a_killed_stage_goes_on(run, refavs_root, feature_folder):
-    whole = run({"train.steps": 30}, out="whole")
-    killed = launch("killed", feature_folder)
+def launch_until_checkpoint(features: Path) -> subprocess.Popen:
+    launched = launch("killed", features)
     while not list(Path(".staging/killed").glob("*/[1-9]*[0-9]")):
-        assert killed.poll() is None, "it ended before it could be killed"
+        assert launched.poll() is None, "it ended before it could be killed"
         time.sleep(0.01)
+    return launched
+
+
+@pytest.mark.slow
+def test_a_killed_stage_goes_on(run, feature_folder):
+    whole = run({"train.steps": 30}, out="whole")
+    killed = launch_until_checkpoint(feature_folder)
     killed.kill()
     killed.wait()
     assert not Path("killed").exists()
@@ -240,7 +250,21 @@ def test_a_killed_stage_goes_on(run, refavs_root, feature_folder):
 
 
 @pytest.mark.slow
-def test_two_processes_do_what_one_does(run, run_folder, refavs_root, feature_folder):
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_stage_leaves_no_worker_behind(run_folder, run, feature_folder, sign):
+    changes = {"train.steps": 400, "runtime.workers": 2}
+    tiny.change_params(run_folder / "params.yaml", changes)
+    killed = launch_until_checkpoint(feature_folder)
+    workers = psutil.Process(killed.pid).children()
+    assert len(workers) == 2
+    killed.send_signal(sign)
+    assert killed.wait()
+    _, alive = psutil.wait_procs(workers, timeout=15)  # they look for their parent every 5 seconds
+    assert not alive
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(run, run_folder, feature_folder):
     one = run({"train.accumulation": 4, "train.batch_size": 2}, out="one")
     shared = {"train.accumulation": 2, "train.processes": 2}
     tiny.change_params(run_folder / "params.yaml", shared)
@@ -268,7 +292,7 @@ def test_no_rows_to_learn_from_is_told_at_once(run, run_folder, tmp_path):
 def test_a_store_that_only_all_frame_steps_read_is_refused_at_once(
     run, seen, feature_folder, tmp_path
 ):
-    for store in ("audio", "vision", "text", "sam2"):
+    for store in ("audio", "vision", "text", "sam2", "labels"):
         (tmp_path / f"{store}.zarr").symlink_to(feature_folder / f"{store}.zarr")
     (tmp_path / "sam2.zarr").unlink()
     with pytest.raises(FileNotFoundError, match=r"sam2\.zarr: no such store"):

@@ -1,0 +1,146 @@
+"""Batches at the paper's size as a worker reads them: against a copy of their bytes; waiting.
+
+Eight rows of ViT-B/16, VGGish, DistilRoBERTa, SAM 2 large at 1024 and labels of 1280 x 720, from
+stores that are in memory.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from benchmarks.timing import Leaf, share, short
+from sam2love.batches import PREFETCH, Batch, Batches, load
+from sam2love.features import FeatureReader
+from sam2love.index import Index
+from sam2love.params import Train
+from sam2love.store import ArraySpec, fill_store
+
+Arrays = dict[str, tuple[tuple[int, ...], str]]
+"""Shape of an item and dtype, by name."""
+
+WORKERS = 1
+HEADROOM = 1.25
+"""Of a step's length over a worker's time for a batch."""
+LABEL = (720, 1280)
+PAPER: dict[str, Arrays] = {
+    "audio": {"audio": ((10, 128), "float32")},
+    "vision": {"patches": ((10, 196, 768), "float16"), "cls": ((10, 768), "float16")},
+    "text": {"tokens": ((25, 768), "float16"), "length": ((), "int32")},
+    "sam2": {
+        "embedding": ((256, 64, 64), "float16"),
+        "high_res_0": ((32, 256, 256), "float16"),
+        "high_res_1": ((64, 128, 128), "float16"),
+    },
+    "labels": {"bits": ((LABEL[0] * LABEL[1] // 8,), "uint8"), "size": ((2,), "int32")},
+}
+
+
+def measure(
+    train: Train,
+    *,
+    stores: dict[str, Arrays] = PAPER,
+    rows: int = 32,
+    batches: int = 8,
+    rounds: int = 9,
+) -> dict[str, Leaf]:
+    """Read batches of all frames by one worker, and copy as many bytes, in turns.
+
+    Args:
+        train: of the paper's setting; a batch has its `batch_size` rows.
+        stores: what they hold, by name.
+        batches: that a round times.
+    """
+    steps = 2 * rounds * (batches + WORKERS * PREFETCH + 1)
+    train = train.model_copy(
+        update={"grounding_steps": 0, "steps": steps, "accumulation": 1, "processes": 1}
+    )
+    with TemporaryDirectory() as folder:
+        made = Batches(*_made_up(Path(folder), stores, rows=rows), train=train)
+        parts = [part.numpy() for part in tensors(made.read(0))]
+        room = [np.empty_like(part) for part in parts]
+        loaded = load(made, range(len(made)), workers=WORKERS, device=torch.device("cpu"))
+
+        def copy() -> None:
+            for to, part in zip(room, parts, strict=True):
+                np.copyto(to, part)
+
+        def take(step: float = 0.0) -> None:
+            next(loaded)
+            time.sleep(step)
+
+        reading, copying, waiting = [], [], []
+        for _ in range(rounds):
+            copying.append(_seconds(copy, times=batches))
+            _drain(loaded)
+            reading.append(_seconds(take, times=batches))
+            step = HEADROOM * reading[-1]
+            _drain(loaded)
+            waiting.append(1 - step / _seconds(partial(take, step), times=batches))
+    sizes = {
+        "rows": train.batch_size,
+        "batch_bytes": sum(part.nbytes for part in parts),
+        "workers": WORKERS,
+        "best_seconds": {"batch": short(min(reading)), "copy": short(min(copying))},
+    }
+    ratios = [own / best for own, best in zip(reading, copying, strict=True)]
+    over_copy = {"ratio": short(min(reading) / min(copying))}
+    return {
+        "batch_over_copy": share(ratios, **sizes) | over_copy,
+        "share_waiting_at_paper_size": share(waiting, step_over_batch=HEADROOM, **sizes),
+    }
+
+
+def _seconds(work: Callable[[], object], *, times: int) -> float:
+    """Of one of several turns, the mean."""
+    start = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - start) / times
+
+
+def _drain(loaded: Iterator[Batch]) -> None:
+    """Take what was read ahead, so that what follows is read while it is waited for."""
+    for _ in range(WORKERS * PREFETCH + 1):
+        next(loaded)
+
+
+def tensors(batch: Batch) -> list[Tensor]:
+    return [*batch.features, *(batch.embeddings or ()), *batch.masks, batch.present]
+
+
+def _made_up(
+    folder: Path, stores: dict[str, Arrays], *, rows: int
+) -> tuple[pd.DataFrame, FeatureReader]:
+    """Stores of as many clips, sentences and objects as there are rows, and their table."""
+    clips = [f"clip_{row}" for row in range(rows)]
+    suffixes = {"sam2": "/0", "labels": "/1"}
+    rng = np.random.default_rng(0)
+    for name, arrays in stores.items():
+        one = {key: rng.standard_normal(shape, np.float32) for key, (shape, _) in arrays.items()}
+        one |= {"length": np.array(25), "size": np.array(LABEL)}
+
+        def encode(ids: list[str], arrays: Arrays = arrays, one: dict = one) -> dict:
+            return {
+                key: np.stack([one[key].astype(dtype)] * len(ids))
+                for key, (_, dtype) in arrays.items()
+            }
+
+        fill_store(
+            folder / f"{name}.zarr",
+            specs=[ArraySpec(key, *arrays[key], 16, "made up") for key in arrays],
+            ids=[clip + suffixes.get(name, "") for clip in clips],
+            provenance={"stage": "benchmark"},
+            encode=encode,
+            batch_size=8,
+            description=name,
+        )
+    table = pd.DataFrame({"key": clips, "exp": clips, "fid": 1, "null": False})
+    keys = pd.DataFrame({"key": clips, "frames_key": clips})
+    return table, FeatureReader(folder, Index(keys, table, pd.DataFrame(), pd.DataFrame()))

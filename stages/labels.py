@@ -1,0 +1,71 @@
+"""Keep the true masks of the first frames, which training learns from, a bit a pixel.
+
+Reads the index and the masks of train and val; writes features/labels.zarr by "<key>/<fid>": `bits`
+(P,) uint8, row by row, eight pixels a byte and zero behind the end, and `size` (2,) int32, height
+and width. To decode the PNGs of a step would take longer than to read all else of it.
+
+    dvc repro labels
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from sam2love import provenance, refavs
+from sam2love.index import Index, read_index
+from sam2love.params import load_params
+from sam2love.store import ArraySpec, fill_store
+from stages import run
+
+
+def main(root: Path, index_folder: Path, out: Path) -> None:
+    """Pack the mask of each object that is annotated or meant."""
+    index = read_index(index_folder)
+    sizes = index.clips.set_index("key")[["height", "width"]]
+
+    def load(ids: list[str]) -> list[np.ndarray]:
+        return [mask_of(*name.rsplit("/", 1)) for name in ids]
+
+    def mask_of(key: str, fid: str) -> np.ndarray:
+        mask = refavs.read_mask(root, key, int(fid), 0)
+        return np.zeros(tuple(sizes.loc[key]), dtype=bool) if mask is None else mask
+
+    def encode(masks: list[np.ndarray]) -> dict[str, np.ndarray]:
+        bits = np.zeros((len(masks), most_bytes), np.uint8)
+        for row, mask in zip(bits, masks, strict=True):
+            packed = np.packbits(mask)
+            row[: len(packed)] = packed
+        return {"bits": bits, "size": np.array([mask.shape for mask in masks], np.int32)}
+
+    objects = objects_to_keep(root, index)
+    ids = [f"{key}/{fid}" for key, fid in objects]
+    # Masks may be of another size than frames, of which alone the index has it.
+    own = [refavs.mask_pixels(root, key, fid, 0) for key, fid in objects]
+    most_bytes = -(-max(*own, int(sizes.prod(axis=1).max())) // 8)
+    fill_store(
+        out,
+        specs=[
+            ArraySpec("bits", (most_bytes,), "uint8", 256, "pixels, eight a byte"),
+            ArraySpec("size", (2,), "int32", 256, "height and width in pixels"),
+        ],
+        ids=ids,
+        provenance=provenance.of_features("labels", load_params(), index),
+        load=load,
+        encode=encode,
+        batch_size=8,
+        description="labels",
+    )
+    print(f"{out}: {len(ids)} masks, at most {most_bytes} bytes each")
+
+
+def objects_to_keep(root: Path, index: Index) -> list[tuple[str, int]]:
+    """Key and fid of what is annotated in the clips of train and val, or meant by their rows."""
+    rows = index.expressions[index.expressions["split"].isin(["train", "val"])]
+    meant = set(zip(rows["key"], rows["fid"], strict=True))
+    return sorted(
+        meant | {(key, fid) for key in set(rows["key"]) for fid in refavs.objects(root, key)}
+    )
+
+
+if __name__ == "__main__":
+    run(main, root=True)
