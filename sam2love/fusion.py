@@ -6,7 +6,7 @@ S [seg] tokens, D the shared dimension, L the tokens of a sequence.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -212,7 +212,8 @@ class FusionTransformer(Fusion):
             if frame == 0 and "vision" in self.modalities:
                 first = seg.shape[1] + context.shape[1]
                 shown = entering[:, first : first + patches[frame].shape[1]]
-                attention = self.blocks[-1].attention(entering[:, :1], shown)[:, 0]
+                last = cast(Block, self.blocks[-1])
+                attention = last.attention(entering[:, :1], shown)[:, 0]
             if not self.propagation:
                 seg = start
         return Fused(visits[-1] if self.propagation else torch.stack(visits).mean(0), attention)

@@ -67,7 +67,11 @@ def test_the_same_masks_as_the_pipeline(sure, feature_folder, refavs_root, run_f
     with torch.inference_mode():
         prompts = predictor.model(reader.features(rows).to("cpu")).prompts
     expected = segment_clips(
-        predictor.model.sam2, rows["key"].tolist(), prompts, reader, tracker=predictor.tracker
+        predictor.model.sam2,
+        rows["key"].tolist(),
+        prompts,
+        lambda clip: [level[0] for level in reader.embeddings([clip])],
+        tracker=predictor.tracker,
     )
     size = refavs.read_frames(refavs_root, KEY).shape[1:3]
     for row, sentence in enumerate(prediction.sentences):
