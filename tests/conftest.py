@@ -4,10 +4,12 @@ import contextlib
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from sam2love import refavs
 from sam2love.features import FeatureReader
 from sam2love.index import read_index, write_index
 from sam2love.model import SAM2Love
@@ -115,6 +117,20 @@ def first_frame_features(run_folder: Path, refavs_root: Path, feature_folder: Pa
     tiny.change_params(run_folder / "params.yaml", {"sam2.cache_test_frames": "first"})
     embeddings.main(refavs_root, run_folder / "index", folder / "sam2.zarr")
     return folder
+
+
+@pytest.fixture
+def frames_read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Key and number of each frame that is decoded by itself, as it happens."""
+    read: list[tuple[str, int]] = []
+    read_frame = refavs.read_frame
+
+    def watched(root: Path, key: str, t: int) -> np.ndarray:
+        read.append((key, t))
+        return read_frame(root, key, t)
+
+    monkeypatch.setattr(refavs, "read_frame", watched)
+    return read
 
 
 @pytest.fixture(scope="session")

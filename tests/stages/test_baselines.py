@@ -72,21 +72,13 @@ def test_a_null_clip_has_the_objects_of_its_pictures_train_clip(run, run_folder,
 
 
 def test_frames_that_are_not_cached_are_encoded_once(
-    run_folder, refavs_root, first_frame_features, monkeypatch
+    run_folder, refavs_root, first_frame_features, frames_read
 ):
     tiny.change_params(run_folder / "params.yaml", {"propagate.rows_per_batch": 1})
-    read = []
-    read_frame = refavs.read_frame
-
-    def watched(root, key, t):
-        read.append((key, t))
-        return read_frame(root, key, t)
-
-    monkeypatch.setattr(segmentation.refavs, "read_frame", watched)
     out = run_folder / "predictions/objects.zarr"
     baselines.main(refavs_root, run_folder / "index", first_frame_features, out)
     clips = sorted({name.rpartition("/")[0] for name in OBJECTS})
-    assert read == [(clip, t) for clip in clips for t in range(1, 10)]
+    assert frames_read == [(clip, t) for clip in clips for t in range(1, 10)]
 
 
 def test_clicks_lie_inside_the_masks(run, refavs_root, feature_folder, run_folder, monkeypatch):

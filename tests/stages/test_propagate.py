@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 
-from sam2love import refavs, segmentation
 from sam2love.features import FeatureReader
 from sam2love.index import index_digest, read_index
 from sam2love.model import SAM2Love
@@ -105,7 +104,7 @@ def test_the_store_says_whether_its_rows_are_gated(run, gate):
 
 @pytest.mark.parametrize("before_convs", [False, True])
 def test_frames_that_are_not_cached_are_encoded(
-    run, run_folder, refavs_root, feature_folder, before_convs, monkeypatch
+    run, run_folder, refavs_root, feature_folder, before_convs, frames_read
 ):
     changes = {"sam2.train_high_res_convs": before_convs}
     stores = {}
@@ -118,21 +117,14 @@ def test_frames_that_are_not_cached_are_encoded(
         tiny.change_params(run_folder / "params.yaml", changes)
         embeddings.main(refavs_root, run_folder / "index", features / "sam2.zarr")
         stores[kept] = features
-    read = []
-    read_frame = refavs.read_frame
-
-    def watched(root, key, t):
-        read.append((key, t))
-        return read_frame(root, key, t)
-
-    monkeypatch.setattr(segmentation.refavs, "read_frame", watched)
+    frames_read.clear()  # those of the stores
     cached = run(changes, features=stores["all"])
-    assert not read
+    assert not frames_read
     logits, scores = cached.read_all("logits"), cached.read_all("object_score")
     encoded = run(changes | {"propagate.rows_per_batch": 2}, features=stores["first"])
     clips = read_index(run_folder / "index").clips
     keys = sorted(set(clips.loc[clips["split"] != "train", "frames_key"]))
-    assert read == [(key, t) for key in keys for t in range(1, 10)]  # each once
+    assert frames_read == [(key, t) for key in keys for t in range(1, 10)]  # each once
     # The store holds halves: 11 bits of each number.
     assert np.abs(logits.astype(np.float32)).max() > 0.1
     assert_close_masks(encoded.read_all("logits")[:, :1], logits[:, :1], atol=1e-3)
