@@ -83,9 +83,9 @@ def device_changes(gpus: int) -> dict[str, Any]:
         return {}
     # A GPU's step still sees the profile's rows; on a CPU it would take too long.
     accumulation = train.accumulation * train.processes if gpus else 1
-    one = {"launch": "python", "processes": 1, "engine": "ddp", "accumulation": accumulation}
+    one = {"processes": 1, "engine": "ddp", "accumulation": accumulation}
     cpu = {} if gpus else {"runtime.device": "cpu", "runtime.threads": os.cpu_count()}
-    return {f"train.{key}": value for key, value in one.items()} | cpu
+    return {f"train.{key}": value for key, value in one.items()} | {"runtime.processes": 1} | cpu
 
 
 def prepare(folder: Path, changes: dict[str, Any], *, clips: int, rows: int) -> None:
@@ -125,8 +125,7 @@ def commands(folder: Path) -> dict[str, str]:
         subprocess.run(["dvc", "init", "--quiet", "--no-scm"], cwd=folder, check=True)
         shutil.copy(".dvc/config", folder / ".dvc/config.local")
         return {name: f"exec dvc repro --single-item {name}" for name in stages}
-    launch = load_params(folder / "params.yaml").train.launch
-    return {name: stage["cmd"].replace("${train.launch}", launch) for name, stage in stages.items()}
+    return {name: stage["cmd"] for name, stage in stages.items()}
 
 
 def run(command: str, folder: Path, *, typical: bool) -> dict[str, Any]:

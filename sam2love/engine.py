@@ -30,14 +30,14 @@ def start_engine(train: Train, *, device: torch.device) -> Accelerator:
     )
     if accelerator.num_processes != train.processes:
         raise ValueError(
-            f"train.processes is {train.processes}, but {accelerator.num_processes} run; set "
-            f"train.launch to 'torchrun --standalone --nproc-per-node {train.processes}'"
+            f"train.processes is {train.processes}, but {accelerator.num_processes} run; without "
+            "torchrun, the stage starts as many as are stated"
         )
     running = accelerator.distributed_type
     if (running == DistributedType.DEEPSPEED) != zero2:  # on a CPU it quietly takes another
         raise ValueError(
             f"train.engine is {train.engine}, but what runs is {running.value}; zero2 needs "
-            "runtime.device cuda, and both engines torchrun as train.launch"
+            "runtime.device cuda"
         )
     # By LOCAL_RANK too, or the current one.
     assert torch.empty(0, device=accelerator.device).device == device

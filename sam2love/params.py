@@ -38,6 +38,9 @@ class Runtime(Section):
     device: Literal["cpu", "cuda"]
     threads: Count
     """CPU threads of torch. Other counts sum in another order: other bits (docs/training.md)."""
+    processes: Count
+    """Processes that share each stage with a network, training apart, each on a GPU of its own if
+    `device` is cuda. No part of the result."""
     workers: Annotated[int, Field(ge=0)]
     """Processes that read a training's batches ahead, for each process that trains; 0 reads them in
     between. No part of the result."""
@@ -125,11 +128,9 @@ class Loss(Section):
 
 
 class Train(Section):
-    launch: str
-    """What runs the stage: python, or torchrun for several processes (docs/training.md). A program:
-    what it should find in its environment goes before it as `env NAME=value`."""
     processes: Count
-    """Each with a device of its own, and each sees batch_size x accumulation rows a step."""
+    """That train together, each on a GPU of its own if `runtime.device` is cuda, and each on
+    batch_size x accumulation rows a step."""
     engine: Literal["ddp", "zero2"]
     """What binds several processes: torch's DDP, or DeepSpeed's ZeRO-2."""
     seed: Annotated[int, Field(ge=0)]

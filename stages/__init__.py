@@ -37,7 +37,7 @@ _PARENT = os.getppid()
 """Asked before a stage's imports, which take seconds."""
 
 
-def run(main: Callable[..., None], *, root: bool = False) -> None:
+def run(main: Callable[..., None], *, root: bool = False, processes: str | None = None) -> None:
     """Run a stage's main on the command line; faults of the input are told in a line.
 
     The stage dies with whatever started it, even if that is killed: nothing writes on unseen.
@@ -49,9 +49,13 @@ def run(main: Callable[..., None], *, root: bool = False) -> None:
     Args:
         root: whether the first argument is the data set's root. It is taken from params.yaml, so
             that no shell reads what may stand in a path.
+        processes: the section of params.yaml whose `processes` says how many run this stage
+            together; by default one does.
     """
     _die_with_parent()
     try:
+        if processes is not None and "LOCAL_RANK" not in os.environ:
+            _become_launcher(processes)
         if root:
             sys.argv.insert(1, _data_root())
         typer.run(main)
@@ -74,6 +78,24 @@ def _data_root() -> str:
 
     root = load_params().data.root
     return f"./{root}" if root.startswith("-") else root  # else it were taken for an option
+
+
+def _become_launcher(section: str) -> None:
+    """Where several processes are asked for, have torchrun start them, each with a LOCAL_RANK.
+
+    It takes the place of this process, so it too dies with what started the stage.
+    """
+    from sam2love.params import load_params
+
+    params = load_params()
+    if (count := getattr(params, section).processes) == 1:
+        return
+    # torchrun sets it to 1 otherwise, with a warning.
+    os.environ.setdefault("OMP_NUM_THREADS", str(params.runtime.threads))
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    spec = sys.modules["__main__"].__spec__
+    script = ["-m", spec.name] if spec else sys.argv[:1]
+    os.execv(sys.executable, [sys.executable, "-m", *launcher, *script, *sys.argv[1:]])
 
 
 def _die_with_parent() -> None:

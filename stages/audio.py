@@ -54,4 +54,4 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(main, root=True)
+    run(main, root=True, processes="runtime")

@@ -4,7 +4,6 @@ Reads the index, the SAM 2 embeddings, the true masks of the first frames; write
 predictions/objects.zarr, from which the score makes its baselines. SAM 2 is the pre-trained one.
 
     dvc repro baselines
-    torchrun --nproc-per-node 2 -m stages.baselines index features predictions/objects.zarr
 """
 
 from pathlib import Path
@@ -84,4 +83,4 @@ def visible_objects(root: Path, clips: pd.DataFrame) -> dict[str, tuple[str, int
 
 
 if __name__ == "__main__":
-    run(main, root=True)
+    run(main, root=True, processes="runtime")

@@ -88,4 +88,4 @@ def frames_to_keep(clips: pd.DataFrame, *, test_frames: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    run(main, root=True)
+    run(main, root=True, processes="runtime")

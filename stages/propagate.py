@@ -4,7 +4,6 @@ Reads the index, the feature stores, the trained weights, and the frames that ar
 stores; writes mask logits before any gate, and object scores, to predictions/masks.zarr.
 
     dvc repro propagate
-    torchrun --nproc-per-node 2 -m stages.propagate index features model predictions/masks.zarr
 """
 
 from pathlib import Path
@@ -84,4 +83,4 @@ def rows_by_clip(index: Index) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run(main, root=True)
+    run(main, root=True, processes="runtime")

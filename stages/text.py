@@ -54,4 +54,4 @@ def main(index_folder: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, processes="runtime")

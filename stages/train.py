@@ -71,4 +71,4 @@ def _write_csv(path: Path, records: list[dict[str, float]]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, processes="train")

@@ -16,9 +16,9 @@ def test_one_process_is_what_the_default_states():
     assert accelerator.device.type == "cpu"
 
 
-def test_too_few_processes_are_told_with_the_remedy():
+def test_more_or_fewer_processes_than_stated_are_refused():
     train = load_params(tiny.DEFAULT_PARAMS).train.model_copy(update={"processes": 2})
-    with pytest.raises(ValueError, match=r"processes is 2, but 1 run; set .*--nproc-per-node 2"):
+    with pytest.raises(ValueError, match=r"processes is 2, but 1 run; without torchrun"):
         start_engine(train, device=CPU)
 
 

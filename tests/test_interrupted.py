@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from sam2love.store import FeatureStore
+from tests import tiny
 from tests.test_store import contents
 
 REPOSITORY = Path(__file__).parent.parent
@@ -90,10 +91,11 @@ def frame_withheld(root: Path) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+@pytest.mark.parametrize(("shell", "processes"), [("/bin/sh", 1), ("/bin/bash", 2)])
 def test_dvc_killed_takes_its_stage_along_and_the_next_ends_the_same(
-    command, refavs_root, feature_folder, shell, monkeypatch
+    command, refavs_root, feature_folder, shell, processes, monkeypatch
 ):
+    tiny.change_params(Path("params.yaml"), {"runtime.processes": processes})
     monkeypatch.setenv("SHELL", shell)  # what DVC starts stages with
     stage = {"cmd": "exec " + shlex.join(command), "deps": ["index"], "outs": [str(OUT)]}
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"embeddings": stage}}))
@@ -103,7 +105,7 @@ def test_dvc_killed_takes_its_stage_along_and_the_next_ends_the_same(
         killed = start([*dvc, "repro"])
         wait_until(STAGING.exists)
         stages = [child.pid for child in psutil.Process(killed.pid).children(recursive=True)]
-        assert stages
+        assert len(stages) == (1 if processes == 1 else 1 + processes)
         killed.kill()
         killed.wait()
         wait_until(lambda: not any(map(is_running, stages)), seconds=10)
@@ -115,12 +117,10 @@ def test_dvc_killed_takes_its_stage_along_and_the_next_ends_the_same(
 
 
 @pytest.mark.slow
-def test_torchruns_processes_fill_one_store_and_make_good_a_killed_one(
+def test_several_processes_fill_one_store_and_make_good_a_killed_one(
     command, refavs_root, feature_folder
 ):
-    python, *stage = command
-    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [python, "-m", *torchrun, *stage]
+    tiny.change_params(Path("params.yaml"), {"runtime.processes": 2})
     with frame_withheld(refavs_root):
         process = start(command)
         wait_until(STAGING.exists)

@@ -43,7 +43,7 @@ def test_the_papers_recipe_in_small_is_the_papers_profile_but_for_data_weights_a
     )
     sizes = {"fusion.dim", "fusion.layers", "fusion.heads", "propagate.rows_per_batch"}
     machine = {"runtime.device", "runtime.threads", "runtime.workers"}
-    machine |= {"train.launch", "train.engine"}
+    machine |= {"runtime.processes", "train.engine"}
     rows_a_step = {"train.processes", "train.batch_size", "train.accumulation"}
     for key, value in small.items():
         if (

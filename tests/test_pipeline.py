@@ -68,10 +68,9 @@ def test_no_shell_stays_between_dvc_and_a_stage():
     assert all(stage["cmd"].startswith(IN_VENV + "exec ") for stage in STAGES.values())
 
 
-def test_a_command_s_words_are_fixed_but_for_the_launcher():
+def test_a_command_s_words_are_fixed():
     """DVC quotes nothing: what may hold a blank or a quote stays out of the shell."""
-    parts = {part for stage in STAGES.values() for part in re.findall(r"\${.*?}", stage["cmd"])}
-    assert parts == {"${train.launch}"}
+    assert not any("${" in stage["cmd"] for stage in STAGES.values())
 
 
 def test_the_interpreter_is_found_without_an_activated_environment(tmp_path):

@@ -34,7 +34,6 @@ DIMS = {"audio_dim": 12, "visual_dim": 8, "text_dim": 8}
 PAPERS_LOSS = Loss(bce=1.0, dice=1.0, attention=0.0, pointing=0.0, object_score=0.0)
 WHOLE_LOSS = Loss(bce=1.0, dice=1.0, attention=5.0, pointing=1.0, object_score=2.0)
 TRAIN = Train(
-    launch="python",
     processes=1,
     engine="ddp",
     seed=1,

@@ -222,9 +222,9 @@ def test_another_parameter_or_input_begins_anew(run, break_off, seen, run_folder
     assert batches_of_train(seen) == 3
 
 
-def launch(out: str, features: Path, *launcher: str) -> subprocess.Popen:
+def launch(out: str, features: Path) -> subprocess.Popen:
     """Start the stage as the pipeline does, in a process of its own."""
-    command = [sys.executable, "-m", *launcher, "stages.train", "index", features, out]
+    command = [sys.executable, "-m", "stages.train", "index", features, out]
     environment = os.environ | {"PYTHONPATH": str(tiny.REPOSITORY), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(list(map(str, command)), env=environment)
 
@@ -268,8 +268,7 @@ def test_two_processes_do_what_one_does(run, run_folder, feature_folder):
     one = run({"train.accumulation": 4, "train.batch_size": 2}, out="one")
     shared = {"train.accumulation": 2, "train.processes": 2}
     tiny.change_params(run_folder / "params.yaml", shared)
-    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
-    assert launch("two", feature_folder, *torchrun).wait() == 0
+    assert launch("two", feature_folder).wait() == 0
     weights = load_file("two/model.safetensors")
     for name, tensor in load_file(one / "model.safetensors").items():
         # Softmax doesn't see a bias of the keys, so its gradient is rounding that Adam blows up.
