@@ -65,11 +65,17 @@ class Objective(nn.Module):
         return weigh(terms, self._weights), {name: term.detach() for name, term in terms.items()}
 
 
-def learning_rate_at(step: int, *, steps: int, warmup_steps: int) -> float:
-    """Share of the peak learning rate: linear warm-up, then linear decay to 0 (section 4.1)."""
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    return (steps - step) / max(1, steps - warmup_steps)
+def learning_rate_at(step: int, train: Train) -> float:
+    """Fraction of the peak learning rate: linear warm-up, then linear decay to 0 (section 4.1).
+
+    Ours: where there is grounding, the decay waits for its end. What all frames teach takes the
+    full rate, and there are few such steps.
+    """
+    steps = train.grounding_steps + train.steps
+    decay_from = max(train.grounding_steps, train.warmup_steps)
+    if step < train.warmup_steps:
+        return (step + 1) / train.warmup_steps
+    return min(1.0, (steps - step) / max(1, steps - decay_from))
 
 
 def fit(
@@ -138,10 +144,8 @@ def _step(
     Raises:
         ValueError: the loss or its gradient is not finite; every process raises.
     """
-    steps = train.grounding_steps + train.steps
-    share = learning_rate_at(step, steps=steps, warmup_steps=train.warmup_steps)
     for group in optimiser.param_groups:
-        group["lr"] = train.learning_rate * share
+        group["lr"] = train.learning_rate * learning_rate_at(step, train)
     means: dict[str, float] = {}
     for batch in islice(batches, train.accumulation):
         with accelerator.accumulate(objective):

@@ -259,8 +259,17 @@ def test_the_object_score_learns_what_the_clip_shows():
 
 
 def test_learning_rate_warms_up_and_decays_to_nothing():
-    rates = [learning_rate_at(step, steps=20, warmup_steps=5) for step in range(21)]
+    train = TRAIN.model_copy(update={"steps": 20, "warmup_steps": 5})
+    rates = [learning_rate_at(step, train) for step in range(21)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[5] == 1.0
     assert np.diff(rates[5:]) == pytest.approx(-1 / 15)
+    assert rates[20] == 0
+
+
+def test_learning_rate_decays_only_after_grounding():
+    update = {"grounding_steps": 12, "steps": 8, "warmup_steps": 5}
+    rates = [learning_rate_at(step, TRAIN.model_copy(update=update)) for step in range(21)]
+    assert rates[4:13] == [1.0] * 9
+    assert np.diff(rates[12:]) == pytest.approx(-1 / 8)
     assert rates[20] == 0
