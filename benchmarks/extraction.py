@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from benchmarks.timing import Leaf, side_by_side, speedup
-from sam2love import refavs
+from sam2love.dataset import refavs
 from sam2love.encoders.vision import VisionEncoder, timm_encoder
-from sam2love.store import ArraySpec, fill_store
+from sam2love.stores.store import ArraySpec, fill_store
 
 
 def measure(

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import Leaf, short, side_by_side, speedup
-from sam2love.features import Features
 from sam2love.fusion import FusionTransformer
 from sam2love.params import Fusion
+from sam2love.stores.features import Features
 
 FRAMES, WORDS, PATCHES = 10, 12, 64
 DIMS: dict[str, Any] = {"audio_dim": 128, "visual_dim": 96, "text_dim": 64}

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Leaf, share, short
-from sam2love.batches import PREFETCH, Batch, Batches, load
-from sam2love.features import FeatureReader
-from sam2love.index import Index
+from sam2love.dataset.index import Index
 from sam2love.params import Train
-from sam2love.store import ArraySpec, fill_store
+from sam2love.stores.features import FeatureReader
+from sam2love.stores.store import ArraySpec, fill_store
+from sam2love.training.batches import PREFETCH, Batch, Batches, load
 
 Arrays = dict[str, tuple[tuple[int, ...], str]]
 """Shape of an item and dtype, by name."""

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from benchmarks.timing import Leaf, short
-from sam2love.store import ArraySpec, FeatureStore, fill_store
+from sam2love.stores.store import ArraySpec, FeatureStore, fill_store
 
 ITEM = (10, 16, 96)
 

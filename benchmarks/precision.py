@@ -12,7 +12,7 @@ import typer
 
 from sam2love import device
 from sam2love.params import load_params
-from sam2love.store import FeatureStore
+from sam2love.stores.store import FeatureStore
 from stages import audio, baselines, embeddings, propagate, score, text, vision
 
 INDEX, MODEL, MASKS = Path("index"), Path("model"), Path("predictions/masks.zarr")

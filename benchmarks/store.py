@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from benchmarks.timing import Leaf, short, side_by_side, speedup
-from sam2love.store import ArraySpec, FeatureStore, fill_store
+from sam2love.stores.store import ArraySpec, FeatureStore, fill_store
 
 KEEP_BITS = 7
 

@@ -19,20 +19,21 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
 from benchmarks.timing import Leaf, share, side_by_side, speedup
-from sam2love.batches import Batch, read_batch
+from sam2love.dataset.index import Index
+from sam2love.dataset.refavs import FRAMES
 from sam2love.encoders.audio import AudioEncoder, VGGish, load_audio_encoder
 from sam2love.encoders.text import TextEncoder, load_text_encoder
 from sam2love.encoders.vision import VisionEncoder, load_vision_encoder, timm_encoder
-from sam2love.features import LEVELS, FeatureReader, Features
 from sam2love.fusion import build_fusion
-from sam2love.index import Index
 from sam2love.model import SAM2Love
 from sam2love.params import Params
-from sam2love.refavs import FRAMES
 from sam2love.sam.build import SAM2Base, build_sam2
 from sam2love.sam.encode import encode_frames, preprocess
-from sam2love.store import ArraySpec, fill_store
-from sam2love.training import losses, weigh
+from sam2love.stores.features import FeatureReader, Features
+from sam2love.stores.names import EMBEDDING_LEVELS
+from sam2love.stores.store import ArraySpec, fill_store
+from sam2love.training.batches import Batch, read_batch
+from sam2love.training.loop import losses, weigh
 
 SIDE, SECONDS, SAMPLE_RATE_HZ = 96, 10, 16000
 TOKENS, PRODUCTS = 90, 20
@@ -204,7 +205,7 @@ def _stored(folder: Path, table: pd.DataFrame, encoding: EncodingReader) -> Feat
     """Stores as the pipeline keeps them, for as many clips and sentences as the table has."""
     features = encoding.features(table)
     lengths = features.text_mask.sum(1)
-    levels = dict(zip(LEVELS, encoding.embeddings(table["key"].tolist()), strict=True))
+    levels = dict(zip(EMBEDDING_LEVELS, encoding.embeddings(table["key"].tolist()), strict=True))
     stores: dict[str, tuple[list[str], dict[str, Tensor]]] = {
         "audio": (table["key"].tolist(), {"audio": features.audio}),
         "vision": (table["key"].tolist(), {"patches": features.patches, "cls": features.cls}),

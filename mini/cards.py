@@ -17,7 +17,7 @@ import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from sam2love.weights import digest
+from sam2love.encoders.weights import digest
 
 CARDS = Path("weights/mini/cards")
 WEIGHTS = {

@@ -16,7 +16,7 @@ import typer
 from mini import story
 from mini.pictures import Thing, render
 from mini.sounds import SAMPLE_RATE_HZ
-from sam2love.video import SOUND_RATE_HZ, Frame, VideoWriter
+from sam2love.prediction.video import SOUND_RATE_HZ, Frame, VideoWriter
 
 FRAMES_PER_SECOND = 25
 NOISE_DB = -60.0

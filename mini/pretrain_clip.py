@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from mini.pictures import AREAS, COLOURS, SHAPES, Kind, render, sample_scene
-from sam2love.weights import digest
+from sam2love.encoders.weights import digest
 
 TOKENIZER = Path("weights/mini/roberta")
 SIDE = 128  # pixels

@@ -28,8 +28,8 @@ from ruamel.yaml import YAML
 
 from benchmarks.machine import commit, processor
 from rehearsal.estimate import VALIDATIONS, extrapolate, misfits, pace, validated
+from sam2love.encoders.weights import digest, local_path
 from sam2love.params import load_params, read_yaml
-from sam2love.weights import digest, place
 
 PROFILE = Path("profiles/paper.yaml")
 DONE = re.compile(rb"\| (\d+)/\d+ \[")
@@ -104,7 +104,7 @@ def prepare(folder: Path, changes: dict[str, Any], *, clips: int, rows: int) -> 
         sys.exit("error: weights and clips could not be written")
     for section in ("audio", "vision", "text", "sam2"):
         weights = getattr(load_params(PROFILE), section).weights
-        changes[f"{section}.digest"] = digest(folder / place(weights))
+        changes[f"{section}.digest"] = digest(folder / local_path(weights))
     write_profile(folder / "params.yaml", changes)
 
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from sam2love.refavs import FRAMES
+from sam2love.dataset.refavs import FRAMES
 
 WHOLE = {
     "index": 3993,  # clips

@@ -21,11 +21,11 @@ from mini.expressions import sample_sentence
 from mini.layout import encode_jpeg, write_csv, write_masks, write_media
 from mini.pretrain_roberta import build_tokenizer
 from mini.sounds import SAMPLE_RATE_HZ
+from sam2love.dataset.refavs import CLIP_SECONDS, FRAMES
 from sam2love.encoders.audio import VGGish
+from sam2love.encoders.weights import local_path
 from sam2love.params import Params, load_params
-from sam2love.refavs import CLIP_SECONDS, FRAMES
 from sam2love.sam.build import build_sam2
-from sam2love.weights import place
 
 WIDTH, HEIGHT = 1280, 720
 ROWS = {"train": 5, "val": 5, "test_s": 8, "test_u": 6, "test_n": 4}
@@ -44,7 +44,7 @@ def write_weights(folder: Path, params: Params) -> None:
     """Write the four sets of weights that the parameters name."""
     torch.manual_seed(0)
     vggish, vit, roberta, sam2 = (
-        folder / place(section.weights)
+        folder / local_path(section.weights)
         for section in (params.audio, params.vision, params.text, params.sam2)
     )
     vggish.parent.mkdir(parents=True, exist_ok=True)

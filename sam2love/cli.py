@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from sam2love.weights import DEFAULT
+from sam2love.encoders.weights import DEFAULT
 
 # Help is plain text: as markup, [demo] in it would be dropped as an unknown tag.
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -95,7 +95,7 @@ def check(
     stop at, notes it would not. Of stores every checksum is verified; the exit status is 1 at any
     fault. Example: sam2love check mini/data
     """
-    from sam2love.inspection import find_stores, verify_stores
+    from sam2love.stores.inspection import find_stores, verify_stores
 
     if not root.is_dir():
         raise NotADirectoryError(
@@ -104,7 +104,7 @@ def check(
     if stores := find_stores(root):
         lines, usable = verify_stores(stores)
     else:
-        from sam2love.doctor import examine
+        from sam2love.dataset.doctor import examine
 
         lines, usable = examine(root, every=every, progress=True)
     _print_lines(lines, well=usable)
@@ -122,7 +122,7 @@ def inspect(
     Every checksum is verified, which reads the whole store. The exit status is 1 if it is damaged.
     Example: sam2love inspect features/vision.zarr
     """
-    from sam2love.inspection import describe
+    from sam2love.stores.inspection import describe
 
     lines, sound = describe(store)
     _print_lines(lines, well=sound)
@@ -163,7 +163,7 @@ def score(
 
     sam2love score my-masks mini/data --json scores.json
     """
-    from sam2love.scoring import score_masks
+    from sam2love.evaluation.scoring import score_masks
 
     score_masks(masks, root, json_file=json_file, csv_file=csv_file, only=only)
 
@@ -182,13 +182,13 @@ def weights(
 
     sam2love weights --params profiles/paper.yaml
     """
+    from sam2love.encoders.weights import fetch_and_describe
     from sam2love.params import Encoder, load_params
-    from sam2love.weights import account
 
     sections = [(name, part) for name, part in load_params(params) if isinstance(part, Encoder)]
     complete = True
     for name, section in sections:
-        line, well = account(section.weights, section.digest)
+        line, well = fetch_and_describe(section.weights, section.digest)
         typer.echo(f"{name}: {line}")
         complete &= well
     if not complete:
@@ -296,11 +296,11 @@ def predict(
 
     sam2love predict clip.mp4 --text "the object making the loudest sound" --out clip-masks
     """
-    from sam2love.outcome import BELIEF_MEANS, check_request
+    from sam2love.prediction.outcome import BELIEF_MEANS, check_request
 
     folder = out or Path(f"{video.stem}-masks")
     check_request(video, text, folder)  # before torch and the model are loaded, which takes seconds
-    from sam2love.predict import Predictor
+    from sam2love.prediction.predictor import Predictor
 
     predictor = Predictor.from_pretrained(model, device=device)
     outcome = predictor.predict(video, text, out=folder, progress=True)
@@ -320,8 +320,8 @@ def export(
     Example: sam2love export . my-model
     """
     from sam2love.model import WEIGHTS, SAM2Love
-    from sam2love.outcome import whole_or_none
     from sam2love.params import load_params
+    from sam2love.prediction.outcome import whole_or_none
 
     params, trained = load_params(run / "params.yaml"), run / "model" / WEIGHTS
     if not trained.is_file():
@@ -353,7 +353,7 @@ def demo(
     Example: sam2love demo --port 8000
     """
     try:
-        from sam2love.demo import serve
+        from sam2love.prediction.demo import serve
     except ModuleNotFoundError as error:
         raise ValueError(f"{error}; pip install 'sam2love[demo]'") from None
     serve(model, host=host, port=port, password=password)

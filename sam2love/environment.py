@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from sam2love.encoders.weights import DEFAULT, digest, local_path, resolve
 from sam2love.params import Config, load_config, load_params
-from sam2love.store import FeatureStore
-from sam2love.weights import DEFAULT, digest, find, place
+from sam2love.stores.store import FeatureStore
 
 PACKAGES = (
     "sam2love",
@@ -67,7 +67,7 @@ def _gpu() -> str:
 
 def _weights() -> Iterator[str]:
     """Of each source of weights' names, whether they are there and the ones named."""
-    sources = {"params.yaml": Path("params.yaml"), "default model": Path(find(DEFAULT))}
+    sources = {"params.yaml": Path("params.yaml"), "default model": Path(resolve(DEFAULT))}
     for name, path in sources.items():
         try:
             config = load_params(path) if path.suffix else load_config(path / "config.json")
@@ -79,7 +79,7 @@ def _weights() -> Iterator[str]:
 
 def _named(config: Config) -> Iterator[str]:
     for section in (config.audio, config.vision, config.text, config.sam2):
-        path = place(section.weights)
+        path = local_path(section.weights)
         try:
             right = "as named" if digest(path) == section.digest else "other ones than named"
         except FileNotFoundError:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sam2love import params
-from sam2love.features import Features
+from sam2love.stores.features import Features
 
 
 class Tokens(NamedTuple):

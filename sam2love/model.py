@@ -12,13 +12,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sam2love.device import mixed_precision
-from sam2love.features import Features
+from sam2love.encoders.tensors import read_tensors, select
+from sam2love.encoders.weights import DEFAULT, fetch_pretrained
 from sam2love.fusion import Fused, Fusion, Projection, build_fusion
 from sam2love.grounding import LearnedPositions
 from sam2love.params import Config, load_config
 from sam2love.sam.build import SAM2Base, build_sam2
 from sam2love.sam.decode import Decoded, decode, grid_positions
-from sam2love.weights import DEFAULT, fetch_pretrained, read_tensors, select
+from sam2love.stores.features import Features
 from sam2love.work import replacing
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"

@@ -135,8 +135,8 @@ class Train(Section):
     """What binds several processes: torch's DDP, or DeepSpeed's ZeRO-2."""
     seed: Annotated[int, Field(ge=0)]
     grounding_steps: Annotated[int, Field(ge=0)]
-    """Ours: steps at the start on frame 0 alone, for `attention` and `pointing`, before the learning
-    rate decays; 0 is the paper."""
+    """Ours: steps at the start, on frame 0 alone and at the full learning rate, for `attention` and
+    `pointing`; 0 is the paper."""
     steps: Annotated[int, Field(ge=0)]
     """Steps with every frame and the whole loss, as in the paper."""
     batch_size: Count

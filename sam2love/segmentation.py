@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam2love import refavs
-from sam2love.features import FeatureReader
-from sam2love.refavs import FRAMES
+from sam2love.dataset import refavs
+from sam2love.dataset.refavs import FRAMES
 from sam2love.sam.build import SAM2Base
 from sam2love.sam.decode import click
 from sam2love.sam.encode import encode_frames, preprocess
 from sam2love.sam.propagate import propagate
-from sam2love.store import ArraySpec, rounded
+from sam2love.stores.features import FeatureReader
+from sam2love.stores.store import ArraySpec, rounded
 
 Levels = tuple[Tensor, Tensor, Tensor]
 """Of one clip, as `encode_frames` returns them."""

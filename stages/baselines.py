@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from sam2love import provenance, refavs
+from sam2love.dataset import refavs
+from sam2love.dataset.index import read_index
 from sam2love.device import precision, start_device
-from sam2love.features import FeatureReader
-from sam2love.index import read_index
 from sam2love.params import load_params
 from sam2love.sam.build import build_sam2
 from sam2love.segmentation import (
@@ -23,7 +22,10 @@ from sam2love.segmentation import (
     prediction_specs,
     segment_clips,
 )
-from sam2love.store import fill_store
+from sam2love.stores import provenance
+from sam2love.stores.features import FeatureReader
+from sam2love.stores.names import item_name, split_name
+from sam2love.stores.store import fill_store
 from stages import run
 
 
@@ -54,7 +56,7 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
     def encode(ids: list[str]) -> dict:
         masks = [refavs.read_mask(root, *objects[name], 0) for name in ids]
         prompts = click_inside(sam2, masks)  # type: ignore[arg-type]  # visible: none is None
-        clips = [name.rsplit("/", 1)[0] for name in ids]
+        clips = [split_name(name)[0] for name in ids]
         return segment_clips(sam2, clips, prompts, read_clip)
 
     fill_store(
@@ -78,7 +80,7 @@ def visible_objects(root: Path, clips: pd.DataFrame) -> dict[str, tuple[str, int
         for fid in refavs.objects(root, key):
             mask = refavs.read_mask(root, key, fid, 0)
             if mask is not None and mask.any():
-                objects[f"{frames_key}/{fid}"] = (key, fid)
+                objects[item_name(frames_key, fid)] = (key, fid)
     return objects
 
 

@@ -14,13 +14,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sam2love import provenance, refavs
+from sam2love.dataset import refavs
+from sam2love.dataset.index import read_index
 from sam2love.device import precision, start_device
-from sam2love.index import read_index
 from sam2love.params import load_params
 from sam2love.sam.build import build_sam2
-from sam2love.sam.encode import LEVELS, encode_frames, preprocess
-from sam2love.store import ArraySpec, fill_store
+from sam2love.sam.encode import encode_frames, preprocess
+from sam2love.stores import provenance
+from sam2love.stores.names import EMBEDDING_LEVELS, item_name, split_name
+from sam2love.stores.store import ArraySpec, fill_store
 from stages import run
 
 
@@ -37,11 +39,10 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
     )
 
     def load(ids: list[str]) -> torch.Tensor:
-        frames = (name.rsplit("/", 1) for name in ids)
         # One by one: clips may differ in size.
         images = [
-            preprocess(refavs.read_frame(root, key, int(t))[None], model.image_size)
-            for key, t in frames
+            preprocess(refavs.read_frame(root, key, frame)[None], model.image_size)
+            for key, frame in map(split_name, ids)
         ]
         return torch.cat(images)
 
@@ -53,7 +54,7 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
             before_high_res_convs=params.sam2.train_high_res_convs,
         )
         arrays = (level.float().cpu().numpy() for level in levels)
-        return dict(zip(LEVELS, arrays, strict=True))
+        return dict(zip(EMBEDDING_LEVELS, arrays, strict=True))
 
     ids = frames_to_keep(index.clips, test_frames=params.sam2.cache_test_frames)
     shapes = {name: array.shape[1:] for name, array in encode(load(ids[:1])).items()}
@@ -61,7 +62,7 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
         out,
         specs=[
             ArraySpec(name, shapes[name], "float16", 16, "channels, h, w", params.sam2.keep_bits)
-            for name in LEVELS
+            for name in EMBEDDING_LEVELS
         ],
         ids=ids,
         provenance=provenance.of_features(
@@ -76,7 +77,7 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
         batch_size=8,
         description="embeddings",
     )
-    print(f"{out}: {len(ids)} frames, {' + '.join(str(shapes[name]) for name in LEVELS)}")
+    print(f"{out}: {len(ids)} frames, {' + '.join(str(shapes[name]) for name in EMBEDDING_LEVELS)}")
 
 
 def frames_to_keep(clips: pd.DataFrame, *, test_frames: str) -> list[str]:
@@ -84,7 +85,7 @@ def frames_to_keep(clips: pd.DataFrame, *, test_frames: str) -> list[str]:
     every = clips[(clips["split"] != "train") & (test_frames == "all")]
     pairs = {(key, 0) for key in clips["frames_key"]}
     pairs |= {(key, t) for key in every["frames_key"] for t in range(refavs.FRAMES)}
-    return [f"{key}/{t}" for key, t in sorted(pairs)]
+    return [item_name(key, frame) for key, frame in sorted(pairs)]
 
 
 if __name__ == "__main__":

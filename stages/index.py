@@ -10,9 +10,9 @@ for the mini set on two cores. Later stages depend on the digests in the index, 
 
 from pathlib import Path
 
-from sam2love.faults import listing
-from sam2love.index import SPLITS, write_index
-from sam2love.survey import checked, survey
+from sam2love.dataset.faults import listing
+from sam2love.dataset.index import SPLITS, write_index
+from sam2love.dataset.survey import checked, survey
 from stages import run
 
 

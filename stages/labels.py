@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sam2love import provenance, refavs
-from sam2love.index import Index, read_index
+from sam2love.dataset import refavs
+from sam2love.dataset.index import Index, read_index
 from sam2love.params import load_params
-from sam2love.store import ArraySpec, fill_store
+from sam2love.stores import provenance
+from sam2love.stores.names import item_name, split_name
+from sam2love.stores.store import ArraySpec, fill_store
 from stages import run
 
 
@@ -24,10 +26,10 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
     sizes = index.clips.set_index("key")[["height", "width"]]
 
     def load(ids: list[str]) -> list[np.ndarray]:
-        return [mask_of(*name.rsplit("/", 1)) for name in ids]
+        return [mask_of(*split_name(name)) for name in ids]
 
-    def mask_of(key: str, fid: str) -> np.ndarray:
-        mask = refavs.read_mask(root, key, int(fid), 0)
+    def mask_of(key: str, fid: int) -> np.ndarray:
+        mask = refavs.read_mask(root, key, fid, 0)
         return np.zeros(tuple(sizes.loc[key]), dtype=bool) if mask is None else mask
 
     def encode(masks: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -38,7 +40,7 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
         return {"bits": bits, "size": np.array([mask.shape for mask in masks], np.int32)}
 
     objects = objects_to_keep(root, index)
-    ids = [f"{key}/{fid}" for key, fid in objects]
+    ids = [item_name(key, fid) for key, fid in objects]
     # Masks may be of another size than frames, of which alone the index has it.
     own = [refavs.mask_pixels(root, key, fid, 0) for key, fid in objects]
     most_bytes = -(-max(*own, int(sizes.prod(axis=1).max())) // 8)

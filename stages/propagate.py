@@ -11,16 +11,17 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from sam2love import provenance, refavs
+from sam2love.dataset import refavs
+from sam2love.dataset.index import Index, read_index
 from sam2love.device import precision, start_device
-from sam2love.features import FeatureReader
-from sam2love.index import Index, read_index
+from sam2love.encoders.weights import digest
 from sam2love.model import SAM2Love
 from sam2love.params import load_params
 from sam2love.sam.propagate import build_tracker
 from sam2love.segmentation import clip_reader, frame_encoder, prediction_specs, segment_clips
-from sam2love.store import fill_store
-from sam2love.weights import digest
+from sam2love.stores import provenance
+from sam2love.stores.features import FeatureReader
+from sam2love.stores.store import fill_store
 from stages import run
 
 

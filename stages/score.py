@@ -14,15 +14,15 @@ from typing import Annotated
 import cv2
 import typer
 
-from sam2love import provenance
-from sam2love.baselines import ObjectBaselines
-from sam2love.evaluation import SCORED_SPLITS, score_rows
-from sam2love.index import read_index
+from sam2love.dataset.index import read_index
+from sam2love.evaluation.baselines import ObjectBaselines
+from sam2love.evaluation.masks import StoredMasks, scorable
+from sam2love.evaluation.protocols import SCORED_SPLITS, score_rows
+from sam2love.evaluation.scoreboard import scoreboard
+from sam2love.evaluation.summary import row_table, summarise
 from sam2love.params import load_params
-from sam2love.predictions import StoredMasks, scorable
-from sam2love.scoreboard import scoreboard
-from sam2love.store import FeatureStore
-from sam2love.summary import row_table, summarise
+from sam2love.stores import provenance
+from sam2love.stores.store import FeatureStore
 from sam2love.work import replacing
 from stages import run
 

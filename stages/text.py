@@ -8,12 +8,12 @@ and `length`, the number of tokens, the special ones included.
 
 from pathlib import Path
 
-from sam2love import provenance
+from sam2love.dataset.index import read_index
 from sam2love.device import precision, start_device
 from sam2love.encoders.text import load_text_encoder
-from sam2love.index import read_index
 from sam2love.params import load_params
-from sam2love.store import ArraySpec, fill_store
+from sam2love.stores import provenance
+from sam2love.stores.store import ArraySpec, fill_store
 from stages import run
 
 

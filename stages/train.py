@@ -12,13 +12,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from sam2love.dataset.index import read_index
 from sam2love.device import precision, start_device
-from sam2love.engine import start_engine
-from sam2love.features import FeatureReader
-from sam2love.index import read_index
 from sam2love.model import SAM2Love
 from sam2love.params import load_params
-from sam2love.training import fit
+from sam2love.stores.features import FeatureReader
+from sam2love.training.engine import start_engine
+from sam2love.training.loop import fit
 from sam2love.work import staged, stamps
 from stages import run
 

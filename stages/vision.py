@@ -10,12 +10,13 @@ from pathlib import Path
 
 import torch
 
-from sam2love import provenance, refavs
+from sam2love.dataset import refavs
+from sam2love.dataset.index import read_index
 from sam2love.device import precision, start_device
 from sam2love.encoders.vision import load_vision_encoder
-from sam2love.index import read_index
 from sam2love.params import load_params
-from sam2love.store import ArraySpec, fill_store
+from sam2love.stores import provenance
+from sam2love.stores.store import ArraySpec, fill_store
 from stages import run
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from sam2love import refavs
-from sam2love.features import FeatureReader
-from sam2love.index import read_index, write_index
+from sam2love.dataset import refavs
+from sam2love.dataset.index import read_index, write_index
 from sam2love.model import SAM2Love
 from sam2love.params import load_params
+from sam2love.stores.features import FeatureReader
 from stages import audio, embeddings, labels, text, vision
 from tests import tiny
 from tests.made_run import make_run

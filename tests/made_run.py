@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from sam2love import refavs
-from sam2love.baselines import ObjectBaselines
-from sam2love.evaluation import SCORED_SPLITS, score_rows
-from sam2love.index import is_null, read_index, write_index
-from sam2love.predictions import StoredMasks
-from sam2love.store import ArraySpec, FeatureStore, fill_store
-from sam2love.summary import row_table, summarise
+from sam2love.dataset import refavs
+from sam2love.dataset.index import is_null, read_index, write_index
+from sam2love.evaluation.baselines import ObjectBaselines
+from sam2love.evaluation.masks import StoredMasks
+from sam2love.evaluation.protocols import SCORED_SPLITS, score_rows
+from sam2love.evaluation.summary import row_table, summarise
+from sam2love.stores.store import ArraySpec, FeatureStore, fill_store
 from tests.tiny import build_index
 
 SIDE = 16

@@ -19,7 +19,7 @@ from benchmarks import (
 )
 from sam2love import device
 from sam2love.params import load_params
-from sam2love.store import FeatureStore
+from sam2love.stores.store import FeatureStore
 from tests import tiny
 
 

@@ -124,7 +124,7 @@ def test_a_full_gpu_is_one_line(run_folder, monkeypatch):
     def full(*_, **__):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr("sam2love.predict.Predictor.from_pretrained", full)
+    monkeypatch.setattr("sam2love.prediction.predictor.Predictor.from_pretrained", full)
     done = run("predict", EXAMPLE, "--text", "x")
     assert (done.exit_code, done.output.count("\n")) == (1, 1)
     assert done.output.startswith("error: CUDA out of memory; lower")
@@ -134,5 +134,5 @@ def test_a_mistake_of_ours_keeps_its_traceback(run_folder, monkeypatch):
     def mistaken(*_, **__):
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr("sam2love.predict.Predictor.from_pretrained", mistaken)
+    monkeypatch.setattr("sam2love.prediction.predictor.Predictor.from_pretrained", mistaken)
     assert str(run("predict", EXAMPLE, "--text", "x").exception) == "shapes differ"

@@ -44,7 +44,7 @@ def gpus(monkeypatch) -> dict:
 
 
 def runtime(name: str) -> Runtime:
-    return Runtime(device=name, threads=torch.get_num_threads(), workers=0)
+    return Runtime(device=name, threads=torch.get_num_threads(), processes=1, workers=0)
 
 
 @pytest.mark.parametrize(("rank", "number"), [(None, 0), ("0", 0), ("1", 1)])

@@ -51,7 +51,7 @@ NOT_RUN = {
     "minutes; tests/test_benchmarks.py does": ["python -m benchmarks.precision OUT"],
     "minutes; trains again": ["dvc repro --force --single-item train"],
     "tests/test_release.py does": ["pip wheel --no-deps ."],
-    "tests/test_demo.py does": ["sam2love demo"],
+    "tests/prediction/test_demo.py does": ["sam2love demo"],
     "tests/compare/test_paired.py does": [
         "sam2love report runs/none runs/mean --compare runs/default",
     ],

@@ -5,10 +5,10 @@ import torch
 from torch.testing import assert_close
 
 from benchmarks.fusion import plain_encoder, plain_loop
-from sam2love.features import Features
 from sam2love.fusion import Fusion, FusionTransformer, MeanFusion, build_fusion
 from sam2love.grounding import LearnedPositions
 from sam2love.params import load_params
+from sam2love.stores.features import Features
 from tests.tiny import DEFAULT_PARAMS
 
 B, N, HW, P = 2, 4, 6, 5

@@ -17,9 +17,9 @@ import psutil
 import pytest
 import yaml
 
-from sam2love.store import FeatureStore
+from sam2love.stores.store import FeatureStore
 from tests import tiny
-from tests.test_store import contents
+from tests.stores.test_store import contents
 
 REPOSITORY = Path(__file__).parent.parent
 OUT = Path("features/sam2.zarr")
@@ -156,7 +156,7 @@ def is_running(pid: int) -> bool:
 
 LARGE = """
 import numpy as np, stages
-from tests import test_store
+from tests.stores import test_store
 
 def main() -> None:
     specs = [test_store.ArraySpec("values", (64, 64), "float16", 4, "made up")]

@@ -4,12 +4,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sam2love.features import Features
 from sam2love.fusion import FusionTransformer
 from sam2love.grounding import LearnedPositions
 from sam2love.model import SAM2Love
 from sam2love.sam.build import build_sam2
 from sam2love.sam.decode import decode, grid_positions
+from sam2love.stores.features import Features
 from tests import tiny
 
 DIMS = {"audio_dim": 3, "visual_dim": 4, "text_dim": 5}

@@ -1,7 +1,6 @@
 """dvc.yaml against the code: names, and what each stage depends on."""
 
 import ast
-import re
 import subprocess
 from pathlib import Path
 
@@ -18,7 +17,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 IN_VENV = "PATH=$PWD/.venv/bin:$PATH "
 SPEED = {"runtime", "vision.batch_size", "propagate.rows_per_batch"}
 """Parameters that change speed and rounding, but not what is computed."""
-SHARED = {"sam2love/params.py", "sam2love/store.py", "sam2love/work.py"}
+SHARED = {"sam2love/params.py", "sam2love/stores/store.py", "sam2love/work.py"}
 
 
 def imported(path: Path) -> set[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rehearsal.__main__ import PROFILE, device_changes, write_profile
+from sam2love.encoders.weights import digest, local_path
 from sam2love.params import load_params
-from sam2love.weights import digest, place
 from tests import tiny
 from tests.verify import clone, environment
 
@@ -35,7 +35,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     params = load_params(PROFILE)
     tiny.make_refavs(folder / params.data.root)
     audio, vision, text, sam2 = (
-        folder / place(section.weights)
+        folder / local_path(section.weights)
         for section in (params.audio, params.vision, params.text, params.sam2)
     )
     audio.parent.mkdir()

@@ -7,13 +7,13 @@ import yaml
 
 from rehearsal import __main__ as rehearsal
 from rehearsal import estimate, inputs
+from sam2love.dataset.survey import checked, survey
 from sam2love.encoders.audio import VGGish, load_audio_encoder
 from sam2love.encoders.text import load_text_encoder
 from sam2love.encoders.vision import load_vision_encoder
+from sam2love.encoders.weights import digest, local_path
 from sam2love.params import load_params
 from sam2love.sam.build import build_sam2
-from sam2love.survey import checked, survey
-from sam2love.weights import digest, place
 from tests.tiny import REPOSITORY, SAM2_CONFIG
 
 
@@ -97,7 +97,7 @@ def test_weights_have_the_forms_that_the_loaders_take(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def named(section) -> tuple[str, str]:
-        return section.weights, digest(place(section.weights))
+        return section.weights, digest(local_path(section.weights))
 
     assert load_audio_encoder(*named(params.audio)).dim == 12
     assert load_vision_encoder(*named(params.vision)).patches == 196

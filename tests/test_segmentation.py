@@ -5,9 +5,9 @@ import pytest
 import torch
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 
-from sam2love import refavs
+from sam2love.dataset import refavs
 from sam2love.sam.build import build_sam2
-from sam2love.sam.encode import LEVELS, encode_frames, preprocess
+from sam2love.sam.encode import encode_frames, preprocess
 from sam2love.segmentation import (
     click_inside,
     clip_reader,
@@ -16,7 +16,8 @@ from sam2love.segmentation import (
     prediction_specs,
     segment_clips,
 )
-from sam2love.store import ArraySpec, FeatureStore, fill_store
+from sam2love.stores.names import EMBEDDING_LEVELS
+from sam2love.stores.store import ArraySpec, FeatureStore, fill_store
 from tests import tiny
 
 
@@ -186,7 +187,7 @@ def test_frames_encoded_at_test_are_those_of_the_store_to_the_bit(
         pictures = np.stack([refavs.read_frame(refavs_root, key, int(frame)) for frame in ids])
         images = preprocess(pictures, sam2.image_size)
         levels = encode_frames(sam2, images, before_high_res_convs=before_convs)
-        return {name: level.numpy() for name, level in zip(LEVELS, levels, strict=True)}
+        return {name: level.numpy() for name, level in zip(EMBEDDING_LEVELS, levels, strict=True)}
 
     fill_store(
         tmp_path / "sam2.zarr",
@@ -204,7 +205,7 @@ def test_frames_encoded_at_test_are_those_of_the_store_to_the_bit(
     levels = frame_encoder(
         sam2, refavs_root, before_high_res_convs=before_convs, keep_bits=keep_bits
     )(key, frames)
-    for name, level in zip(LEVELS, levels, strict=True):
+    for name, level in zip(EMBEDDING_LEVELS, levels, strict=True):
         held = np.stack([store.read(name, item) for item in store.ids])
         assert level.dtype == torch.float16
         np.testing.assert_array_equal(level.numpy(), held)

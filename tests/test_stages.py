@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import stages
-from sam2love import store
+from sam2love.stores import store
 from tests import tiny
-from tests.test_store import contents
+from tests.stores.test_store import contents
 
 
 def run(main, monkeypatch, *arguments: str) -> None:

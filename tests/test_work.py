@@ -1,4 +1,4 @@
-"""The folder that work in progress gets; tests/test_store.py kills and races what works there."""
+"""The folder of work in progress; tests/stores/test_store.py kills and races what works there."""
 
 import os
 from contextlib import suppress

@@ -31,11 +31,11 @@ from transformers import (
     RobertaModel,
 )
 
+from sam2love.dataset.index import Index
+from sam2love.dataset.survey import checked, survey
 from sam2love.encoders.audio import VGGish
-from sam2love.index import Index
+from sam2love.encoders.weights import digest
 from sam2love.sam.build import build_sam2
-from sam2love.survey import checked, survey
-from sam2love.weights import digest
 
 REPOSITORY = Path(__file__).parent.parent
 DEFAULT_PARAMS = REPOSITORY / "params.yaml"

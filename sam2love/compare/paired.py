@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from sam2love.compare.tables import markdown
-from sam2love.index import read_table
-from sam2love.intervals import paired_difference
+from sam2love.dataset.index import read_table
+from sam2love.evaluation.intervals import paired_difference
 
 SCORES = Path("scores") / "expressions.csv"
 IDENTITY = ["row", "uid", "split", "fid", "exp", "family", "kinds"]

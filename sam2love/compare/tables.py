@@ -11,8 +11,8 @@ from typing import Any
 
 from sam2love.compare.experiments import Commit, Experiment, read_experiments
 from sam2love.compare.paper import TABLES, Row, Table
-from sam2love.index import SPLIT_NAMES
-from sam2love.scoreboard import MEASURES
+from sam2love.dataset.index import SPLIT_NAMES
+from sam2love.evaluation.scoreboard import MEASURES
 
 SEED = "train.seed"
 PICKED = ("test_s", "test_u")

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import resample
 
+from sam2love.dataset.refavs import CLIP_SECONDS
 from sam2love.device import mixed_precision
-from sam2love.refavs import CLIP_SECONDS
-from sam2love.weights import locate, misfit, read_tensors, select
+from sam2love.encoders.tensors import misfit, read_tensors, select
+from sam2love.encoders.weights import fetch
 
 SAMPLE_RATE_HZ = 16000
 RATE_STEP_HZ = 25
@@ -124,7 +125,7 @@ def load_audio_encoder(
     Raises:
         FileNotFoundError, ValueError: no such weights, others than the digest says, or not VGGish.
     """
-    path = locate(weights, digest)
+    path = fetch(weights, digest)
     parts = (*TORCHAUDIO.values(), *TORCHAUDIO)
     names = [f"{part}.{i}.bias" for part in parts for i in CONVOLUTIONS + LINEARS]
     model = vggish_from_state(select(read_tensors(path), names, origin=path), origin=str(path))

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 import transformers
 
-from sam2love.weights import WEIGHTS, few
+from sam2love.encoders.tensors import few
+from sam2love.encoders.weights import WEIGHTS
 
 NO_CODE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """For every from_pretrained: without the second, transformers asks on a terminal, and waits."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sam2love.device import mixed_precision
 from sam2love.encoders.pretrained import NO_CODE, faults_of, load_pretrained
-from sam2love.weights import locate
+from sam2love.encoders.weights import fetch
 
 
 class TextEncoder:
@@ -67,7 +67,7 @@ def load_text_encoder(
         FileNotFoundError, ValueError: no such weights, others than the digest says, not those of a
             text encoder with its tokenizer, or of one for shorter texts.
     """
-    folder = locate(weights, digest)
+    folder = fetch(weights, digest)
     with faults_of("transformers", folder):
         config = transformers.AutoConfig.from_pretrained(folder, **NO_CODE)
         tokenizer = transformers.AutoTokenizer.from_pretrained(

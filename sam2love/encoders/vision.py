@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from sam2love.device import mixed_precision
 from sam2love.encoders.pretrained import faults_of, load_pretrained
-from sam2love.weights import locate, misfit, read_tensors, weights_file
+from sam2love.encoders.tensors import misfit, read_tensors
+from sam2love.encoders.weights import fetch, weights_file
 
 
 class VisionEncoder:
@@ -94,7 +95,7 @@ def load_vision_encoder(
         FileNotFoundError, ValueError: no such weights, others than the digest says, or not those of
             a vision transformer with a [cls] token.
     """
-    folder = locate(weights, digest)
+    folder = fetch(weights, digest)
     try:
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError, AttributeError) as error:  # the last for a list

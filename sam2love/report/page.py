@@ -13,13 +13,13 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from tqdm import tqdm
 
-from sam2love.index import NULL_SPLIT, Index, is_refavs, read_index
-from sam2love.predictions import StoredMasks
+from sam2love.dataset.index import NULL_SPLIT, Index, is_refavs, read_index
+from sam2love.evaluation.masks import StoredMasks
 from sam2love.report import results
 from sam2love.report.charts import Chart, line_chart
 from sam2love.report.selection import choose
 from sam2love.report.strips import Strip, film_strip
-from sam2love.store import FeatureStore
+from sam2love.stores.store import FeatureStore
 from sam2love.work import replacing
 
 Settings = Mapping[str, Mapping[str, Any]]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from sam2love.index import NULL_SPLIT, SPLIT_NAMES, Index
+from sam2love.dataset.index import NULL_SPLIT, SPLIT_NAMES, Index
 
 ALL_SPLIT_NAMES = {**SPLIT_NAMES, NULL_SPLIT: "null"}
 OURS = "SAM2-LOVE"

@@ -18,9 +18,9 @@ import soundfile
 from PIL import Image
 from scipy.signal import resample_poly
 
-from sam2love import refavs
-from sam2love.metrics import SHOWN
-from sam2love.predictions import Prediction
+from sam2love.dataset import refavs
+from sam2love.evaluation.masks import Prediction
+from sam2love.evaluation.metrics import SHOWN
 
 MOST_WIDTH, MOST_HEIGHT = 108, 128
 """CSS pixels of one picture."""

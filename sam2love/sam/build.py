@@ -11,8 +11,9 @@ import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import nn
 
+from sam2love.encoders.tensors import misfit, read_tensors, select
+from sam2love.encoders.weights import fetch, resolve
 from sam2love.params import read_yaml
-from sam2love.weights import find, locate, misfit, read_tensors, select
 
 __all__ = ["SAM2Base", "build_sam2"]
 
@@ -43,7 +44,7 @@ def build_sam2(
     """
     model = _read_model(_find(config))
     if weights is not None:
-        path = locate(weights, digest)
+        path = fetch(weights, digest)
         state = select(read_tensors(path), model.state_dict().keys(), origin=path)
         if reason := misfit(model, state):
             raise ValueError(
@@ -56,7 +57,7 @@ def build_sam2(
 
 def _find(config: str) -> Path:
     packaged = Path(str(files("sam2"))) / config
-    for path in (Path(find(config)), packaged):
+    for path in (Path(resolve(config)), packaged):
         if path.is_file():
             return path
     raise ValueError(

@@ -10,8 +10,6 @@ from sam2love.device import mixed_precision
 
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
-LEVELS = ("embedding", "high_res_0", "high_res_1")
-"""What `encode_frames` returns, as the store names it."""
 
 
 def preprocess(frames: np.ndarray, image_size: int) -> Tensor:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from sam2love.cli import app
 from sam2love.compare.paired import differences, read_runs
-from sam2love.intervals import paired_difference
+from sam2love.evaluation.intervals import paired_difference
 from tests.compare.test_tables import tables
 
 CLIPS = {"val": 24, "test_s": 12, "test_u": 12, "test_n": 3}

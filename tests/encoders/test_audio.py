@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sam2love.encoders import audio
-from sam2love.weights import digest, misfit
+from sam2love.encoders.tensors import misfit
+from sam2love.encoders.weights import digest
 from tests import tiny
 
 

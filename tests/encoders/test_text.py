@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from sam2love.encoders.text import TextEncoder, load_text_encoder
-from sam2love.weights import digest
+from sam2love.encoders.weights import digest
 from tests import tiny
 
 TEXTS = [

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPImageProcessor, CLIPModel, CLIPVisionConfig, CLIPVisionModel
 
 from sam2love.encoders.vision import VisionEncoder, load_vision_encoder
-from sam2love.weights import digest
+from sam2love.encoders.weights import digest
 from tests import tiny
 
 

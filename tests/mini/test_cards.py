@@ -7,8 +7,8 @@ import yaml
 
 from mini import cards
 from mini.cards import CARDS, WEIGHTS, code_digest, read_card, write_card
+from sam2love.encoders.weights import DEFAULT, digest
 from sam2love.params import load_params
-from sam2love.weights import DEFAULT, digest
 
 MOST_BYTES = 10_000_000
 

@@ -12,8 +12,8 @@ from mini.dataset import Job, Params, clip_rng, plan, tell_clip, write_clip, wri
 from mini.expressions import MEANINGS, NULL_FAMILIES, sentences
 from mini.pictures import COLOURS, SHAPES
 from mini.rules import Seen
-from sam2love import refavs
-from sam2love.index import SPLITS, Index
+from sam2love.dataset import refavs
+from sam2love.dataset.index import SPLITS, Index
 from tests.tiny import build_index
 
 PARAMS = Params.model_validate(

@@ -1,7 +1,7 @@
 import numpy as np
 
 from mini import example
-from sam2love.video import Video
+from sam2love.prediction.video import Video
 from tests.tiny import REPOSITORY
 
 

@@ -14,7 +14,7 @@ from mini.pictures import Kind
 from mini.pretrain_clip import TOKENIZER, build, caption, draw, similarities
 from sam2love.encoders.text import load_text_encoder
 from sam2love.encoders.vision import load_vision_encoder
-from sam2love.weights import digest
+from sam2love.encoders.weights import digest
 
 SETTINGS = {
     "seed": 1,

@@ -15,7 +15,7 @@ from mini.expressions import sentences
 from mini.loose import loose_sentence
 from mini.pretrain_roberta import MAX_TOKENS, SPECIAL, language_digest
 from sam2love.encoders.text import TextEncoder, load_text_encoder
-from sam2love.weights import digest
+from sam2love.encoders.weights import digest
 
 WEIGHTS = "weights/mini/roberta"
 

@@ -13,7 +13,8 @@ from mini.mixtures import GRID, KINDS, SECONDS, Seconds, draw, grouped_levels, l
 from mini.pretrain_vggish import figures
 from mini.sounds import SAMPLE_RATE_HZ, Sound, synthesize
 from sam2love.encoders.audio import VGGish, load_audio_encoder, vggish_from_state
-from sam2love.weights import digest, read_tensors
+from sam2love.encoders.tensors import read_tensors
+from sam2love.encoders.weights import digest
 
 WEIGHTS = Path("weights/mini/vggish.safetensors")
 

@@ -15,7 +15,7 @@ from mini.pictures import COLOURS
 from mini.pretrain_vit import CLEAR, build
 from mini.probes import classify
 from sam2love.encoders.vision import VisionEncoder, load_vision_encoder
-from sam2love.weights import digest
+from sam2love.encoders.weights import digest
 
 WEIGHTS = "weights/mini/vit"
 RNG = np.random.default_rng

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sam2love.encoders.weights import digest
 from sam2love.sam.build import build_sam2
-from sam2love.weights import digest
 from tests import tiny
 
 TINY = "configs/sam2.1/sam2.1_hiera_t.yaml"

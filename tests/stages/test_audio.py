@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from sam2love import refavs
+from sam2love.dataset import refavs
 from sam2love.encoders.audio import load_audio_encoder
 from sam2love.params import load_params
-from sam2love.store import FeatureStore
+from sam2love.stores.store import FeatureStore
 from stages import audio
 from tests import tiny
-from tests.test_doctor import last_hours
+from tests.dataset.test_doctor import last_hours
 
 
 def test_every_clip_has_its_sound(run_folder, refavs_root, vggish_file, capsys):

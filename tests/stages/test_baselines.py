@@ -7,13 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from sam2love import refavs, segmentation
-from sam2love.features import FeatureReader
-from sam2love.index import read_index, write_index
+from sam2love import segmentation
+from sam2love.dataset import refavs
+from sam2love.dataset.index import read_index, write_index
 from sam2love.params import load_params
 from sam2love.sam.build import build_sam2
 from sam2love.sam.decode import click, decode
-from sam2love.store import FeatureStore
+from sam2love.stores.features import FeatureReader
+from sam2love.stores.store import FeatureStore
 from stages import baselines
 from tests import tiny
 from tests.tiny import build_index

@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from sam2love import refavs
+from sam2love.dataset import refavs
 from sam2love.params import load_params
 from sam2love.sam.build import build_sam2
 from sam2love.sam.encode import encode_frames, preprocess
-from sam2love.store import FeatureStore
+from sam2love.stores.names import EMBEDDING_LEVELS
+from sam2love.stores.store import FeatureStore
 from stages import embeddings
 
 
@@ -52,7 +53,7 @@ def test_first_frames(run_folder, refavs_root, before_convs, capsys):
             levels = encode_frames(
                 model, preprocess(frame[None], model.image_size), before_high_res_convs=before_convs
             )
-        for level, expected in zip(embeddings.LEVELS, levels, strict=True):
+        for level, expected in zip(EMBEDDING_LEVELS, levels, strict=True):
             found = store.read(level, name)
             assert found.dtype == np.float16
             np.testing.assert_allclose(found, expected[0].numpy(), atol=1e-3, rtol=2e-3)

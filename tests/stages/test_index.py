@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sam2love.index import read_index
+from sam2love.dataset.index import read_index
 from stages import index
 from tests import tiny
 from tests.verify import environment

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2love import refavs
-from sam2love.features import FeatureReader
-from sam2love.index import is_null, read_index, write_index
-from sam2love.store import FeatureStore
+from sam2love.dataset import refavs
+from sam2love.dataset.index import is_null, read_index, write_index
+from sam2love.stores.features import FeatureReader
+from sam2love.stores.store import FeatureStore
 from stages import labels
 from tests import tiny
 

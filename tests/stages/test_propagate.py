@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from sam2love.features import FeatureReader
-from sam2love.index import index_digest, read_index
+from sam2love.dataset.index import index_digest, read_index
+from sam2love.encoders.weights import digest
 from sam2love.model import SAM2Love
 from sam2love.params import load_params
-from sam2love.store import FeatureStore
-from sam2love.weights import digest
+from sam2love.stores.features import FeatureReader
+from sam2love.stores.store import FeatureStore
 from stages import embeddings, propagate
 from tests import tiny
 

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sam2love import provenance, refavs
-from sam2love.index import index_digest, read_index, write_index
-from sam2love.scoring import score_masks
-from sam2love.selections import read_expressions
-from sam2love.store import ArraySpec, fill_store
+from sam2love.dataset import refavs
+from sam2love.dataset.index import index_digest, read_index, write_index
+from sam2love.dataset.selections import read_expressions
+from sam2love.evaluation.scoring import score_masks
+from sam2love.stores import provenance
+from sam2love.stores.store import ArraySpec, fill_store
 from stages import score
 from tests.tiny import build_index
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from sam2love.encoders.text import load_text_encoder
+from sam2love.encoders.weights import digest
 from sam2love.params import load_params
-from sam2love.store import FeatureStore
-from sam2love.weights import digest
+from sam2love.stores.store import FeatureStore
 from stages import text
 from tests import tiny
 

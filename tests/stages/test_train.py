@@ -16,10 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sam2love import batches
-from sam2love.features import FeatureReader
-from sam2love.index import read_index
+from sam2love.dataset.index import read_index
 from sam2love.model import SAM2Love
+from sam2love.stores.features import FeatureReader
+from sam2love.training import batches
 from stages import train
 from tests import tiny
 

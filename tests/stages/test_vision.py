@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from sam2love import refavs
+from sam2love.dataset import refavs
+from sam2love.dataset.index import read_index
 from sam2love.encoders.vision import load_vision_encoder
-from sam2love.index import read_index
+from sam2love.encoders.weights import digest
 from sam2love.params import load_params
-from sam2love.store import FeatureStore
-from sam2love.weights import digest
+from sam2love.stores.store import FeatureStore
 from stages import vision
 from tests import tiny
 

@@ -1,0 +1,205 @@
+"""Reads a data set in the layout of Ref-AVS: the one module that knows its folders.
+
+    metadata.csv                              vid,uid,split,fid,exp: a row per expression
+    families.csv                              uid,family: optional, to break scores down
+    kinds.csv                                 uid,kinds of val's rows: optional, seen or unseen
+    media/<key>/frames/{0..9}.jpg             a frame a second
+    media/<key>/audio.wav                     10 s, any sample rate, any number of channels
+    gt_mask/<key>/fid_<fid>/0000{0..9}.png    the object is where OpenCV's gray is above 0
+
+A null clip's masks may be black or missing: both mean 'nothing'. index.py reads the tables.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from sam2love.dataset.index import files_digest, is_null
+from sam2love.dataset.pictures import (
+    Picture,
+    above_black,
+    count_pixels,
+    read_picture,
+    read_pictures,
+    stacked,
+)
+
+FRAMES = 10
+CLIP_SECONDS = 10
+MAX_SAMPLES = 2**24
+"""Of a sound, over all channels, by its header: 10 s of 8 channels at 192 kHz have fewer."""
+MAX_SAMPLE_RATE_HZ = 192000
+
+
+def frame_path(root: str | Path, key: str, t: int) -> Path:
+    return Path(root) / "media" / key / "frames" / f"{t}.jpg"
+
+
+def frame_paths(root: str | Path, key: str) -> list[Path]:
+    return [frame_path(root, key, t) for t in range(FRAMES)]
+
+
+def audio_path(root: str | Path, key: str) -> Path:
+    return Path(root) / "media" / key / "audio.wav"
+
+
+def mask_path(root: str | Path, key: str, fid: int, t: int) -> Path:
+    return Path(root) / "gt_mask" / key / f"fid_{fid}" / f"{t:05d}.png"
+
+
+def mask_paths(root: str | Path, key: str, fid: int) -> list[Path]:
+    return [mask_path(root, key, fid, t) for t in range(FRAMES)]
+
+
+def unread_pictures(paths: list[Path]) -> list[str]:
+    """Names of the pictures that stand beside those of some paths, all in one folder."""
+    beside = set(paths[0].parent.glob("[!.]*")) - set(paths)
+    suffixes = (".jpg", ".jpeg", ".png")
+    return sorted(path.name for path in beside if path.suffix.lower() in suffixes)
+
+
+def missing_folders(root: str | Path) -> list[str]:
+    """Those of media/ and gt_mask/ that are not there."""
+    return [f"{name}/" for name in ("media", "gt_mask") if not (Path(root) / name).is_dir()]
+
+
+def objects(root: str | Path, key: str) -> list[int]:
+    """Sorted fids that are annotated in a clip; a null clip has none, whatever its folder holds."""
+    if is_null(key):
+        return []
+    names = [folder.name for folder in (Path(root) / "gt_mask" / key).glob("fid_*")]
+    return sorted(int(name[4:]) for name in names if name[4:].isascii() and name[4:].isdigit())
+
+
+def read_frame(root: str | Path, key: str, t: int) -> np.ndarray:
+    """Frame t of a clip: (H, W, 3) uint8 RGB, upright.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, or no whole picture.
+    """
+    return read_picture(frame_path(root, key, t)).pixels
+
+
+def read_frames(root: str | Path, key: str) -> np.ndarray:
+    """All frames of a clip: (10, H, W, 3) uint8 RGB, upright.
+
+    Raises:
+        FileNotFoundError, ValueError: a frame is missing, damaged, or of another size.
+    """
+    return stacked(read_pictures(frame_paths(root, key)))
+
+
+def read_audio(root: str | Path, key: str) -> tuple[np.ndarray, int]:
+    """The clip's sound, channels averaged: (n,) float32, and its sample rate in Hz.
+
+    Raises:
+        FileNotFoundError, ValueError: what `read_channels` raises.
+    """
+    samples, sample_rate_hz = read_channels(root, key)
+    return samples.mean(axis=1), sample_rate_hz
+
+
+def read_channels(root: str | Path, key: str) -> tuple[np.ndarray, int]:
+    """The clip's sound as it is: (n, channels) float32, and its sample rate in Hz.
+
+    Full scale is 1, by which integers are divided; floats are as in the file, even beyond.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, not sound, empty, absurdly long, or not
+            finite.
+    """
+    path = audio_path(root, key)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; every clip needs its sound")
+    try:
+        with soundfile.SoundFile(path) as file:
+            sample_rate_hz = file.samplerate
+            too_much = _beyond_memory(file)
+            samples = file.read(0 if too_much else -1, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path}: not readable as sound ({error})") from None
+    if too_much:
+        raise ValueError(f"{path}: {too_much}")
+    if not len(samples):
+        raise ValueError(f"{path}: no samples; expected {CLIP_SECONDS} s of sound")
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{path}: samples that are no numbers (NaN or infinite)")
+    return samples, sample_rate_hz
+
+
+def _beyond_memory(sound: soundfile.SoundFile) -> str:
+    """Say why sound would not fit into memory, by its header; nothing if it would."""
+    frames, channels, sample_rate_hz = sound.frames, sound.channels, sound.samplerate
+    if sample_rate_hz > MAX_SAMPLE_RATE_HZ:
+        return f"sampled at {sample_rate_hz} Hz, at most {MAX_SAMPLE_RATE_HZ} are accepted"
+    if frames * channels > MAX_SAMPLES:
+        return (
+            f"{frames / sample_rate_hz:.0f} s at {sample_rate_hz} Hz, channels: {channels}; at "
+            f"most {MAX_SAMPLES} samples are accepted; cut it to {CLIP_SECONDS} s"
+        )
+    return ""
+
+
+def read_mask(root: str | Path, key: str, fid: int, t: int) -> np.ndarray | None:
+    """The object's mask on frame t: (H, W) bool; None for a null clip without masks.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, or no whole picture.
+    """
+    path = mask_path(root, key, fid, t)
+    if is_null(key) and not path.is_file():
+        return None
+    return above_black([read_picture(path).pixels])[0]
+
+
+def mask_pixels(root: str | Path, key: str, fid: int, t: int) -> int:
+    """How many pixels the object's mask on frame t has; 0 for a null clip without masks.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, or no picture.
+    """
+    path = mask_path(root, key, fid, t)
+    return 0 if is_null(key) and not path.is_file() else count_pixels(path)
+
+
+def read_masks(root: str | Path, key: str, fid: int) -> np.ndarray | None:
+    """The object's masks on all frames: (10, H, W) bool; None for a null clip without masks.
+
+    Raises:
+        FileNotFoundError, ValueError: a mask is missing, damaged, or of another size.
+    """
+    pictures = read_mask_pictures(root, key, fid)
+    return None if pictures is None else above_black(stacked(pictures))
+
+
+def read_mask_pictures(root: str | Path, key: str, fid: int) -> list[Picture] | None:
+    """The 10 pictures behind `read_masks`.
+
+    The benchmark's code resizes them before it asks what is above black.
+
+    Raises:
+        FileNotFoundError, ValueError: a mask is missing, damaged, or of another size.
+    """
+    paths = mask_paths(root, key, fid)
+    if is_null(key) and not all(path.is_file() for path in paths):
+        return None
+    return read_pictures(paths)
+
+
+def frames_digest(root: str | Path, key: str) -> str:
+    """SHA-256 over the names and contents of a clip's frames."""
+    paths = frame_paths(root, key)
+    return files_digest(paths, paths[0].parent.parent)
+
+
+def audio_digest(root: str | Path, key: str) -> str:
+    """SHA-256 over the name and content of a clip's sound."""
+    path = audio_path(root, key)
+    return files_digest([path], path.parent)
+
+
+def masks_digest(root: str | Path, key: str) -> str:
+    """SHA-256 over the names and contents of all the masks in a clip's folder."""
+    folder = Path(root) / "gt_mask" / key
+    return files_digest(sorted(folder.glob("fid_*/*.png")), folder)

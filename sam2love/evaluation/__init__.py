@@ -1,0 +1,1 @@
+"""Score masks: metrics, protocols, baselines, intervals. Nothing here needs torch."""

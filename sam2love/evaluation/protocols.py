@@ -1,0 +1,229 @@
+"""From masks to scores: each row against the truth, then by the protocols that people compare by.
+
+refavs    the benchmark's own code: 256 x 256, batches of 4 consecutive rows, F's maximum per batch.
+frame     the same without batches: one threshold for the whole split.
+original  at the pictures' own size, F's maximum per expression.
+davis     region J and boundary F of video object segmentation, at the pictures' own size.
+
+The first three differ only in size and in the rows of a batch. Scores here are ratios.
+Shapes: N = 10 frames of H x W pixels, K = 255 thresholds.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from sam2love.dataset import refavs
+from sam2love.dataset.index import NULL_SPLIT, POSITIVE_SPLITS, VAL_SPLIT
+from sam2love.dataset.pictures import above_black, stacked
+from sam2love.evaluation import metrics
+from sam2love.evaluation.baselines import ObjectBaselines
+from sam2love.evaluation.masks import Prediction
+from sam2love.evaluation.metrics import Thresholded
+
+TEST_SPLITS = (*POSITIVE_SPLITS, NULL_SPLIT)
+SCORED_SPLITS = (VAL_SPLIT, *TEST_SPLITS)
+PROTOCOLS = ("refavs", "frame", "original", "davis")
+SIZE = (256, 256)
+ROWS_PER_BATCH = 4
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What of a row's frames enters J, F and S, whatever the batch.
+
+    region_j: (N,).
+    f_curve: (K,), the sum over the frames in which there is something to be found.
+    visible: how many those are.
+    foreground: share of all pixels that is shown.
+    foreground_at_region: the same at the threshold of J.
+    """
+
+    region_j: np.ndarray
+    f_curve: np.ndarray
+    visible: int
+    foreground: float
+    foreground_at_region: float
+
+
+def measure(masks: Thresholded, truth: np.ndarray) -> Statistics:
+    """Compare N masks with true ones (N, H, W) bool."""
+    curves = metrics.f_curves(masks, truth)
+    return Statistics(
+        region_j=metrics.region_j(masks.region, truth),
+        f_curve=curves.sum(axis=0),
+        visible=len(curves),
+        foreground=share(masks.shown),
+        foreground_at_region=share(masks.region),
+    )
+
+
+def share(masks: np.ndarray) -> float:
+    """Of all pixels (N, H, W) bool, how many are foreground."""
+    return np.count_nonzero(masks) / masks.size
+
+
+# ---- batches of rows ----------------------------------------------------------------------------
+
+
+def batch_j(rows: Sequence[Statistics], *, rows_per_batch: int) -> float:
+    """J of each batch of consecutive rows, the last one partial, averaged over batches."""
+    return _over_batches(
+        rows, rows_per_batch, lambda batch: np.concatenate([row.region_j for row in batch]).mean()
+    )
+
+
+def batch_f(rows: Sequence[Statistics], *, rows_per_batch: int) -> float:
+    """The greatest value of each batch's mean F curve, averaged over batches."""
+    return _over_batches(rows, rows_per_batch, lambda batch: mean_f_curve(batch).max())
+
+
+def batch_s(shares: Sequence[float], *, rows_per_batch: int) -> float:
+    """S of each batch of rows' foreground shares, averaged over batches."""
+    return _over_batches(
+        shares, rows_per_batch, lambda batch: metrics.s_measure(float(np.mean(batch)))
+    )
+
+
+def mean_f_curve(rows: Sequence[Statistics]) -> np.ndarray:
+    """F at each threshold, over the frames with something to be found: (K,); 0 without any."""
+    visible = sum(row.visible for row in rows)
+    return np.sum([row.f_curve for row in rows], axis=0) / max(visible, 1)
+
+
+def _over_batches(rows: Sequence, rows_per_batch: int, score: Callable[[Any], Any]) -> float:
+    starts = range(0, len(rows), rows_per_batch)
+    return float(np.mean([score(rows[start : start + rows_per_batch]) for start in starts]))
+
+
+# ---- rows ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RowScore:
+    """All that is known of a row's masks once they have been compared with the truth.
+
+    square: at 256 x 256.
+    original, davis: at the pictures' size, (mean J, mean F) for davis; None for null rows.
+    ungated: share of pixels shown at 256 x 256 if there were no gate.
+    objects: how many are annotated in the clip, 0 for null rows.
+    picked: whether the masks overlap most with what is meant; None for null rows.
+    object_score, gated: as the prediction says.
+    baselines: at 256 x 256, by name.
+    """
+
+    square: Statistics
+    original: Statistics | None
+    davis: tuple[float, float] | None
+    ungated: float
+    objects: int
+    picked: bool | None
+    object_score: float | None
+    gated: bool
+    baselines: dict[str, Statistics] = field(default_factory=dict)
+
+
+def score_rows(
+    expressions: pd.DataFrame,
+    predict: Callable[[Any], Prediction],
+    *,
+    root: Path,
+    baselines: ObjectBaselines | None = None,
+    threads: int = 1,
+    progress: bool = False,
+) -> list[RowScore]:
+    """Score rows of the index's expression table, in its order.
+
+    Args:
+        predict: gives the masks of a row (predictions.py).
+        root: the data set, whose true masks are read.
+        baselines: scored beside, if given.
+        threads: clips scored at once; the scores don't depend on it.
+
+    Raises:
+        FileNotFoundError, ValueError: a true mask is missing or damaged, or a prediction is.
+    """
+    clips = [list(rows.itertuples()) for _, rows in expressions.groupby("key", sort=False)]
+    with ThreadPoolExecutor(threads) as pool:
+        scored = pool.map(lambda rows: _score_clip(rows, predict, root, baselines), clips)
+        bar: Iterable = tqdm(scored, "scoring", len(clips), unit="clip", disable=not progress)
+        by_row = {row: score for clip in bar for row, score in clip.items()}
+    return [by_row[row] for row in expressions["row"]]
+
+
+def _score_clip(
+    entries: list, predict: Callable, root: Path, baselines: ObjectBaselines | None
+) -> dict[int, RowScore]:
+    key = entries[0].key
+    fids = {*refavs.objects(root, key), *(entry.fid for entry in entries if not entry.null)}
+    truths = {fid: true_masks(root, key, fid) for fid in sorted(fids)}
+    shown: dict[tuple[int, ...], Thresholded] = {}
+    scores = {}
+    for entry in entries:
+        scores[entry.row] = score = _score_row(entry, predict(entry), truths)
+        if baselines is None:
+            continue
+        choices = baselines.choices(entry)
+        for chosen in set(choices.values()) - set(shown):
+            logits = baselines.logits(key, chosen)
+            probability = metrics.probabilities(logits, size=SIZE, logits=True)
+            shown[chosen] = metrics.threshold(probability)
+        truth = _truth(entry, truths)
+        measured = {chosen: measure(shown[chosen], truth) for chosen in set(choices.values())}
+        score.baselines.update({name: measured[chosen] for name, chosen in choices.items()})
+    return scores
+
+
+def true_masks(root: Path, key: str, fid: int) -> tuple[np.ndarray, np.ndarray]:
+    """An object's true masks at 256 x 256, as the benchmark's code makes them, and as they are.
+
+    Returns:
+        (N, 256, 256) bool and (N, H, W) bool.
+    """
+    pictures = refavs.read_mask_pictures(root, key, fid)
+    if pictures is None:
+        return np.zeros((refavs.FRAMES, *SIZE), bool), np.zeros((refavs.FRAMES, *SIZE), bool)
+    # Resized in colour and made gray afterwards: the other way round other pixels are above 0.
+    own = stacked(pictures)
+    square = [cv2.resize(pixels, SIZE, interpolation=cv2.INTER_LINEAR) for pixels in own]
+    return above_black(square), above_black(own)
+
+
+def _truth(entry: Any, truths: dict) -> np.ndarray:
+    """(N, 256, 256) bool; empty where what is meant isn't there."""
+    return np.zeros((refavs.FRAMES, *SIZE), bool) if entry.null else truths[entry.fid][0]
+
+
+def _score_row(entry: Any, prediction: Prediction, truths: dict) -> RowScore:
+    square = metrics.threshold(prediction.probabilities(SIZE))
+    ungated = square
+    if prediction.gated:
+        ungated = metrics.threshold(prediction.probabilities(SIZE, gate=False))
+    original, davis, picked = None, None, None
+    if not entry.null:
+        truth = truths[entry.fid][1]
+        masks = metrics.threshold(prediction.probabilities(truth.shape[1:]))
+        original = measure(masks, truth)
+        davis = (
+            float(metrics.davis_j(masks.shown, truth).mean()),
+            float(metrics.boundary_f(masks.shown, truth).mean()),
+        )
+        squares = {fid: mask for fid, (mask, _) in truths.items()}
+        picked = metrics.overlaps_most(square.region, squares, fid=entry.fid)
+    return RowScore(
+        square=measure(square, _truth(entry, truths)),
+        original=original,
+        davis=davis,
+        ungated=share(ungated.shown),
+        objects=0 if entry.null else len(truths),
+        picked=picked,
+        object_score=prediction.object_score,
+        gated=prediction.gated,
+    )

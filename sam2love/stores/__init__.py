@@ -1,0 +1,1 @@
+"""Feature stores in Zarr: written once, resumable, and read in batches."""

@@ -1,0 +1,161 @@
+"""Makes the items of a store: loads, encodes and writes, shard by shard, the three side by side."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from tqdm import tqdm
+
+from sam2love.stores.shards import ArraySpec, rounded
+from sam2love.stores.staging import Staging
+
+LOADERS = min(8, os.cpu_count() or 1)
+"""Threads that load what is encoded next; results don't depend on them."""
+
+Items = Mapping[str, np.ndarray]
+
+
+def fill_shards(
+    staging: Staging,
+    *,
+    shards: list[tuple[int, int, int]],
+    specs: list[ArraySpec],
+    ids: list[str],
+    load: Callable[[list[str]], Any],
+    encode: Callable[[Any], Items],
+    batch_size: int,
+    description: str,
+) -> None:
+    """Make those of some shards that are missing.
+
+    While a batch is encoded, those that follow are loaded and the shard before is written. What is
+    encoded together, and in which order, does not hang on what is ready first.
+
+    Args:
+        shards: number, first item and end of each.
+        specs, ids, load, encode, batch_size: see `fill_store`.
+
+    Raises:
+        ValueError, OSError: see `fill_store`.
+    """
+    finished = staging.finished()
+    todo = [(number, ids[start:stop]) for number, start, stop in shards if number not in finished]
+    batches = [
+        names[first : first + batch_size]
+        for _, names in todo
+        for first in range(0, len(names), batch_size)
+    ]
+    count = sum(stop - start for _, start, stop in shards)
+    done = count - sum(map(len, batches))
+    with (
+        tqdm(total=count, initial=done, desc=description, unit="item") as bar,
+        ThreadPoolExecutor(LOADERS) as loaders,
+        ThreadPoolExecutor(1) as writer,
+    ):
+        loaded = _load_ahead(loaders, load, batches)
+        written: Future | None = None
+        for number, names in todo:
+            buffers = _encode_shard(names, loaded, specs, encode, bar)
+            if written:
+                written.result()
+            written = writer.submit(_write_shard, staging, number, names, buffers, specs)
+        if written:
+            written.result()
+
+
+def _load_ahead(
+    pool: ThreadPoolExecutor, load: Callable[[list[str]], Any], batches: Iterable[list[str]]
+) -> Iterator[tuple[list[str], Any]]:
+    """Each batch and what is loaded of it, in order, while a few that follow are loaded."""
+    waiting: deque[tuple[list[str], Future]] = deque()
+    for batch in batches:
+        waiting.append((batch, pool.submit(load, batch)))
+        if len(waiting) > LOADERS:
+            names, loaded = waiting.popleft()
+            yield names, loaded.result()
+    for names, loaded in waiting:
+        yield names, loaded.result()
+
+
+def _encode_shard(
+    names: list[str],
+    loaded: Iterator[tuple[list[str], Any]],
+    specs: list[ArraySpec],
+    encode: Callable[[Any], Items],
+    bar: tqdm,
+) -> dict[str, np.ndarray]:
+    """The items of one shard, by array, from the batches that come next."""
+    buffers = {spec.name: np.empty((len(names), *spec.item_shape), spec.dtype) for spec in specs}
+    first = 0
+    while first < len(names):
+        batch, given = next(loaded)
+        items = encode(given)
+        _check_items(items, specs, batch)
+        for spec in specs:
+            with np.errstate(over="ignore"):  # told when written, by the item's name
+                buffers[spec.name][first : first + len(batch)] = items[spec.name]
+        first += len(batch)
+        bar.update(len(batch))
+    return buffers
+
+
+def _write_shard(
+    staging: Staging,
+    number: int,
+    names: list[str],
+    buffers: dict[str, np.ndarray],
+    specs: list[ArraySpec],
+) -> None:
+    """Write each array's share of a shard in one piece."""
+    arrays = {spec.name: rounded(buffers[spec.name], spec.keep_bits) for spec in specs}
+    for spec in specs:
+        _check_finite(arrays[spec.name], spec, names)
+    start = number * specs[0].items_per_shard
+    with told_of_disk(staging.out):
+        group = zarr.open_group(staging.store, mode="r+")
+        for spec in specs:
+            array: Any = group[spec.name]
+            # An all-zero item is an item: Zarr would leave out what equals the fill value.
+            array = array.with_config({"write_empty_chunks": True})
+            array[start : start + len(names)] = arrays[spec.name]
+        staging.mark_finished(number)
+
+
+@contextmanager
+def told_of_disk(out: Path) -> Iterator[None]:
+    """What the system says of writing, in a line that names the store."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"{out}: can't be written ({error}); what is finished is kept: put that right, then "
+            "run the stage again"
+        ) from None
+
+
+def _check_items(items: Items, specs: list[ArraySpec], batch: list[str]) -> None:
+    if set(items) != {spec.name for spec in specs}:
+        declared = sorted(spec.name for spec in specs)
+        raise ValueError(f"encode returned the arrays {sorted(items)}, declared are {declared}")
+    for spec in specs:
+        expected = (len(batch), *spec.item_shape)
+        if items[spec.name].shape != expected:
+            raise ValueError(
+                f"encode returned {spec.name} of shape {items[spec.name].shape} for the items "
+                f"{batch[0]!r} to {batch[-1]!r}, expected {expected}"
+            )
+
+
+def _check_finite(values: np.ndarray, spec: ArraySpec, names: list[str]) -> None:
+    if values.dtype.kind == "f":
+        finite = np.isfinite(values).reshape(len(names), -1).all(axis=1)
+        if not finite.all():
+            name = names[int(np.argmin(finite))]
+            kept = f", {spec.keep_bits} bits of mantissa kept" if spec.keep_bits else ""
+            raise ValueError(f"{spec.name} of item {name!r} is not finite as {spec.dtype}{kept}")

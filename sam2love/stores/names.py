@@ -1,0 +1,15 @@
+"""Names in the stores that the one who writes and the one who reads have to agree on."""
+
+EMBEDDING_LEVELS = ("embedding", "high_res_0", "high_res_1")
+"""The arrays of sam2.zarr, in the order in which `sam.encode.encode_frames` returns them."""
+
+
+def item_name(key: str, number: int) -> str:
+    """Name a frame of a clip, or an object by its fid: "<key>/<number>"."""
+    return f"{key}/{number}"
+
+
+def split_name(name: str) -> tuple[str, int]:
+    """Return the key and the number of a name that `item_name` made."""
+    key, _, number = name.rpartition("/")
+    return key, int(number)

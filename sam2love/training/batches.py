@@ -1,0 +1,218 @@
+"""What a training step reads: its rows, their features, and the labels of frame 0, as tensors.
+
+Shapes: B rows, N frames, C channels, h x w cells of SAM 2's embedding, H x W label pixels.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate.utils import recursively_apply
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from sam2love.dataset.refavs import FRAMES
+from sam2love.params import Train
+from sam2love.stores.features import FeatureReader, Features
+from sam2love.stores.store import Empty
+
+PREFETCH = 2
+"""Batches that each worker reads ahead."""
+ALIGNMENT = 64
+"""Bytes, a cache line: where the arrays of a batch begin in shared memory."""
+
+
+class Batch(NamedTuple):
+    """B rows, as the stores hold them until `to` moves them."""
+
+    features: Features
+    embeddings: tuple[Tensor, Tensor, Tensor] | None
+    """SAM 2's of the first frames: (B, C, h, w), (B, C/8, 4h, 4w), (B, C/4, 2h, 2w)."""
+    masks: list[Tensor]
+    """B labels of frame 0, (H, W), each of its own size."""
+    present: Tensor
+    """(B,) bool, False for null rows."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device; half precision and booleans become float32 only there."""
+        levels = self.embeddings
+        if levels is not None:
+            embedding, high_res_0, high_res_1 = (_move(level, device) for level in levels)
+            levels = embedding, high_res_0, high_res_1
+        return Batch(
+            self.features.to(device),
+            levels,
+            [_move(mask, device) for mask in self.masks],
+            _move(self.present, device),
+        )
+
+
+def _move(part: Tensor, device: torch.device) -> Tensor:
+    return part.to(device, non_blocking=True).float()
+
+
+def read_batch(
+    rows: pd.DataFrame,
+    reader: FeatureReader,
+    *,
+    frames: int = FRAMES,
+    embeddings: bool = True,
+    empty: Empty = np.empty,
+) -> Batch:
+    """Read rows of the expression table.
+
+    Args:
+        frames: how many frames the fusion sees, from the first on.
+        embeddings: whether SAM 2 has to decode masks.
+        empty: makes the arrays that are read into.
+    """
+    keys = rows["key"].tolist()
+    levels = None
+    if embeddings:
+        embedding, high_res_0, high_res_1 = (
+            level[:, 0] for level in reader.embeddings(keys, frames=[0], empty=empty)
+        )
+        levels = embedding, high_res_0, high_res_1
+    present = empty((len(rows),), np.dtype(bool))
+    present[:] = ~rows["null"].to_numpy()
+    return Batch(
+        reader.features(rows, frames=frames, empty=empty),
+        levels,
+        reader.labels(keys, rows["fid"].tolist(), empty=empty),
+        torch.from_numpy(present),
+    )
+
+
+class Slot:
+    """Memory shared with the workers, in which they lay out one batch after another.
+
+    A batch in a worker's own memory would have to be copied for the trainer, and the pages of fresh
+    memory take longer than what is read into them.
+
+    Args:
+        size: the most bytes of a batch.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._memory = torch.empty(size, dtype=torch.uint8).share_memory_()
+
+    def read(self, read: Callable[..., Batch]) -> Batch:
+        """Call `read` with an `empty` that gives room in here, and return its batch to share."""
+        memory, used = self._memory.numpy(), 0
+
+        def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+            nonlocal used
+            start, stop = used, used + math.prod(shape) * dtype.itemsize
+            used = -(-stop // ALIGNMENT) * ALIGNMENT
+            return memory[start:stop].view(dtype).reshape(shape)
+
+        return recursively_apply(self._as_shared, read(empty=empty))
+
+    def _as_shared(self, part: Tensor) -> Tensor:
+        """The same numbers as part of the memory that torch knows to be shared."""
+        start = part.data_ptr() - self._memory.data_ptr()
+        return self._memory[start : start + part.nbytes].view(part.dtype).view(part.shape)
+
+
+class Batches:
+    """The batches of a training by number: each follows from the seed and its number alone.
+
+    With several processes and accumulation, a step takes processes x accumulation of them.
+    """
+
+    def __init__(self, rows: pd.DataFrame, reader: FeatureReader, *, train: Train) -> None:
+        self._rows, self._reader, self._train = rows, reader, train
+
+    def __len__(self) -> int:
+        train = self._train
+        return (train.grounding_steps + train.steps) * train.accumulation * train.processes
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes that suffice for any of them."""
+        return self._train.batch_size * (self._reader.row_bytes + 16 * ALIGNMENT)
+
+    def read(self, number: int, *, empty: Empty = np.empty) -> Batch:
+        """Read a batch.
+
+        Args:
+            empty: makes the arrays that are read into.
+        """
+        train = self._train
+        grounding = number // (train.accumulation * train.processes) < train.grounding_steps
+        drawn = draw_rows(
+            len(self._rows), batch_size=train.batch_size, step=number, seed=train.seed
+        )
+        return read_batch(
+            self._rows.iloc[drawn],
+            self._reader,
+            frames=1 if grounding else FRAMES,
+            embeddings=not grounding,
+            empty=empty,
+        )
+
+
+class _InSlots(Dataset):
+    """Batches in slots that are used in turns, as workers read them."""
+
+    def __init__(self, batches: Batches, numbers: Sequence[int], *, slots: int) -> None:
+        self._batches, self._numbers = batches, numbers
+        self._slots = [Slot(batches.most_bytes) for _ in range(slots)]
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, place: int) -> Batch | ValueError | OSError:
+        """A batch, or what kept it from being read: raised in a worker it would lose its words."""
+        slot = self._slots[place % len(self._slots)]
+        try:
+            return slot.read(partial(self._batches.read, self._numbers[place]))
+        except (ValueError, OSError) as error:
+            return error
+
+
+def load(
+    batches: Batches, numbers: Sequence[int], *, workers: int, device: torch.device
+) -> Iterator[Batch]:
+    """Yield batches in order, read ahead by worker processes if there are any.
+
+    With workers, a batch is overwritten once the next is asked for.
+
+    Raises:
+        ValueError, OSError: a batch can't be read.
+    """
+    if not workers:
+        yield from map(batches.read, numbers)
+        return
+    # As many as workers read ahead, and the one that the caller has.
+    in_slots = _InSlots(batches, numbers, slots=workers * PREFETCH + 1)
+    loader = DataLoader(
+        in_slots,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=PREFETCH,
+        multiprocessing_context="fork",
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # else it would draw from torch's own, for seeds nobody uses
+    )
+    for batch in loader:
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
+
+
+def draw_rows(count: int, *, batch_size: int, step: int, seed: int) -> np.ndarray:
+    """The rows of a step: seeded permutations one after another, cut into batches.
+
+    Each step's rows follow from the seed and its number alone, so a run resumes anywhere.
+    """
+    wanted = np.arange(step * batch_size, (step + 1) * batch_size)
+    epochs = {
+        int(epoch): np.random.default_rng((seed, int(epoch))).permutation(count)
+        for epoch in np.unique(wanted // count)
+    }
+    return np.array([epochs[int(place // count)][place % count] for place in wanted])

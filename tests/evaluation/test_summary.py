@@ -1,0 +1,250 @@
+"""metrics.json and the table of rows, from scores made by hand; then the table as printed."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sam2love.evaluation.protocols import RowScore, Statistics
+from sam2love.evaluation.scoreboard import scoreboard
+from sam2love.evaluation.summary import clip_means, row_table, summarise, with_mix
+
+NO_FAMILIES = pd.DataFrame(columns=["uid", "family"])
+NO_KINDS = pd.DataFrame(columns=["uid", "kinds"])
+
+
+def statistics(j: float, peak: tuple[int, float] = (0, 0.0), shown: float = 0.0) -> Statistics:
+    """One frame with J, and F at one threshold."""
+    curve = np.zeros(255)
+    curve[peak[0]] = peak[1]
+    return Statistics(np.array([j]), curve, 1, shown, foreground_at_region=min(1, 4 * shown))
+
+
+def positive(j: float, peak: tuple[int, float], *, picked: bool, objects: int) -> RowScore:
+    square = statistics(j, peak)
+    return RowScore(
+        square=square,
+        original=statistics(j / 2, peak),
+        davis=(j / 4, 0.5),
+        ungated=0.0,
+        objects=objects,
+        picked=picked,
+        object_score=3.0,
+        gated=False,
+        baselines={"largest": statistics(0.25, (0, 0.75))},
+    )
+
+
+def null(shown: float, ungated: float) -> RowScore:
+    square = statistics(0, shown=shown)
+    return RowScore(
+        square, None, None, ungated, 0, None, -2.0, shown == 0, {"largest": statistics(0, shown=1)}
+    )
+
+
+@pytest.fixture
+def table():
+    """Five rows seen in two clips, one unseen, two null."""
+    rows = [
+        (1, "test_s", "a", False),
+        (2, "test_s", "a", False),
+        (4, "test_s", "a", False),
+        (5, "test_s", "a", False),
+        (6, "test_s", "b", False),
+        (7, "test_u", "c", False),
+        (8, "test_n", "null_c-d", True),
+        (9, "test_n", "null_c-d", True),
+    ]
+    table = pd.DataFrame(rows, columns=["row", "split", "key", "null"])
+    table["uid"] = [f"{key}_x_{row}" for row, key in zip(table["row"], table["key"], strict=True)]
+    scores = [
+        positive(0.2, (10, 1.0), picked=True, objects=2),
+        positive(0.2, (10, 1.0), picked=True, objects=2),
+        positive(0.2, (20, 1.0), picked=False, objects=2),
+        positive(0.2, (20, 0.6), picked=True, objects=2),
+        positive(1.0, (10, 1.0), picked=True, objects=4),
+        positive(0.5, (30, 0.5), picked=False, objects=1),
+        null(0.04, 0.09),
+        null(0.0, 0.16),
+    ]
+    return table, scores
+
+
+def made(table, families=NO_FAMILIES, *, kinds=NO_KINDS, splits=("test_s", "test_u", "test_n")):
+    rows, scores = table
+    kept = [i for i, split in enumerate(rows["split"]) if split in splits]
+    scores = [scores[i] for i in kept]
+    told = row_table(rows.iloc[kept], scores, families, kinds)
+    return told, summarise(told, scores, resamples=200, seed=0)
+
+
+# ---- rows ---------------------------------------------------------------------------------------
+
+
+def test_rows_tell_each_expressions_scores(table):
+    rows, _ = made(table)
+    first = rows.iloc[0]
+    assert (first["refavs_J"], first["refavs_F"]) == (pytest.approx(20), pytest.approx(100))
+    assert (first["original_J"], first["davis_J"], first["davis_F"]) == (10, 5, 50)
+    assert (first["objects"], first["picked"], first["gated"]) == (2, True, False)
+    assert rows["frame_J"].equals(rows["refavs_J"])
+
+
+def test_a_rows_frame_f_is_at_the_threshold_of_its_split(table):
+    """Seen: threshold 10 has 3 of 5, threshold 20 has 1.6 of 5. Unseen has its own."""
+    rows, _ = made(table)
+    assert rows["frame_F"].tolist()[:6] == [100, 100, 0, 0, 100, 50]
+
+
+def test_null_rows_have_s_alone(table):
+    rows, _ = made(table)
+    missing = rows[rows["null"]]
+    assert missing["S"].tolist() == pytest.approx([0.2, 0])
+    assert missing["S_ungated"].tolist() == pytest.approx([0.3, 0.4])
+    assert missing[["refavs_J", "frame_F", "original_J", "davis_F", "picked"]].isna().all(axis=None)
+
+
+# ---- metrics ------------------------------------------------------------------------------------
+
+
+def test_the_shape_that_is_promised(table):
+    _, metrics = made(table)
+    for protocol in ("refavs", "frame", "original", "davis"):
+        for split in ("test_s", "test_u", "mix"):
+            assert set(metrics[protocol][split]) == {"J", "F", "J&F"}
+    assert set(metrics["refavs"]["test_n"]) == {"S", "S_ungated", "S_at_0.4"}
+    assert set(metrics["baselines"]["largest"]["refavs"]) == {"test_s", "test_u", "mix", "test_n"}
+    assert set(metrics["picked"]) == {"test_s", "test_u", "chance"}
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+
+
+def test_each_protocol_by_hand(table):
+    """Seen: a batch of J 0.2, F peaks 2.0/4 at 10 and 1.6/4 at 20; then one of J 1, F 1."""
+    _, metrics = made(table)
+    assert metrics["refavs"]["test_s"] == {"J": 60, "F": 75, "J&F": 67.5}
+    assert metrics["refavs"]["mix"] == {"J": 55, "F": 62.5, "J&F": 58.75}
+    assert metrics["frame"]["test_s"] == {"J": 36, "F": 60, "J&F": 48}
+    assert metrics["original"]["test_s"] == {"J": 18, "F": 92, "J&F": 55}
+    assert metrics["davis"]["test_s"] == {"J": 9, "F": 50, "J&F": 29.5}
+
+
+def test_null_by_hand(table):
+    _, metrics = made(table)
+    expected = {"S": np.sqrt(0.02), "S_ungated": np.sqrt(0.125), "S_at_0.4": np.sqrt(0.08)}
+    assert metrics["refavs"]["test_n"] == pytest.approx(expected, abs=1e-6)
+    assert metrics["baselines"]["largest"]["refavs"]["test_n"] == {"S": 1}
+    assert metrics["gated"] == {"test_n": 50, "test_s": 0, "test_u": 0}
+
+
+def test_picked_and_chance(table):
+    _, metrics = made(table)
+    chance = 100 * (4 / 2 + 1 / 4 + 1) / 6
+    assert metrics["picked"] == {"test_s": 80, "test_u": 0, "chance": pytest.approx(chance)}
+
+
+def test_families(table):
+    rows, _ = table
+    families = pd.DataFrame(
+        {"uid": rows["uid"], "family": ["colour"] * 3 + ["order"] * 3 + ["muted"] * 2}
+    )
+    told, metrics = made(table, families)
+    assert told["family"].tolist() == families["family"].tolist()
+    assert metrics["families"]["colour"] == {
+        "J&F": 60,
+        "picked": pytest.approx(200 / 3, abs=1e-6),
+        "chance": 50,
+        "rows": 3,
+    }
+    assert set(metrics["families"]) == {"colour", "order"}  # J, F and picking need an object
+
+
+def of_val(table):
+    """The table with its rows seen and one of the null rows in val; the last clip is unseen."""
+    rows, scores = table
+    rows = rows.assign(split=["val"] * 7 + ["test_n"])
+    kinds = pd.DataFrame({"uid": rows["uid"][:6], "kinds": ["seen"] * 4 + ["unseen"] * 2})
+    return made((rows, scores), kinds=kinds, splits=("val", "test_n"))
+
+
+def test_val_by_its_kinds(table):
+    """By hand: J 0.2 four times, then 1 and 0.5; at threshold 10, the best, F 1, 1, 0, 0, 1, 0."""
+    rows, metrics = of_val(table)
+    assert rows["kinds"].fillna("").tolist() == ["seen"] * 4 + ["unseen"] * 2 + ["", ""]
+    val = metrics["val"]
+    assert val["seen"] == {
+        **{"J": 20, "F": 50, "J&F": 35},
+        **{"picked": 75, "chance": 50, "rows": 4},
+    }
+    assert val["unseen"] == {
+        **{"J": 75, "F": 50, "J&F": 62.5},
+        **{"picked": 50, "chance": 62.5, "rows": 2},
+    }
+    assert val["all"]["J&F"] == pytest.approx((4 * 35 + 2 * 62.5) / 6, abs=1e-5)
+    assert val["null"] == {"S": 0.2, "rows": 1}
+    assert metrics["refavs"].keys() == {"test_n"}  # val is no test split
+    assert metrics["families"] == metrics["picked"] == {}
+    printed = scoreboard(metrics, name="ours")
+    assert "seen J&F 35.0, right object 75.0 %; unseen J&F 62.5, right object 50.0 %" in printed
+    json.dumps(metrics, allow_nan=False)
+
+
+def test_val_without_kinds_is_one_part(table):
+    rows, scores = table
+    told, metrics = made((rows.assign(split="val"), scores), splits=("val",))
+    assert told["kinds"].isna().all()
+    assert set(metrics["val"]) == {"all", "null"}
+
+
+def test_val_of_null_rows_alone(table):
+    rows, scores = table
+    _, metrics = made((rows.iloc[6:].assign(split="val"), scores[6:]), splits=("val",))
+    assert metrics["val"] == {"null": {"S": pytest.approx(np.sqrt(0.02), abs=1e-6), "rows": 2}}
+    scoreboard(metrics, name="ours")
+
+
+@pytest.mark.parametrize("splits", [("test_s",), ("test_n",), ("test_u", "test_n")])
+def test_a_missing_split_is_a_missing_key(table, splits):
+    _, metrics = made(table, splits=splits)
+    assert set(metrics["refavs"]) == set(splits)
+    assert "mix" not in metrics["clips"]["refavs"]
+    json.dumps(metrics, allow_nan=False)
+    scoreboard(metrics, name="ours")
+
+
+# ---- means over clips ---------------------------------------------------------------------------
+
+
+def test_clips_weigh_the_same(table):
+    rows, metrics = made(table)
+    told = metrics["clips"]["refavs"]["test_s"]
+    assert (told["J"], told["F"], told["clips"]) == (60, 95, 2)
+    assert told["low"] == pytest.approx((20 + 90) / 2)  # both draws the first clip, or the second
+    assert told["high"] == 100
+    assert metrics["clips"]["refavs"]["mix"]["J&F"] == pytest.approx((77.5 + 50) / 2)
+    assert metrics["clips"]["refavs"]["test_n"]["S"] == pytest.approx(0.1)
+    assert clip_means(rows, protocol="davis", resamples=10, seed=0)["test_s"]["J"] == 15
+
+
+def test_mix_is_the_mean_of_seen_and_unseen():
+    assert with_mix({"test_s": {"J": 1.0}, "test_u": {"J": 4.0}})["mix"] == {"J": 2.5}
+    assert with_mix({"test_s": {"J": 1.0}}) == {"test_s": {"J": 1.0}}
+
+
+# ---- as printed ---------------------------------------------------------------------------------
+
+
+def test_the_scoreboard_has_a_line_a_system(table):
+    rows, _ = table
+    families = pd.DataFrame({"uid": rows["uid"], "family": ["colour"] * 8})
+    _, metrics = made(table, families)
+    printed = scoreboard(metrics, name="ours")
+    lines = {line[:18].strip(): line[18:].split() for line in printed.splitlines()}
+    assert " ".join(lines["ours"]) == "60.0 75.0 67.5 50.0 50.0 50.0 55.0 62.5 58.8 0.141"
+    assert lines["largest"][-2:] == ["50.0", "1.000"]
+    assert lines["ours, davis"][-1] == "-"
+    assert lines["colour"] == ["6", "61.7", "66.7", "%", "54.2", "%"]
+    assert "right object: seen 80.0 %, unseen 0.0 % (chance 54.2 %)" in printed
+    assert "S without the gate 0.354" in printed
+    assert "seen 0.0 %, unseen 0.0 %, null 50.0 %" in printed
+    assert all(len(line) <= 100 for line in printed.splitlines())

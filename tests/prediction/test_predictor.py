@@ -1,0 +1,224 @@
+"""Predictions on small videos, against the pipeline and against what was drawn."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sam2love.dataset import refavs
+from sam2love.dataset.index import read_index
+from sam2love.evaluation.metrics import probabilities
+from sam2love.prediction.predictor import Predictor
+from sam2love.prediction.video import Video
+from sam2love.segmentation import segment_clips
+from sam2love.stores.features import FeatureReader
+from tests.videos import make_video
+
+KEY = "--seenD_1_2"
+
+
+@pytest.fixture
+def predictor(model_folder):
+    return Predictor.from_pretrained(model_folder, device="cpu")
+
+
+@pytest.fixture
+def sure(predictor, monkeypatch):
+    """The same, with the belief of each window set by the test: a list of rows a window."""
+
+    def sure(*beliefs: list[float]) -> Predictor:
+        watch = Predictor._watch
+
+        def watched(self, *args, **settings):
+            windows, times = watch(self, *args, **settings)
+            for window, row in zip(windows, beliefs, strict=True):
+                window.beliefs[:] = row
+            return windows, times
+
+        monkeypatch.setattr(Predictor, "_watch", watched)
+        return predictor
+
+    return sure
+
+
+def pictures(count: int, *, height: int = 20, width: int = 30) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+def read_masks(folder) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
+
+
+def test_the_same_masks_as_the_pipeline(sure, feature_folder, refavs_root, run_folder, tmp_path):
+    index = read_index(run_folder / "index")
+    rows = index.expressions[index.expressions["key"] == KEY]
+    predictor = sure([0.9] * len(rows))
+    samples, rate_hz = refavs.read_audio(refavs_root, KEY)
+    video = make_video(
+        tmp_path / "clip.mkv",
+        refavs.read_frames(refavs_root, KEY),
+        sound=samples[None].astype(np.float32),
+        rate_hz=rate_hz,
+    )
+    prediction = predictor.predict(video, rows["exp"].tolist(), out=tmp_path / "out")
+    reader = FeatureReader(feature_folder, index)
+    with torch.inference_mode():
+        prompts = predictor.model(reader.features(rows).to("cpu")).prompts
+    expected = segment_clips(
+        predictor.model.sam2,
+        rows["key"].tolist(),
+        prompts,
+        lambda clip: [level[0] for level in reader.embeddings([clip])],
+        tracker=predictor.tracker,
+    )
+    size = refavs.read_frames(refavs_root, KEY).shape[1:3]
+    for row, sentence in enumerate(prediction.sentences):
+        masks = read_masks(tmp_path / "out" / sentence.masks) / 255
+        wanted = probabilities(expected["logits"][row], size=size, logits=True)
+        assert np.abs(masks - wanted).max() < 0.02  # halves in the store, eighths of bits in PNGs
+        scores = torch.from_numpy(expected["object_score"][row]).sigmoid()
+        assert np.allclose(sentence.beliefs, scores, atol=0.01)
+
+
+def test_what_is_written(sure, tmp_path):
+    predictor = sure([0.2, 0.9], [0.7, 0.1])
+    video = make_video(tmp_path / "v.mkv", pictures(13))
+    texts = ["A <b>bold</b> $x_1$ & 错误?", "../up"]
+    prediction = predictor.predict(video, texts, out=tmp_path / "out")
+    out = tmp_path / "out"
+    assert {path.name for path in out.iterdir()} == {
+        "masks",
+        "overlay.mp4",
+        "strip.png",
+        "belief.json",
+    }
+    assert [s.masks for s in prediction.sentences] == ["masks/0-a-b-bold-b-x_1-错误", "masks/1-up"]
+    later, first = (read_masks(out / sentence.masks) for sentence in prediction.sentences)
+    assert later.shape == first.shape == (13, 20, 30)
+    assert later.dtype == np.uint8
+    assert not later[:10].any()  # nothing is shown before the window that believes
+    assert later[10].any()
+    assert first[0].any()
+    assert [s.prompted_at for s in prediction.sentences] == [10, 0]
+    assert prediction.sentences[0].beliefs[:10] == [0.2] * 10
+    assert prediction.window_starts == [0, 10]
+    silent, long = prediction.notes
+    assert silent == "v.mkv has no sound: taken as silence"
+    assert long.startswith(
+        f'"{texts[0]}" has 31 tokens, of which the model reads 25: "A <b>bold</b>'
+    )
+    told = json.loads((out / "belief.json").read_text(encoding="utf-8"))
+    assert told["times"] == list(range(13))
+    assert told["sentences"][0]["text"] == texts[0]
+    assert [len(sentence["beliefs"]) for sentence in told["sentences"]] == [13, 13]
+    overlaid = list(Video(out / "overlay.mp4").frames())
+    assert [frame.time for frame in overlaid] == pytest.approx(range(13))
+
+
+def test_nothing_believed_nothing_shown(sure, tmp_path):
+    video = make_video(tmp_path / "v.mkv", pictures(2))
+    prediction = sure([0.4]).predict(video, ["x"], out=tmp_path / "out")
+    (sentence,) = prediction.sentences
+    assert sentence.prompted_at is None
+    assert prediction.lines[-1] == '"x" is shown in no frame (belief 0.40 to 0.40)'
+    assert not read_masks(tmp_path / "out" / sentence.masks).any()
+
+
+def test_what_is_said_to_be_shown_is_what_the_masks_show(sure, tmp_path):
+    video = make_video(tmp_path / "v.mkv", pictures(12))
+    prediction = sure([0.2], [0.9]).predict(video, ["x"], out=tmp_path / "out")
+    (sentence,) = prediction.sentences
+    masks = read_masks(tmp_path / "out" / sentence.masks)
+    assert sentence.shown == [bool((mask > 127).any()) for mask in masks]
+    assert not any(sentence.shown[:10])
+
+
+def test_a_sentence_that_is_cut_is_noted(sure, tmp_path):
+    video = make_video(tmp_path / "v.mkv", pictures(1), sound=np.zeros((1, 16_000), np.float32))
+    whole, longer = "a" * 23, "b" * 24  # with <s> and </s> the model reads 25 letters
+    prediction = sure([0.9] * 3).predict(video, [whole, longer, whole], out=tmp_path / "out")
+    (note,) = prediction.notes
+    assert note == f'"{longer}" has 26 tokens, of which the model reads 25: "{longer[:23]}"'
+    assert prediction.lines[0] == f"note: {note}"
+    assert json.loads((tmp_path / "out/belief.json").read_text())["notes"] == [note]
+
+
+def test_words_hidden_from_the_model(predictor, monkeypatch, tmp_path):
+    video = make_video(tmp_path / "v.mkv", pictures(1))
+    given = []
+    encode = predictor.text.encode
+    monkeypatch.setattr(
+        predictor.text, "encode", lambda texts: given.append(texts) or encode(texts)
+    )
+    prediction = predictor.predict(video, ["x", "y"], out=tmp_path / "out", words=False)
+    assert given == [["", ""]]
+    assert [sentence.text for sentence in prediction.sentences] == ["x", "y"]
+
+
+def test_names_with_bytes_that_are_no_utf8(predictor, tmp_path):
+    video = make_video(tmp_path / "v.mkv", pictures(1)).rename(tmp_path / "caf\udce9.mkv")
+    out = tmp_path / "caf\udce9-masks"
+    predictor.predict(video, ["x"], out=out)
+    written = json.loads((out / "belief.json").read_text(encoding="utf-8"))
+    assert written["video"] == video.name
+    assert {path.name for path in out.iterdir()} >= {"overlay.mp4", "strip.png"}
+
+
+def test_the_same_bytes_again(predictor, tmp_path):
+    # On pictures smaller than a few blocks of H.264 the encoder itself differs from time to time.
+    video = make_video(tmp_path / "v.mkv", pictures(3, height=48, width=64))
+    for name in ("one", "two"):
+        predictor.predict(video, ["the object"], out=tmp_path / name)
+    files = sorted(path for path in (tmp_path / "one").rglob("*") if path.is_file())
+    assert len(files) == 6
+    again = [tmp_path / "two" / path.relative_to(tmp_path / "one") for path in files]
+    same = [a.read_bytes() == b.read_bytes() for a, b in zip(files, again, strict=True)]
+    assert all(same), [path.name for path, right in zip(files, same, strict=True) if not right]
+
+
+def test_sound_is_heard_unless_muted(predictor, tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.2, (1, 48_000)).astype(np.float32)
+    video = Video(make_video(tmp_path / "v.mkv", pictures(3), sound=noise))
+    silent = Video(make_video(tmp_path / "s.mkv", pictures(3)))
+
+    def prompts(video: Video, *, sound: bool) -> torch.Tensor:
+        windows, _ = predictor._watch(video, ["the object"], sound=sound, progress=False)
+        return windows[0].prompts
+
+    heard, muted = prompts(video, sound=True), prompts(video, sound=False)
+    assert not torch.allclose(heard, muted)
+    assert torch.equal(muted, prompts(silent, sound=True))
+
+
+def test_what_cannot_be_done_is_told(predictor, tmp_path):
+    video = make_video(tmp_path / "v.mkv", pictures(2))
+    with pytest.raises(FileExistsError, match="already there; remove it or write elsewhere"):
+        predictor.predict(video, ["the object"], out=tmp_path)
+    with pytest.raises(NotADirectoryError, match=r"v\.mkv"):  # before the video is read
+        predictor.predict(tmp_path / "missing.mp4", ["the object"], out=video / "out")
+    with pytest.raises(IsADirectoryError, match="a folder; expected a video file"):
+        predictor.predict(tmp_path, ["the object"], out=tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir() if path != video] == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ([], "no sentence to segment by"),
+        ("the blue square", "expected a list of one or more"),
+        ([""], "'': an empty sentence"),
+        (["the object", " \t\n"], r"' \\t\\n': an empty sentence"),
+        (["\u200b\u00a0"], "an empty sentence"),  # a space without width, one without a break
+        (["the caf\udce9 sign"], r"'the caf\\udce9 sign': a sentence that is not UTF-8"),
+        (["\ud83d"], "an empty sentence"),  # half of an emoji: no letter at all
+        (["a \ud83d dog"], "a sentence that is not UTF-8"),
+    ],
+)
+def test_sentences_that_cannot_be_read_are_named(texts, said, predictor, tmp_path):
+    video = make_video(tmp_path / "v.mkv", pictures(1))
+    with pytest.raises(ValueError, match=said) as refused:
+        predictor.predict(video, texts, out=tmp_path / "out")
+    str(refused.value).encode()  # can be printed
+    assert not (tmp_path / "out").exists()
