@@ -1,12 +1,12 @@
-"""Multimodal fusion: three modalities become one [seg] token (SAM2-LOVE section 3.2).
+"""Multimodal fusion: compress three modalities into one [seg] token (SAM2-LOVE section 3.2).
 
-Shapes: B expressions, N frames (and seconds), P text tokens, HW patches of a frame,
-S [seg] tokens, D the shared dimension, L the tokens of a sequence.
+Shapes: B expressions, N frames (and seconds), P text tokens, HW patches per frame, C context
+tokens, K remembered frames, S [seg] tokens, L tokens in a sequence, D the shared dimension.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,13 +30,13 @@ class Tokens(NamedTuple):
 
 
 class Fused(NamedTuple):
-    """What the fusion makes of B expressions."""
+    """The fusion's output for B expressions."""
 
     prompt: Tensor
-    """(B, S, D): [seg] after the last frame, or the mean of all outputs (B, 1, D)."""
+    """(B, S, D): [seg] after the last frame visited, or the mean of all outputs, (B, 1, D)."""
     attention: Tensor | None
-    """(B, HW), how the first [seg] attends to the patches of frame 0 in the last block, see
-    `Block.attention`; None where no [seg] meets patches."""
+    """(B, HW) logits by which the first [seg] attends to the patches of frame 0 in the last block;
+    None without [seg] or without patches."""
 
 
 class Projection(nn.Sequential):
@@ -77,10 +77,14 @@ class Block(nn.Module):
         return tokens + self.mlp(self.norm_mlp(tokens))
 
     def attention(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """How tokens (B, Q, D) that enter the block attend to others (B, K, D) that enter it.
+        """Return the attention logits of some tokens that enter the block over others that do.
+
+        Args:
+            queries: (B, Q, D).
+            keys: (B, K, D).
 
         Returns:
-            Logits (B, Q, K), the mean of all heads.
+            (B, Q, K), averaged over the heads.
         """
         query = self._split(self.query(self.norm_attention(queries)))
         key, _ = map(self._split, self.key_value(self.norm_attention(keys)).chunk(2, dim=-1))
@@ -91,12 +95,13 @@ class Block(nn.Module):
 
 
 class Fusion(nn.Module):
-    """What all strategies share: the projections, the context of every frame, the transformer.
+    """The parts that every strategy shares: projections, context tokens, transformer blocks.
 
     Args:
         audio_dim, visual_dim, text_dim: d_A, d_V, d_T of the frozen encoders.
-        modalities: those that are heard, read and seen; the others' tokens are left out.
-        positions: a module from `Tokens` to `Tokens`; the paper has none.
+        modalities: the ones used; tokens of the others are left out.
+        positions: a module from `Tokens` to `Tokens` that adds positional embeddings; the paper
+            has none.
 
     Source: SAM2-LOVE section 3.2, Eq. 1 and 2.
     """
@@ -135,7 +140,7 @@ class Fusion(nn.Module):
         self.positions = positions or nn.Identity()
 
     def encode(self, features: Features) -> Tokens:
-        """Project all features to the shared dimension (Eq. 1). Unseen pictures have no patches."""
+        """Project all features to the shared dimension (Eq. 1)."""
         patches, cls = features.patches, features.cls
         if "vision" not in self.modalities:
             patches = patches[:, :, :0]
@@ -149,7 +154,7 @@ class Fusion(nn.Module):
         )
 
     def context(self, tokens: Tokens, text_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """What every frame's sequence shares: sound, [aud], text, [vis].
+        """Return the tokens that every frame's sequence shares: audio, [aud], text, [vis].
 
         Returns:
             Tokens (B, C, D), and a mask (B, C) that is False on padding.
@@ -168,10 +173,10 @@ class Fusion(nn.Module):
 
 
 class FusionTransformer(Fusion):
-    """Compress sound, text and every frame into [seg] tokens.
+    """Compress audio, text and every frame into [seg] tokens.
 
-    Frame by frame, [seg] reads the sequence of Eq. 3 and is carried on to the next frame (token
-    propagation); the [cls] of the frames visited before stand beside it (token accumulation).
+    At each frame [seg] reads the sequence of Eq. 3 and is then carried to the next frame (token
+    propagation), accompanied by the [cls] of the frames visited before (token accumulation).
 
     Args:
         seg_tokens, propagation, history, order: see `sam2love.params.Fusion`.
@@ -185,8 +190,8 @@ class FusionTransformer(Fusion):
         *,
         seg_tokens: int = 1,
         propagation: bool = True,
-        history: Literal["previous", "inclusive", "none"] = "previous",
-        order: Literal["forward", "backward"] = "forward",
+        history: params.History = "previous",
+        order: params.Order = "forward",
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
@@ -194,14 +199,14 @@ class FusionTransformer(Fusion):
         self.seg = nn.Parameter(random_tokens(seg_tokens, self.dim))
 
     def forward(self, features: Features) -> Fused:
-        """Fuse the modalities of B expressions, a frame at a time."""
+        """Fuse the modalities of B expressions, one frame at a time."""
         tokens = self.encode(features)
         context, context_mask = self.context(tokens, features.text_mask)
         frames, cls = list(range(features.patches.shape[1])), tokens.cls
         if self.order == "backward":
             frames.reverse()
             cls = cls.flip(1)  # in the order of the visits
-        # Cut once: the gradient of a slice a frame would each time be as large as all frames.
+        # Unbound once: a slice per frame would have a gradient as large as all frames, each time.
         patches = tokens.patches.unbind(1)
         seg = start = self.seg.expand(len(context), -1, -1)
         visits, attention = [], None
@@ -221,13 +226,13 @@ class FusionTransformer(Fusion):
     def step(
         self, seg: Tensor, context: Tensor, patches: Tensor, history: Tensor, context_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Visit one frame.
+        """Let [seg] read one frame.
 
         Args:
             seg: (B, S, D).
             context, context_mask: see `context`.
             patches: (B, HW, D).
-            history: [his], (B, K, D).
+            history: [his], the [cls] of K frames, (B, K, D).
 
         Returns:
             The new [seg] (B, S, D), and the sequence (B, L, D) as it enters the last block.
@@ -237,18 +242,18 @@ class FusionTransformer(Fusion):
         mask = F.pad(context_mask, (before, after), value=True)  # (B, L)
         for block in self.blocks[:-1]:
             sequence = block(sequence, mask)
-        # Only [seg] is read of the last block's outputs, so only that is computed.
+        # Of the last block's outputs only [seg] is used, so nothing else is computed.
         return self.norm(self.blocks[-1](sequence, mask, queries=before)), sequence
 
     def _remembered(self, visit: int) -> int:
-        """Count the visited frames whose [cls] stand in [his]. Source: SAM2-LOVE Eq. 4."""
+        """Count the visited frames whose [cls] [his] holds. Source: SAM2-LOVE Eq. 4."""
         if "vision" not in self.modalities:
             return 0
         return {"none": 0, "previous": visit, "inclusive": visit + 1}[self.history]
 
 
 class MeanFusion(Fusion):
-    """One pass over sound, text and the patches of all frames, then the mean of all outputs.
+    """Fuse audio, text and the patches of all frames in one pass, and average all outputs.
 
     Source: SAM2-LOVE Table 5.
     """
@@ -281,5 +286,5 @@ def build_fusion(settings: params.Fusion, *, positions: nn.Module | None, **dims
 
 
 def random_tokens(count: int, dim: int) -> Tensor:
-    """Tokens (count, dim) as they are before training: [seg], [aud], [vis]."""
+    """Draw the initial values of tokens such as [seg], [aud] and [vis]: (count, dim)."""
     return nn.init.trunc_normal_(torch.empty(count, dim), std=0.5)

@@ -1,4 +1,4 @@
-"""The loss (SAM2-LOVE Eq. 5); what is ours of it is in `grounding`.
+"""The loss (SAM2-LOVE Eq. 5). The terms that are ours are in `grounding`.
 
 Shapes: B rows, 4h x 4w mask logits, H x W label pixels.
 """
@@ -11,7 +11,11 @@ from sam2love.params import Loss
 
 
 def mask_loss(logits: Tensor, masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean BCE and dice loss of logits (B, 1, 4h, 4w), upsampled to each label's resolution.
+    """Return the mean BCE and dice loss of logits, upsampled to each label's resolution.
+
+    Args:
+        logits: (B, 1, 4h, 4w).
+        masks: B labels (H, W), each of its own size.
 
     Source: SAM2-LOVE Eq. 5, unweighted.
     """
@@ -28,6 +32,6 @@ def mask_loss(logits: Tensor, masks: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def weigh(terms: dict[str, Tensor], weights: Loss) -> Tensor:
-    """The loss that is minimised: the terms there are, weighted; those of weight 0 left out."""
+    """Return the weighted sum of the terms; a term of weight 0 is left out, even if not finite."""
     weighted = [weight * terms[name] for name, weight in weights if weight and name in terms]
     return torch.stack(weighted).sum()

@@ -23,26 +23,26 @@ from sam2love.stores.features import Features
 from sam2love.work import replacing
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-"""What a pretrained folder holds."""
+"""The files of a pretrained folder."""
 
 
 class Segmented(NamedTuple):
-    """What the model makes of B expressions."""
+    """The model's output for B expressions."""
 
     prompts: Tensor
     """(B, 1, C) for SAM 2."""
     fused: Fused
-    """What they were made of."""
+    """The fusion's output, from which the prompts were projected."""
     first_frame: Decoded | None
     """Masks and object scores; None where no embeddings were given."""
 
 
 class SAM2Love(nn.Module):
-    """Fusion transformer, prompt MLP and SAM 2's heads; SAM 2's other parts stay frozen.
+    """Fusion transformer, prompt MLP and SAM 2, of which only the heads are trained.
 
     Args:
-        fusion: makes one token of sound, text and frames.
-        sam2: a whole SAM 2; its prompt encoder and mask decoder are trained here.
+        fusion: compresses audio, text and frames into one token.
+        sam2: a complete SAM 2; its prompt encoder and mask decoder are trained here.
         train_prompt_encoder, train_mask_decoder, train_high_res_convs: see `params.Sam2`.
     """
 
@@ -60,20 +60,20 @@ class SAM2Love(nn.Module):
         self.prompt_projection = Projection(fusion.dim, fusion.dim, sam2.sam_prompt_embed_dim)
         decoder = sam2.sam_mask_decoder
         sam2.requires_grad_(False)
-        # Of the prompt encoder only this part is reached: there are no points and no masks.
+        # The only part of the prompt encoder in use: there are no points, boxes or masks.
         sam2.sam_prompt_encoder.no_mask_embed.requires_grad_(train_prompt_encoder)
         decoder.requires_grad_(train_mask_decoder)
         for conv in (decoder.conv_s0, decoder.conv_s1):
             conv.requires_grad_(train_high_res_convs)
         self.config: Config | None = None
-        """The parameters it was built from."""
+        """The parameters that it was built from."""
 
     @classmethod
     def build(cls, config: Config, *, patches: int, **dims: Any) -> "SAM2Love":
-        """Build from the parameters of a run, on the CPU, SAM 2 with its pre-trained weights.
+        """Build an untrained model on the CPU, except for SAM 2's pre-trained weights.
 
         Args:
-            patches: HW, of a frame.
+            patches: HW, the patches per frame.
             dims: audio_dim, visual_dim and text_dim of the encoders.
         """
         sam2 = build_sam2(config.sam2.config, config.sam2.weights, digest=config.sam2.digest)
@@ -95,7 +95,10 @@ class SAM2Love(nn.Module):
 
     @classmethod
     def restore(cls, config: Config, weights: Path) -> "SAM2Love":
-        """Build a trained model, on the CPU, as wide as the weights that `save` wrote.
+        """Build a trained model on the CPU; the encoders' widths are read off the weights.
+
+        Args:
+            weights: a file that `save` wrote.
 
         Raises:
             FileNotFoundError, ValueError: no such weights, or not those of this model.
@@ -110,7 +113,7 @@ class SAM2Love(nn.Module):
             dims = {dim: shapes[name][1] for dim, name in projections.items()}
         except KeyError as error:
             raise ValueError(f"{weights}: not the weights of a SAM2Love, no {error}") from None
-        # Only the learned positions ask how many patches there are.
+        # Only learned positions depend on the number of patches.
         patches = shapes.get("fusion.positions.patch_positions", (1,))[0]
         model = cls.build(config, patches=patches, **dims).eval()
         model.load(weights)
@@ -118,17 +121,17 @@ class SAM2Love(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: str | Path = DEFAULT) -> "SAM2Love":
-        """Load a trained model, on the CPU, ready to predict.
+        """Load a trained model on the CPU, ready to predict.
 
-        The encoders and SAM 2 are found by the names in its config.json: paths from the working
-        folder, hub ids, or what comes with the package; digests say if they are the right ones.
+        SAM 2 is found by its name in config.json: a path from the working folder, a hub id, or
+        one of the weights that come with the package. Its digest is verified.
 
         Args:
             source: a folder that `save_pretrained` wrote, or a hub id, `owner/name` or
                 `owner/name@revision`. By default the mini model that comes with the package.
 
         Raises:
-            FileNotFoundError, ValueError: no such folder or id, or what it holds does not fit.
+            FileNotFoundError, ValueError: no such folder or id, or its contents don't fit.
         """
         folder = fetch_pretrained(str(source), (CONFIG, WEIGHTS))
         return cls.restore(load_config(folder / CONFIG), folder / WEIGHTS)
@@ -151,19 +154,25 @@ class SAM2Love(nn.Module):
     def forward(
         self, features: Features, embeddings: tuple[Tensor, Tensor, Tensor] | None = None
     ) -> Segmented:
-        """Segment on the first frame what each sentence means (sections 3.2 and 3.3).
+        """Segment the object that each sentence means on the first frame (sections 3.2 and 3.3).
 
         Args:
-            embeddings: SAM 2's of the first frames, as `encode_frames` returns them.
+            embeddings: SAM 2's of the first frames, as `encode_frames` returns them; without them
+                no mask is decoded.
         """
         with mixed_precision(self.sam2.device):
             fused = self.fusion(features)
-            prompts = self.prompt_projection(fused.prompt[:, :1])
+            prompts = self.prompt_projection(fused.prompt[:, :1])  # (B, 1, C)
             first = decode(self.sam2, embeddings, prompts) if embeddings is not None else None
         return Segmented(prompts, fused, first)
 
+    @property
+    def cell_positions(self) -> Tensor:
+        """SAM 2's positional encoding of its embedding's cells, (h * w, C)."""
+        return grid_positions(self.sam2, cells=self.sam2.sam_image_embedding_size**2)
+
     def trained_state(self) -> dict[str, Tensor]:
-        """The weights that training can change, and the fixed [aud] and [vis]."""
+        """Return the weights that training can change, and the fixed [aud] and [vis]."""
         heads = ("sam2.sam_prompt_encoder.", "sam2.sam_mask_decoder.")
         return {
             name: tensor.contiguous().cpu()
@@ -179,7 +188,7 @@ class SAM2Love(nn.Module):
         """Read weights that `save` wrote.
 
         Raises:
-            ValueError: the file does not fit this model, so it comes from other parameters.
+            ValueError: the file does not fit this model, so other parameters were used.
         """
         expected = self.trained_state()
         state = select(read_tensors(path), expected.keys(), origin=path)

@@ -1,4 +1,4 @@
-"""The typed schema of params.yaml: every knob of a run, validated once, at the door."""
+"""The typed schema of params.yaml: every parameter of a run, validated when it is read."""
 
 import json
 from pathlib import Path
@@ -8,19 +8,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ruamel.yaml import YAML, YAMLError
 
 Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 KeepBits = Annotated[int, Field(ge=1, le=10)] | None
-"""Of a half's 10 bits of mantissa: the rest is rounded away in the store, which is then compressed:
-smaller, and slower to read (docs/stores.md). Null keeps them all."""
+"""Bits kept of the 10 in a float16's mantissa. The others are rounded away and the store is
+compressed: smaller, and slower to read (docs/stores.md). Null keeps all."""
 Modality = Literal["audio", "text", "vision"]
+History = Literal["previous", "inclusive", "none"]
+Order = Literal["forward", "backward"]
 POSITIONED_TOKENS = 64
-"""Tokens of text for which there are learned positions."""
+"""Text tokens that have a learned position."""
 
 
 class Section(BaseModel):
-    """A section of params.yaml: unknown keys and wrong types are errors, values never change."""
+    """A section of params.yaml: strict about keys and types, and immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -29,33 +31,33 @@ class Data(Section):
     root: str
     """Folder with metadata.csv, media/ and gt_mask/."""
     null_rows: bool
-    """Train on the null rows too, with empty masks (they are in the benchmark's train split)."""
+    """Train on the null rows too, with empty masks; the benchmark has them in its train split."""
 
 
 class Runtime(Section):
-    """Where and how fast stages run: no stage of dvc.yaml runs again for it."""
+    """Where and how fast stages run. DVC reruns no stage when this changes."""
 
     device: Literal["cpu", "cuda"]
     threads: Count
-    """CPU threads of torch. Other counts sum in another order: other bits (docs/training.md)."""
+    """CPU threads of torch. Another number sums in another order: other bits (docs/training.md)."""
     processes: Count
-    """Processes that share each stage with a network, training apart, each on a GPU of its own if
-    `device` is cuda. No part of the result."""
+    """Processes that share the work of a stage that runs a network (training has its own number),
+    each on its own GPU if `device` is cuda. Has no effect on results."""
     workers: Annotated[int, Field(ge=0)]
-    """Processes that read a training's batches ahead, for each process that trains; 0 reads them in
-    between. No part of the result."""
+    """Processes that read batches ahead, for each process that trains; 0 reads them in the training
+    process. Has no effect on results."""
 
 
 class Encoder(Section):
     weights: str
-    """A path, owner/name@revision on the Hugging Face hub, or the https address of a file."""
+    """A path, owner/name@revision on the Hugging Face hub, or the https URL of a file."""
     digest: Digest
-    """SHA-256 of the weights' file, a folder's model.safetensors; verified before use."""
+    """SHA-256 of the weights file (in a folder, its model.safetensors); verified before use."""
 
 
 class Audio(Encoder):
     post_relu: bool
-    """Take VGGish's vector after its last ReLU (the benchmark's features are from before it)."""
+    """Use VGGish's output after its last ReLU; the benchmark's features are from before it."""
 
 
 class Vision(Encoder):
@@ -66,19 +68,19 @@ class Vision(Encoder):
 
 class Text(Encoder):
     max_tokens: Count
-    """Longer expressions are cut, special tokens included."""
+    """Longer expressions are truncated; special tokens count."""
 
 
 class Sam2(Encoder):
     config: str
-    """The model's YAML: a path, or a name among the sam2 package's own."""
+    """The model's YAML: a path, or the name of one in the sam2 package."""
     cache_test_frames: Literal["first", "all"]
     """Frames of the val and test clips kept in the store; propagation encodes the rest."""
     keep_bits: KeepBits
     train_prompt_encoder: bool
     train_mask_decoder: bool
     train_high_res_convs: bool
-    """Train conv_s0 and conv_s1 too; the store then holds what enters them, five times the size."""
+    """Train conv_s0 and conv_s1 too; the store then holds their inputs, five times the size."""
 
 
 class Fusion(Section):
@@ -93,9 +95,9 @@ class Fusion(Section):
     modalities: tuple[Modality, ...]
     propagation: bool
     """Carry the [seg] token from frame to frame; without it the prompt is the mean over frames."""
-    history: Literal["previous", "inclusive", "none"]
-    """Frames whose [cls] stand in [his] (Eq. 4): those before this one, this one too, or none."""
-    order: Literal["forward", "backward"]
+    history: History
+    """Frames whose [cls] [his] holds (Eq. 4): those before this one, this one too, or none."""
+    order: Order
     """Order in which [seg] visits frames; backward (ours) ends on the frame that is prompted."""
     positions: Literal["none", "learned"]
     """Learned embeddings (ours) for seconds of sound, tokens of text and frames."""
@@ -120,29 +122,29 @@ class Loss(Section):
     bce: Weight
     dice: Weight
     attention: Weight
-    """Ours: in the last block [seg] should attend to the object's patches; 0 is the paper."""
+    """Ours: [seg] should attend to the object's patches in the last block; 0 in the paper."""
     pointing: Weight
-    """Ours: the prompt should point to the object in SAM 2's own encoding; 0 is the paper."""
+    """Ours: the prompt should point to the object in SAM 2's own encoding; 0 in the paper."""
     object_score: Weight
-    """Ours: supervises SAM 2's object score, so that null can be told; 0 is the paper."""
+    """Ours: supervises SAM 2's object score, so that null is recognised; 0 in the paper."""
 
 
 class Train(Section):
     processes: Count
-    """That train together, each on a GPU of its own if `runtime.device` is cuda, and each on
-    batch_size x accumulation rows a step."""
+    """Processes that train together, each on its own GPU if `runtime.device` is cuda, and each on
+    batch_size x accumulation rows per step."""
     engine: Literal["ddp", "zero2"]
-    """What binds several processes: torch's DDP, or DeepSpeed's ZeRO-2."""
+    """For several processes: torch's DDP, or DeepSpeed's ZeRO-2."""
     seed: Annotated[int, Field(ge=0)]
     grounding_steps: Annotated[int, Field(ge=0)]
     """Ours: steps at the start, on frame 0 alone and at the full learning rate, for `attention` and
-    `pointing`; 0 is the paper."""
+    `pointing`; 0 in the paper."""
     steps: Annotated[int, Field(ge=0)]
-    """Steps with every frame and the whole loss, as in the paper."""
+    """Steps on all frames with the whole loss, as in the paper."""
     batch_size: Count
     accumulation: Count
     learning_rate: Annotated[float, Field(gt=0)]
-    betas: tuple[Share, Share]
+    betas: tuple[Fraction, Fraction]
     weight_decay: Weight
     clip_norm: Annotated[float, Field(gt=0)]
     warmup_steps: Annotated[int, Field(ge=0)]
@@ -158,17 +160,17 @@ class Train(Section):
 
 class Propagate(Section):
     rows_per_batch: Count
-    """Expressions or objects propagated at once; bounds memory, and changes rounding."""
+    """Expressions or objects propagated at once. Bounds memory, and affects rounding."""
     tracker: Literal["trained", "pretrained"]
     """SAM 2's heads on the frames after the prompted one: the trained ones, as in the paper, or
-    (ours) the pre-trained ones, which have not forgotten how to track."""
+    (ours) the pre-trained ones, which still track."""
     tracking_masks: Literal["configured", "single"]
-    """Masks predicted on the frames after the prompted one. `configured` leaves it to SAM 2's own
-    configuration: the published ones track with the best of three, of mask tokens 1 to 3. `single`
-    is that of token 0, the only one that the loss trains."""
+    """Masks predicted on the frames after the prompted one. `configured` follows SAM 2's own
+    configuration; the published ones track with the best of mask tokens 1 to 3. `single` uses
+    token 0, the only one that the loss trains."""
     gate: bool
-    """Ours: a row shows nothing if its object score on frame 0 is not positive, as SAM 2 does on
-    the frames that it tracks; only `train.loss.object_score` teaches the score so."""
+    """Ours: a row whose object score on frame 0 is not positive shows nothing, which is SAM 2's own
+    rule for tracked frames. Only `train.loss.object_score` teaches the score to mean that."""
 
 
 class Score(Section):
@@ -178,7 +180,7 @@ class Score(Section):
 
 
 class Config(Section):
-    """What a trained model needs to predict: config.json of a folder for `from_pretrained`."""
+    """The parameters that prediction needs: config.json of a folder for `from_pretrained`."""
 
     audio: Audio
     vision: Vision
@@ -191,14 +193,14 @@ class Config(Section):
     def _positions_suffice(self) -> "Config":
         if self.fusion.positions == "learned" and self.text.max_tokens > POSITIONED_TOKENS:
             raise ValueError(
-                f"text.max_tokens is {self.text.max_tokens}, but fusion.positions learned has "
-                f"positions for {POSITIONED_TOKENS} tokens; lower the one or set the other to none"
+                f"text.max_tokens is {self.text.max_tokens}, but there are learned positions for "
+                f"{POSITIONED_TOKENS} tokens only; lower it or set fusion.positions to none"
             )
         return self
 
 
 class Params(Config):
-    """params.yaml as a whole, a section per concern."""
+    """All of params.yaml, one section per concern."""
 
     data: Data
     runtime: Runtime
@@ -212,14 +214,14 @@ class Params(Config):
             weighted.discard("attention")  # [seg] meets no patches to attend to
         if not weighted:
             raise ValueError(
-                "train.loss has no term to learn by: give bce, dice, pointing or object_score a "
-                "weight above 0 (attention counts only where fusion.strategy is token and "
+                "train.loss has no term to learn from: give bce, dice, pointing or object_score a "
+                "weight above 0 (attention applies only if fusion.strategy is token and "
                 "fusion.modalities has vision)"
             )
         if self.train.grounding_steps and weighted.isdisjoint({"attention", "pointing"}):
             raise ValueError(
                 f"train.grounding_steps is {self.train.grounding_steps}, but none of its terms has "
-                "a weight: set train.loss.pointing above 0 (or train.loss.attention, where "
+                "a weight: set train.loss.pointing above 0 (or train.loss.attention, if "
                 "fusion.strategy is token and fusion.modalities has vision), or grounding_steps to "
                 "0"
             )
@@ -233,8 +235,8 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     """Read and validate a parameter file.
 
     Raises:
-        ValueError: the file is missing or no mapping, or a key is unknown, missing, of the wrong
-            type or out of range; the message names each key and what is allowed.
+        ValueError: the file is missing or not a mapping, or a key is unknown, missing, of the wrong
+            type or out of range; the message names each such key and what is allowed.
     """
     path = Path(path)
     if not path.is_file():
@@ -246,10 +248,10 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds by YAML 1.2, which DVC reads and writes: 1e-05 is a number.
+    """Read a YAML file by YAML 1.2, as DVC does: 1e-05 is a number.
 
     Raises:
-        ValueError: it is no YAML.
+        ValueError: the file is not YAML.
     """
     try:
         return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
@@ -277,19 +279,19 @@ def _validated(schema: type[Sections], values: Any, path: Path) -> Sections:
         return schema.model_validate(values)
     except ValidationError as error:
         faults = [
-            ": ".join(filter(None, [str(path), ".".join(map(str, fault["loc"])), _told(fault)]))
+            ": ".join(filter(None, [str(path), ".".join(map(str, fault["loc"])), _describe(fault)]))
             for fault in error.errors(include_url=False)
         ]
         raise ValueError("\n".join(faults)) from None
 
 
-def _told(fault: Any) -> str:
+def _describe(fault: Any) -> str:
     match fault["type"]:
         case "missing":
             return "is missing"
         case "extra_forbidden":
-            return "there is no such parameter; sam2love/params.py has them all"
-        case "value_error":  # ours: several keys don't go together
+            return "there is no such parameter; sam2love/params.py lists them all"
+        case "value_error":  # from our own validators
             return str(fault["ctx"]["error"])
         case _:
             return f"{fault['msg']}, got {fault['input']!r}"

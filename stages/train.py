@@ -1,8 +1,8 @@
-"""Train the fusion transformer, [seg], the projections and SAM 2's heads from the cached features.
+"""Train the fusion transformer, [seg], the projections and SAM 2's heads on the cached features.
 
 Reads the index and the stores of features and labels; writes the trained weights
-(model.safetensors), every step's losses (loss.csv), and J and the share of rows with the right
-object on frame 0 of val (validation.csv).
+(model.safetensors), the losses of every step (loss.csv), and J and the percentage of rows with the
+right object on frame 0 of val (validation.csv).
 
     dvc repro train
 """
@@ -40,7 +40,7 @@ def main(index_folder: Path, features: Path, out: Path) -> None:
     kinds = dict(zip(index.kinds["uid"], index.kinds["kinds"], strict=True))
     val_rows = rows[rows["split"] == "val"].assign(kinds=lambda val: val["uid"].map(kinds))
     reader = FeatureReader(features, index, params=params)
-    reader.check()  # else sam2.zarr were opened after grounding, hours later
+    reader.check()  # otherwise sam2.zarr is first opened after grounding, hours later
     model = SAM2Love.build(params, **reader.dims).to(device)
     used = params.model_dump(mode="json", include={"data", "sam2", "fusion", "train"})
     work = [used, precision(device), stamps([index_folder, *sorted(features.glob("*.zarr"))])]

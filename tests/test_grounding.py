@@ -36,14 +36,14 @@ def test_a_click_on_a_cell_points_to_that_cell(sam2):
     y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     centres = torch.stack([x, y], dim=-1).view(-1, 2) * stride + stride / 2
     prompts = click(sam2, centres - 0.5)  # SAM 2 adds half a pixel
-    cells = pointing(sam2, prompts)
+    cells = pointing(prompts, grid_positions(sam2, cells=side**2))
     assert cells.shape == (side * side, side * side)
     assert cells.argmax(1).tolist() == list(range(side * side))
 
 
 def test_the_likelihood_of_a_cell_falls_with_the_distance(sam2):
     positions = grid_positions(sam2, cells=64)
-    own = pointing(sam2, positions[:, None]).view(8, 8, 8, 8)
+    own = pointing(positions[:, None], positions).view(8, 8, 8, 8)
     near = own[3, 3, 3, 4] + own[3, 3, 4, 3]
     assert 2 * own[3, 3, 3, 3] > near
     assert near > own[3, 3, 0, 7] + own[3, 3, 7, 0]

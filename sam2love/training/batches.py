@@ -1,4 +1,4 @@
-"""What a training step reads: its rows, their features, and the labels of frame 0, as tensors.
+"""Read the batches of a training: features, SAM 2 embeddings and frame 0 labels, as tensors.
 
 Shapes: B rows, N frames, C channels, h x w cells of SAM 2's embedding, H x W label pixels.
 """
@@ -23,11 +23,11 @@ from sam2love.stores.store import Empty
 PREFETCH = 2
 """Batches that each worker reads ahead."""
 ALIGNMENT = 64
-"""Bytes, a cache line: where the arrays of a batch begin in shared memory."""
+"""Bytes, a cache line: arrays of a batch start at multiples of it in shared memory."""
 
 
 class Batch(NamedTuple):
-    """B rows, as the stores hold them until `to` moves them."""
+    """B rows, in the stores' dtypes until `to` is called."""
 
     features: Features
     embeddings: tuple[Tensor, Tensor, Tensor] | None
@@ -38,7 +38,7 @@ class Batch(NamedTuple):
     """(B,) bool, False for null rows."""
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on another device; half precision and booleans become float32 only there."""
+        """Move to a device and convert to float32 there, so that halves cross the bus."""
         levels = self.embeddings
         if levels is not None:
             embedding, high_res_0, high_res_1 = (_move(level, device) for level in levels)
@@ -66,9 +66,9 @@ def read_batch(
     """Read rows of the expression table.
 
     Args:
-        frames: how many frames the fusion sees, from the first on.
-        embeddings: whether SAM 2 has to decode masks.
-        empty: makes the arrays that are read into.
+        frames: number of frames that the fusion sees, starting with frame 0.
+        embeddings: whether to read SAM 2's embeddings too.
+        empty: allocates the arrays to read into.
     """
     keys = rows["key"].tolist()
     levels = None
@@ -88,20 +88,20 @@ def read_batch(
 
 
 class Slot:
-    """Memory shared with the workers, in which they lay out one batch after another.
+    """Shared memory that workers reuse for one batch after another.
 
-    A batch in a worker's own memory would have to be copied for the trainer, and the pages of fresh
-    memory take longer than what is read into them.
+    A batch in a worker's own memory would have to be copied to the training process, and mapping
+    the pages of fresh shared memory takes longer than reading into them.
 
     Args:
-        size: the most bytes of a batch.
+        size: upper bound on the bytes of a batch.
     """
 
     def __init__(self, size: int) -> None:
         self._memory = torch.empty(size, dtype=torch.uint8).share_memory_()
 
     def read(self, read: Callable[..., Batch]) -> Batch:
-        """Call `read` with an `empty` that gives room in here, and return its batch to share."""
+        """Call `read` with an `empty` that allocates in this slot, and return its batch."""
         memory, used = self._memory.numpy(), 0
 
         def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -113,15 +113,15 @@ class Slot:
         return recursively_apply(self._as_shared, read(empty=empty))
 
     def _as_shared(self, part: Tensor) -> Tensor:
-        """The same numbers as part of the memory that torch knows to be shared."""
+        """Return the same array as a view of the tensor that torch knows to be shared."""
         start = part.data_ptr() - self._memory.data_ptr()
         return self._memory[start : start + part.nbytes].view(part.dtype).view(part.shape)
 
 
 class Batches:
-    """The batches of a training by number: each follows from the seed and its number alone.
+    """The batches of a training by number, each determined by the seed and its number.
 
-    With several processes and accumulation, a step takes processes x accumulation of them.
+    A step takes processes x accumulation of them.
     """
 
     def __init__(self, rows: pd.DataFrame, reader: FeatureReader, *, train: Train) -> None:
@@ -133,14 +133,14 @@ class Batches:
 
     @property
     def most_bytes(self) -> int:
-        """Bytes that suffice for any of them."""
+        """Upper bound on the bytes of any batch."""
         return self._train.batch_size * (self._reader.row_bytes + 16 * ALIGNMENT)
 
     def read(self, number: int, *, empty: Empty = np.empty) -> Batch:
         """Read a batch.
 
         Args:
-            empty: makes the arrays that are read into.
+            empty: allocates the arrays to read into.
         """
         train = self._train
         grounding = number // (train.accumulation * train.processes) < train.grounding_steps
@@ -157,7 +157,7 @@ class Batches:
 
 
 class _InSlots(Dataset):
-    """Batches in slots that are used in turns, as workers read them."""
+    """The dataset that workers read from: batches, written to the slots in turn."""
 
     def __init__(self, batches: Batches, numbers: Sequence[int], *, slots: int) -> None:
         self._batches, self._numbers = batches, numbers
@@ -166,11 +166,11 @@ class _InSlots(Dataset):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __getitem__(self, place: int) -> Batch | ValueError | OSError:
-        """A batch, or what kept it from being read: raised in a worker it would lose its words."""
-        slot = self._slots[place % len(self._slots)]
+    def __getitem__(self, index: int) -> Batch | ValueError | OSError:
+        """Return a batch, or the error: DataLoader would wrap one that a worker raises."""
+        slot = self._slots[index % len(self._slots)]
         try:
-            return slot.read(partial(self._batches.read, self._numbers[place]))
+            return slot.read(partial(self._batches.read, self._numbers[index]))
         except (ValueError, OSError) as error:
             return error
 
@@ -180,7 +180,7 @@ def load(
 ) -> Iterator[Batch]:
     """Yield batches in order, read ahead by worker processes if there are any.
 
-    With workers, a batch is overwritten once the next is asked for.
+    With workers, a batch is overwritten once the next one is requested.
 
     Raises:
         ValueError, OSError: a batch can't be read.
@@ -188,7 +188,7 @@ def load(
     if not workers:
         yield from map(batches.read, numbers)
         return
-    # As many as workers read ahead, and the one that the caller has.
+    # As many as the workers read ahead, and the one that the caller holds.
     in_slots = _InSlots(batches, numbers, slots=workers * PREFETCH + 1)
     loader = DataLoader(
         in_slots,
@@ -197,7 +197,7 @@ def load(
         prefetch_factor=PREFETCH,
         multiprocessing_context="fork",
         pin_memory=device.type == "cuda",
-        generator=torch.Generator(),  # else it would draw from torch's own, for seeds nobody uses
+        generator=torch.Generator(),  # leaves the state of the global one alone
     )
     for batch in loader:
         if isinstance(batch, Exception):
@@ -206,13 +206,13 @@ def load(
 
 
 def draw_rows(count: int, *, batch_size: int, step: int, seed: int) -> np.ndarray:
-    """The rows of a step: seeded permutations one after another, cut into batches.
+    """Return the rows of a step, cut from consecutive seeded permutations.
 
-    Each step's rows follow from the seed and its number alone, so a run resumes anywhere.
+    They depend only on the seed and the step's number, so a run can resume anywhere.
     """
     wanted = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs = {
         int(epoch): np.random.default_rng((seed, int(epoch))).permutation(count)
         for epoch in np.unique(wanted // count)
     }
-    return np.array([epochs[int(place // count)][place % count] for place in wanted])
+    return np.array([epochs[int(index // count)][index % count] for index in wanted])

@@ -18,7 +18,9 @@ def test_one_process_is_what_the_default_states():
 
 def test_more_or_fewer_processes_than_stated_are_refused():
     train = load_params(tiny.DEFAULT_PARAMS).train.model_copy(update={"processes": 2})
-    with pytest.raises(ValueError, match=r"processes is 2, but 1 run; without torchrun"):
+    with pytest.raises(
+        ValueError, match=r"processes is 2, but 1 are running; started without torchrun"
+    ):
         start_engine(train, device=CPU)
 
 
@@ -32,5 +34,5 @@ def test_zero_without_deepspeed_names_the_extra(monkeypatch):
 def test_zero_on_a_cpu_does_not_pass_for_zero():
     pytest.importorskip("deepspeed")
     train = load_params(tiny.DEFAULT_PARAMS).train.model_copy(update={"engine": "zero2"})
-    with pytest.raises(ValueError, match=r"engine is zero2, but what runs is .*cuda"):
+    with pytest.raises(ValueError, match=r"engine is zero2, but .* is running; .*cuda"):
         start_engine(train, device=CPU)

@@ -24,7 +24,8 @@ from sam2love.training import loop
 from sam2love.training.batches import Batch, read_batch
 from sam2love.training.checkpoint import History
 from sam2love.training.engine import start_engine
-from sam2love.training.loop import fit, learning_rate_at, losses, validate
+from sam2love.training.loop import fit, learning_rate_at, losses
+from sam2love.training.validation import validate
 from tests import tiny
 
 CPU = torch.device("cpu")
