@@ -18,9 +18,7 @@ def test_one_process_is_what_the_default_states():
 
 def test_more_or_fewer_processes_than_stated_are_refused():
     train = load_params(tiny.DEFAULT_PARAMS).train.model_copy(update={"processes": 2})
-    with pytest.raises(
-        ValueError, match=r"processes is 2, but 1 are running; started without torchrun"
-    ):
+    with pytest.raises(ValueError, match=r"processes is 2, but 1 are running; started"):
         start_engine(train, device=CPU)
 
 
