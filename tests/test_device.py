@@ -5,12 +5,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sam2love import device
-from sam2love.batches import Batch
 from sam2love.device import mixed_precision, precision, start_device, use_device
 from sam2love.encoders.audio import load_audio_encoder
 from sam2love.encoders.text import load_text_encoder
 from sam2love.encoders.vision import load_vision_encoder
-from sam2love.features import Features
 from sam2love.fusion import FusionTransformer
 from sam2love.grounding import LearnedPositions
 from sam2love.loss import weigh
@@ -20,8 +18,10 @@ from sam2love.sam.build import build_sam2
 from sam2love.sam.decode import click, grid_positions
 from sam2love.sam.encode import encode_frames
 from sam2love.sam.propagate import MaskStream, propagate
-from sam2love.store import FeatureStore
-from sam2love.training import losses
+from sam2love.stores.features import Features
+from sam2love.stores.store import FeatureStore
+from sam2love.training.batches import Batch
+from sam2love.training.loop import losses
 from tests import tiny
 
 CUDA = torch.device("cuda")
