@@ -1,4 +1,4 @@
-"""What a bug report should say of the machine and of the folder it happened in."""
+"""Describe the machine and the working folder for a bug report."""
 
 import os
 import platform
@@ -27,7 +27,7 @@ PACKAGES = (
 
 
 def describe() -> list[str]:
-    """Lines on versions, devices, weights and the stores in the working folder."""
+    """Return lines on versions, devices, weights and the stores in the working folder."""
     return [
         f"python {platform.python_version()}, {platform.platform()}",
         *(f"{name} {installed_version(name)}" for name in PACKAGES),
@@ -39,7 +39,7 @@ def describe() -> list[str]:
 
 
 def gpu_fault(error: RuntimeError) -> str:
-    """What to do about an error of torch that a GPU is too small; empty if it is another."""
+    """Return what to do about a GPU that is out of memory; empty for any other error."""
     if type(error).__name__ == "OutOfMemoryError":
         return (
             f"{str(error).partition('. ')[0]}; lower the stage's batch_size or rows_per_batch in "
@@ -49,7 +49,7 @@ def gpu_fault(error: RuntimeError) -> str:
 
 
 def installed_version(name: str) -> str:
-    """The version of a package, or that it is not installed."""
+    """Return the version of a package, or "not installed"."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -59,14 +59,14 @@ def installed_version(name: str) -> str:
 def _gpu() -> str:
     if shutil.which("nvidia-smi") is None:
         return "no driver found"
-    import torch  # takes seconds, so only where there is something to ask it
+    import torch  # slow, so only imported where there may be a GPU
 
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return ", ".join(names) or "a driver, but none that torch can use"
+    return ", ".join(names) or "driver found, but no GPU that torch can use"
 
 
 def _weights() -> Iterator[str]:
-    """Of each source of weights' names, whether they are there and the ones named."""
+    """Yield whether the weights of params.yaml and of the default model match their digests."""
     sources = {"params.yaml": Path("params.yaml"), "default model": Path(resolve(DEFAULT))}
     for name, path in sources.items():
         try:
@@ -81,11 +81,11 @@ def _named(config: Config) -> Iterator[str]:
     for section in (config.audio, config.vision, config.text, config.sam2):
         path = local_path(section.weights)
         try:
-            right = "as named" if digest(path) == section.digest else "other ones than named"
+            matches = digest(path) == section.digest
         except FileNotFoundError:
             yield f"{section.weights} is not on this machine"
         else:
-            yield f"{path}, {right}"
+            yield f"{path}, digest {'matches' if matches else 'differs'}"
 
 
 def _stores() -> Iterator[str]:

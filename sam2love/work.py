@@ -1,7 +1,7 @@
-"""Work in progress on an output, kept beside it until it is done: in .staging/, under a lock.
+"""Keep work in progress next to its output until it is done: in .staging/, under a lock.
 
-The work's folder is named by a digest of all that it follows from, so that a run goes on with what
-a killed one left of the same work, and never with that of another.
+The folder is named by a digest of everything the output depends on, so that a run resumes what a
+killed run left of the same work and never of other work.
 """
 
 import hashlib
@@ -19,11 +19,11 @@ from filelock import FileLock, Timeout
 
 @contextmanager
 def staged(out: Path, work: list[Any], *, owner: bool = True) -> Iterator[Path]:
-    """The folder of some work on `out`, taken away once the work is done.
+    """Yield the folder for work in progress on `out`; remove it once the work has succeeded.
 
     Args:
-        work: what is being computed, for `digest_of`.
-        owner: of several processes at the same work one waits for the lock and cleans up.
+        work: JSON values that identify the work, for `digest_of`.
+        owner: whether this process locks and cleans up; of several at the same work only one does.
     """
     folder = out.parent / ".staging" / out.name
     staging = folder / digest_of(work)
@@ -39,15 +39,15 @@ def staged(out: Path, work: list[Any], *, owner: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Where to write a file, beside the one that it replaces once it is whole.
+    """Yield a path to write to; move the file to `path` once it is complete.
 
-    What DVC has cached is linked to from the working folder: written to in place, a file would
-    change in the cache too. Pipes and devices are written to as they are.
+    The old file may be a link into a cache, which writing in place would corrupt. Pipes and devices
+    are written to directly.
     """
     if path.exists() and not path.is_file():
         yield path
         return
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")  # its suffix counts for some
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")  # some writers go by the suffix
     try:
         yield partial
         partial.replace(path)
@@ -56,18 +56,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def stamps(paths: list[Path]) -> list[tuple[str, int, int]]:
-    """What tells at once that a file was written again: its name, size and time, without reading.
+    """Return name, size and modification time of files, to detect changes without reading them.
 
     Args:
-        paths: files, and folders with all that is in them.
+        paths: files, and folders that are listed recursively.
     """
     files = [file for path in paths for file in (sorted(path.rglob("*")) or [path])]
-    found = [(str(file), file.stat()) for file in files if file.is_file()]
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+    stats = [(str(file), file.stat()) for file in files if file.is_file()]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
 def digest_of(work: list[Any]) -> str:
-    """Names some work by JSON values and by the project's code, as far as it is loaded."""
+    """Return a short digest of JSON values and of the project's code loaded so far."""
     ours = ("sam2love", "stages", "__main__")
     loaded = [module for name, module in sys.modules.items() if name.partition(".")[0] in ours]
     files = {getattr(module, "__file__", None) for module in loaded}
@@ -78,12 +78,12 @@ def digest_of(work: list[Any]) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Alone, even if a killed run's process still writes."""
+    """Hold an exclusive lock; a process left over from a killed run may still be writing."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=1)
     except Timeout:
-        print(f"{path}: another process is at work; waiting for it", file=sys.stderr)
+        print(f"{path}: locked by another process; waiting for it", file=sys.stderr)
         lock.acquire()
     try:
         yield

@@ -1,9 +1,10 @@
-"""Check and hash the data set once, and list its clips and expressions.
+"""Check and hash the data set, and index its clips and expressions.
 
-Reads metadata.csv, media/ and gt_mask/; writes clips.csv, expressions.csv, families.csv and
-kinds.csv into index/. The checks are those of `sam2love check`: a fatal fault stops the run, and a
-note is printed for each oddity. Every frame and mask is decoded, which takes about half a minute
-for the mini set on two cores. Later stages depend on the digests in the index, not on the data set.
+Reads metadata.csv, media/, gt_mask/ and, if present, families.csv and kinds.csv; writes clips.csv,
+expressions.csv, families.csv and kinds.csv into index/. The checks are those of `sam2love check`: a
+fatal fault stops the run, other faults are printed as notes. Every frame and mask is decoded, which
+takes about half a minute for the mini set on two cores. Later stages depend on the digests in the
+index, not on the data set.
 
     dvc repro index
 """
@@ -24,9 +25,9 @@ def main(root: Path, out: Path) -> None:
     for line in listing(found.faults):
         print(line)
     counts = index.expressions["split"].value_counts()
-    told = ", ".join(f"{split} {counts.get(split, 0)}" for split in SPLITS)
-    pictures = index.clips["frames_key"].nunique()
-    print(f"{out}: {len(index.clips)} clips ({pictures} of their own), expressions: {told}")
+    rows = ", ".join(f"{split} {counts.get(split, 0)}" for split in SPLITS)
+    distinct = index.clips["frames_key"].nunique()
+    print(f"{out}: {len(index.clips)} clips ({distinct} with distinct frames), expressions: {rows}")
 
 
 if __name__ == "__main__":

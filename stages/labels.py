@@ -1,8 +1,8 @@
-"""Keep the true masks of the first frames, which training learns from, a bit a pixel.
+"""Store the first frame's ground-truth masks, the labels of training, at one bit per pixel.
 
 Reads the index and the masks of train and val; writes features/labels.zarr by "<key>/<fid>": `bits`
-(P,) uint8, row by row, eight pixels a byte and zero behind the end, and `size` (2,) int32, height
-and width. To decode the PNGs of a step would take longer than to read all else of it.
+(P,) uint8, row-major, eight pixels per byte, zero-padded, and `size` (2,) int32, height and width.
+Decoding the PNGs in training would take longer than reading everything else of a step.
 
     dvc repro labels
 """
@@ -21,7 +21,7 @@ from stages import run
 
 
 def main(root: Path, index_folder: Path, out: Path) -> None:
-    """Pack the mask of each object that is annotated or meant."""
+    """Pack the mask of each object that is annotated or that an expression refers to."""
     index = read_index(index_folder)
     sizes = index.clips.set_index("key")[["height", "width"]]
 
@@ -41,9 +41,9 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
 
     objects = objects_to_keep(root, index)
     ids = [item_name(key, fid) for key, fid in objects]
-    # Masks may be of another size than frames, of which alone the index has it.
-    own = [refavs.mask_pixels(root, key, fid, 0) for key, fid in objects]
-    most_bytes = -(-max(*own, int(sizes.prod(axis=1).max())) // 8)
+    # The index has only the frames' size, and a mask may be larger.
+    mask_pixels = [refavs.mask_pixels(root, key, fid, 0) for key, fid in objects]
+    most_bytes = -(-max(*mask_pixels, int(sizes.prod(axis=1).max())) // 8)
     fill_store(
         out,
         specs=[
@@ -61,11 +61,11 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
 
 
 def objects_to_keep(root: Path, index: Index) -> list[tuple[str, int]]:
-    """Key and fid of what is annotated in the clips of train and val, or meant by their rows."""
+    """Return key and fid of the objects that train and val annotate or refer to, sorted."""
     rows = index.expressions[index.expressions["split"].isin(["train", "val"])]
-    meant = set(zip(rows["key"], rows["fid"], strict=True))
+    referred = set(zip(rows["key"], rows["fid"], strict=True))
     return sorted(
-        meant | {(key, fid) for key in set(rows["key"]) for fid in refavs.objects(root, key)}
+        referred | {(key, fid) for key in set(rows["key"]) for fid in refavs.objects(root, key)}
     )
 
 

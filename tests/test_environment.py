@@ -1,4 +1,4 @@
-"""What a bug report says."""
+"""The lines for a bug report."""
 
 import torch
 
@@ -11,8 +11,8 @@ def test_versions_weights_and_stores(run_folder, monkeypatch):
     lines = describe()
     assert any(line.startswith("torch ") for line in lines)
     assert "GPU: no driver found" in lines
-    right = [line for line in lines if line.endswith("as named")]
-    assert len(right) == 8  # four of params.yaml, four of the default model
+    matching = [line for line in lines if line.endswith("digest matches")]
+    assert len(matching) == 8  # four of params.yaml, four of the default model
     tiny.change_params(run_folder / "params.yaml", {"audio.weights": "weights/gone.safetensors"})
     (run_folder / "features/audio.zarr").mkdir(parents=True)
     lines = describe()
@@ -20,7 +20,9 @@ def test_versions_weights_and_stores(run_folder, monkeypatch):
     assert any(line.startswith("features/audio.zarr: ") for line in lines)
 
 
-def test_a_gpu_too_small():
-    full = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 ...")
-    assert gpu_fault(full).startswith("CUDA out of memory; lower the stage's batch_size")
+def test_gpu_out_of_memory():
+    out_of_memory = torch.cuda.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 ..."
+    )
+    assert gpu_fault(out_of_memory).startswith("CUDA out of memory; lower the stage's batch_size")
     assert gpu_fault(RuntimeError("shapes differ")) == ""

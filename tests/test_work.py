@@ -1,4 +1,4 @@
-"""The folder of work in progress; tests/stores/test_store.py kills and races what works there."""
+"""The folder of work in progress; tests/stores/test_store.py kills and races its users."""
 
 import os
 from contextlib import suppress
@@ -9,7 +9,7 @@ import pytest
 from sam2love.work import replacing, staged, stamps
 
 
-def test_the_same_work_finds_what_was_left(tmp_path):
+def test_the_same_work_is_resumed(tmp_path):
     out = tmp_path / "out"
     with suppress(RuntimeError), staged(out, [1]) as staging:
         (staging / "half").touch()
@@ -29,7 +29,7 @@ def test_only_the_owner_cleans_up(tmp_path):
         assert staging.is_dir()
 
 
-def test_stamps_tell_a_file_written_again(tmp_path):
+def test_stamps_detect_rewritten_files(tmp_path):
     inside = tmp_path / "store" / "c" / "0"
     inside.parent.mkdir(parents=True)
     for file in (inside, tmp_path / "table"):
@@ -42,7 +42,7 @@ def test_stamps_tell_a_file_written_again(tmp_path):
 
 
 @pytest.mark.parametrize("link", [os.link, os.symlink, None])
-def test_a_file_is_replaced_and_what_it_was_a_link_to_stays(tmp_path, link):
+def test_replacing_a_link_keeps_its_target(tmp_path, link):
     cached, file = tmp_path / "cached", tmp_path / "out.csv.gz"
     cached.write_text("before")
     if link:
@@ -57,7 +57,7 @@ def test_a_file_is_replaced_and_what_it_was_a_link_to_stays(tmp_path, link):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cached", "out.csv.gz"]
 
 
-def test_nothing_half_written_stays(tmp_path):
+def test_no_partial_file_remains(tmp_path):
     (tmp_path / "out.json").write_text("before")
     with suppress(RuntimeError), replacing(tmp_path / "out.json") as partial:
         partial.write_text("half")
@@ -67,6 +67,6 @@ def test_nothing_half_written_stays(tmp_path):
     ]
 
 
-def test_a_device_is_written_to_as_it_is():
+def test_a_device_is_written_to_directly():
     with replacing(Path("/dev/null")) as file:
         assert file == Path("/dev/null")

@@ -1,4 +1,4 @@
-"""What is wrong with a data set and what of it can be used, in lines for a person."""
+"""Report what is wrong with a data set and how much of it is usable, as lines of text."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,14 +14,14 @@ from sam2love.dataset.survey import Survey, survey
 def examine(
     root: str | Path, *, every: bool = False, progress: bool = False
 ) -> tuple[list[str], bool]:
-    """Check a whole data set: metadata, every frame, sound and mask.
+    """Check a whole data set: metadata, every frame, audio file and mask.
 
     Args:
-        every: list every fault, not the first few of a kind.
+        every: list every fault, not only the first few of each kind.
 
     Returns:
-        A line for each fault, then what is usable; and whether it can be used as it is: nothing is
-        fatal, and something is there.
+        A line per fault followed by a summary of what is usable; and whether the data set is usable
+        as it is: it has usable rows and no fatal fault.
 
     Raises:
         FileNotFoundError, ValueError: metadata.csv can't be read as a table.
@@ -33,21 +33,21 @@ def examine(
 
 
 def _text_notes(rows: pd.DataFrame) -> Iterator[Fault]:
-    """What is to be known of the texts of usable rows before scores are believed."""
+    """Yield notes on texts of usable rows that affect how far scores can be trusted."""
     texts = selections.plain(rows["exp"])
     ambiguous = rows[selections.ambiguous(rows)]
     for (key, text), same in ambiguous.groupby(["key", texts], sort=False):
         fids = ", ".join(map(str, sorted(same["fid"].unique())))
-        yield _note(same, f"{text!r} means several objects of {key}: {fids}", "ambiguous")
+        yield _note(same, f"{text!r} refers to several objects of {key}: {fids}", "ambiguous")
     for (_, _, text), same in rows.groupby(["key", "fid", texts], sort=False):
         if len(same) > 1:
-            yield _note(same, f"{text!r} is said of the same object again", "repeated")
-    known, outside = selections.in_train(rows), rows["split"] != "train"
-    for kind, what, part in (
-        ("leaked", "stands in train too", rows[outside & known]),
-        ("unseen", "does not stand in train", rows[outside & ~known]),
+            yield _note(same, f"{text!r} repeats an expression for the same object", "repeated")
+    in_train, outside = selections.in_train(rows), rows["split"] != "train"
+    for kind, what, subset in (
+        ("leaked", "also occurs in train", rows[outside & in_train]),
+        ("unseen", "does not occur in train", rows[outside & ~in_train]),
     ):
-        for text, same in part.groupby(texts, sort=False):
+        for text, same in subset.groupby(texts, sort=False):
             yield _note(same, f"{text!r} of {', '.join(same['split'].unique())} {what}", kind)
 
 
@@ -58,16 +58,16 @@ def _note(rows: pd.DataFrame, what: str, kind: str) -> Fault:
 def _summary(found: Survey) -> list[str]:
     rows, clips = found.index.expressions, found.index.clips
     texts, total = selections.plain(rows["exp"]), found.table["split"].value_counts()
-    lines = [f"{len(clips)} clips, {clips['frames_key'].nunique()} with frames of their own"]
+    lines = [f"{len(clips)} clips, {clips['frames_key'].nunique()} with distinct frames"]
     for split in SPLITS:
-        part = rows[rows["split"] == split]
+        subset = rows[rows["split"] == split]
         lines.append(
-            f"{split}: {len(part)} of {total.get(split, 0)} rows usable, "
-            f"{part['null'].sum()} null, {part['key'].nunique()} clips, "
-            f"{texts[part.index].nunique()} texts"
+            f"{split}: {len(subset)} of {total.get(split, 0)} rows usable, "
+            f"{subset['null'].sum()} null, {subset['key'].nunique()} clips, "
+            f"{texts[subset.index].nunique()} texts"
         )
     for name, keeps in selections.SELECTIONS.items():
-        counts = rows.loc[keeps(rows), "split"].value_counts()
-        told = ", ".join(f"{split} {counts.get(split, 0)}" for split in SPLITS if split != "train")
-        lines.append(f"score --only {name}: {told} rows")
+        kept = rows.loc[keeps(rows), "split"].value_counts()
+        counts = ", ".join(f"{split} {kept.get(split, 0)}" for split in SPLITS if split != "train")
+        lines.append(f"score --only {name}: {counts} rows")
     return lines

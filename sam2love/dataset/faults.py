@@ -1,7 +1,7 @@
-"""Faults of a data set, and how they are told.
+"""Faults of a data set, and how they are listed.
 
-A fault is fatal if it keeps its row or clip from being used: the stage `index` stops at it. Others
-are notes. Nothing is mended.
+A fatal fault makes its row or clip unusable and stops the stage 'index'; the others are notes.
+Nothing is repaired.
 """
 
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ LISTED = 5
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong or odd about a file or row.
+    """Something wrong or unusual about a file or row.
 
-    where: the file, or row of metadata.csv (0-based, the header not counted).
+    where: the file, or the row of metadata.csv (0-based, not counting the header).
     what: what was found, what was expected, what to do.
-    kind: in plural; faults of a kind are listed together.
-    fatal: whether it keeps what it names from being used.
+    kind: a plural noun; faults of one kind are listed together.
+    fatal: whether it makes the file or row unusable.
     """
 
     where: str
@@ -31,22 +31,22 @@ class Fault:
 
 
 def listing(faults: Iterable[Fault], *, every: bool = False) -> list[str]:
-    """A line for each fault, fatal ones first; of many of a kind the first few and a count."""
+    """Return a line per fault, fatal ones first; unless `every`, the first few and a count."""
     kinds: dict[tuple[str, str], list[str]] = {}
     for fault in sorted(faults, key=lambda fault: not fault.fatal):
         label = "fatal" if fault.fatal else "note"
         kinds.setdefault((label, fault.kind), []).append(f"{label}: {fault}")
     lines = []
-    for (label, kind), alike in kinds.items():
-        shown = alike if every else alike[:LISTED]
+    for (label, kind), of_kind in kinds.items():
+        shown = of_kind if every else of_kind[:LISTED]
         lines += shown
-        if len(shown) < len(alike):
-            lines.append(f"{label}: {len(alike)} {kind} in all; sam2love check --all lists them")
+        if len(shown) < len(of_kind):
+            lines.append(f"{label}: {len(of_kind)} {kind} in all; sam2love check --all lists them")
     return lines
 
 
 def rows_named(rows: Iterable[int]) -> str:
-    """Rows of metadata.csv, the first few of many."""
+    """Return a phrase that names rows of metadata.csv, at most the first five."""
     numbers = list(map(str, rows))
     more = f" and {len(numbers) - LISTED} more" if len(numbers) > LISTED else ""
     return f"metadata.csv row{'s' * (len(numbers) > 1)} {', '.join(numbers[:LISTED])}{more}"

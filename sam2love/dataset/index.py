@@ -1,13 +1,13 @@
-"""The tables of a data set: metadata.csv as it comes, and the index made of it once it was checked.
+"""The tables of a data set: metadata.csv as published, and the index built from it once checked.
 
 A clip's folder is `clip_key(uid)`, not `vid`: null rows (uid null_c-... or null_m-...) show another
-clip's frames with other or muted sound, and what they name is not there.
+clip's frames with different or muted sound, and the object they name is not in the clip.
 """
 
 import hashlib
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +18,16 @@ from sam2love.work import replacing
 SPLITS = ("train", "val", "test_s", "test_u", "test_n")
 VAL_SPLIT = "val"
 POSITIVE_SPLITS = ("test_s", "test_u")
-"""What is meant is in the clip; scored by J and F."""
+"""The object is in the clip; scored by J and F."""
 NULL_SPLIT = "test_n"
-"""What is meant is not in the clip; scored by S. Train and val have rows of both kinds."""
+"""The object is not in the clip; scored by S. Train and val have rows of both kinds."""
 SPLIT_NAMES = {"test_s": "seen", "test_u": "unseen", "mix": "mix"}
-"""As the paper's tables name what J and F are told of; mix is the mean of the two."""
+"""Column names of J and F in the paper's tables; mix is the mean of the other two."""
 UNUSABLE_SPLIT = "TODO"
-"""The benchmark's own mark for rows that were never finished; they are left out."""
+"""The benchmark's own mark for unfinished rows, which are ignored."""
 
 REFAVS_METADATA = "f625981f27c2bde6c57757a50660af9d36469d9c757372046f49c25799a1d308"
-"""`digest_of` the columns of Ref-AVS's own metadata.csv: whatever its line ends and quotes."""
+"""`digest_of` METADATA_COLUMNS of Ref-AVS; line endings and quoting of the file don't matter."""
 METADATA_COLUMNS = ["vid", "uid", "split", "fid", "exp"]
 CLIP_COLUMNS = [
     "key", "split", "frames_key", "width", "height", "frames_digest", "audio_digest", "masks_digest"
@@ -42,43 +42,43 @@ KINDS = ("seen", "unseen")
 class Index:
     """The validated table of a data set.
 
-    clips: a row per folder, sorted by key: CLIP_COLUMNS. `frames_key` is the first key that shows
-        the same frames; features of pictures are made once for each.
-    expressions: a row per usable metadata row, in metadata order: EXPRESSION_COLUMNS. `row` is the
+    clips: CLIP_COLUMNS, a row per folder, sorted by key. `frames_key` is the first key with the
+        same frames, which are encoded only once.
+    expressions: EXPRESSION_COLUMNS, a row per usable metadata row, in metadata order. `row` is the
         0-based row of metadata.csv, on which the benchmark's batches depend.
-    families: uid and family of expressions; no rows unless the data set names them. For breaking
-        scores down, never for training.
-    kinds: uid and whether the kinds of objects in the clip are "seen" or "unseen" in train;
-        likewise, and needed for val only.
+    families: FAMILY_COLUMNS, empty if the data set has none. Used to break scores down, never for
+        training.
+    kinds: KIND_COLUMNS, whether the kinds of object in a clip of val are "seen" or "unseen" in
+        train; empty if the data set has none, and never used for training either.
     """
 
     clips: pd.DataFrame
     expressions: pd.DataFrame
     families: pd.DataFrame
-    kinds: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=KIND_COLUMNS))
+    kinds: pd.DataFrame
 
 
 def clip_key(uid: str) -> str:
-    """The clip's folder: the uid without its last two parts, object and number."""
+    """Return the clip's folder: the uid without its last two parts, object and number."""
     return uid.rsplit("_", 2)[0]
 
 
 def is_null(uid: str) -> bool:
-    """Whether the uid, or the key, says that what is meant is not in the clip."""
+    """Return whether a uid or key is that of a null row or clip."""
     return uid.startswith(("null_c-", "null_m-"))
 
 
 def is_refavs(root: str | Path) -> bool:
-    """Whether a data set is Ref-AVS itself, with which alone the paper's figures compare."""
+    """Return whether a data set is Ref-AVS itself; the paper's figures compare with no other."""
     return digest_of(read_metadata(root)[METADATA_COLUMNS]) == REFAVS_METADATA
 
 
 def read_metadata(root: str | Path) -> pd.DataFrame:
-    """Every row of metadata.csv as text, with `row`, `key` and `null` added; nothing is judged.
+    """Read every row of metadata.csv as text, unchecked, and add `row`, `key` and `null`.
 
     Raises:
         FileNotFoundError: the folder or the file is missing.
-        ValueError: it is not UTF-8 or no CSV, has no rows, or lacks a column.
+        ValueError: the file is not UTF-8 or not CSV, has no rows, or lacks a column.
     """
     path = Path(root) / "metadata.csv"
     expected = "expected a data set, a folder with metadata.csv, media/ and gt_mask/"
@@ -101,10 +101,10 @@ def read_families(root: str | Path) -> pd.DataFrame:
 
 
 def read_kinds(root: str | Path) -> pd.DataFrame:
-    """uid and kinds ("seen" or "unseen") of val's expressions; no rows if there is no kinds.csv.
+    """Read uid and kinds ("seen" or "unseen") of val's rows; no rows if there is no kinds.csv.
 
     Raises:
-        ValueError: the file can't be read as a table, or names other kinds.
+        ValueError: the file can't be read as a table, or has other kinds.
     """
     path = Path(root) / "kinds.csv"
     table = _read_optional(path, KIND_COLUMNS)
@@ -114,7 +114,7 @@ def read_kinds(root: str | Path) -> pd.DataFrame:
 
 
 def write_index(index: Index, folder: str | Path) -> None:
-    """Write each table of an index as a CSV file into a folder, which is created if need be."""
+    """Write each table of an index as a CSV file into a folder, created if missing."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in vars(index).items():
@@ -123,16 +123,14 @@ def write_index(index: Index, folder: str | Path) -> None:
 
 
 def read_index(folder: str | Path) -> Index:
-    """Read an index back, with the types it was built with.
+    """Read an index with the column types it was built with.
 
     Raises:
         FileNotFoundError, ValueError: a table is missing or lacks a column.
     """
     folder = Path(folder)
     if not (folder / "clips.csv").is_file():
-        raise FileNotFoundError(
-            f"{folder}: no index there; run the stage 'index' (dvc repro index)"
-        )
+        raise FileNotFoundError(f"{folder}: no index there; run the stage 'index'")
     clips = read_table(folder / "clips.csv", CLIP_COLUMNS)
     expressions = read_table(folder / "expressions.csv", EXPRESSION_COLUMNS)
     return Index(
@@ -146,7 +144,7 @@ def read_index(folder: str | Path) -> Index:
 
 
 def files_digest(paths: Iterable[Path], folder: Path) -> str:
-    """SHA-256 over names relative to a folder and the files' own digests, in the order given."""
+    """Return the SHA-256 of the files' relative names and digests, in the order given."""
     digest = hashlib.sha256()
     for path in paths:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -155,12 +153,12 @@ def files_digest(paths: Iterable[Path], folder: Path) -> str:
 
 
 def index_digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of an index's tables."""
+    """Return the SHA-256 of the names and contents of an index's tables."""
     return files_digest(sorted(folder.glob("*.csv")), folder)
 
 
 def digest_of(table: pd.DataFrame) -> str:
-    """SHA-256 of a table's text: names the inputs of what is made from some of the columns."""
+    """Return the SHA-256 of a table's text, to record which columns an output was computed from."""
     text = table.to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -170,10 +168,10 @@ def _read_optional(path: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
-    """These columns of a CSV file, as text.
+    """Read some columns of a CSV file as text.
 
     Raises:
-        FileNotFoundError, ValueError: the file is missing, no table, or lacks a column.
+        FileNotFoundError, ValueError: the file is missing, not a table, or lacks a column.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
@@ -187,7 +185,7 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
         found = ", ".join(map(repr, table.columns))
         raise ValueError(f"{path}: column {missing[0]!r} is missing, found: {found}")
     if not isinstance(table.index, pd.RangeIndex):
-        raise ValueError(f"{path}: its rows have more fields than the header names")
+        raise ValueError(f"{path}: rows have more fields than the header")
     return table[columns].fillna("")
 
 

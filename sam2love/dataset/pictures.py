@@ -1,4 +1,4 @@
-"""Frames and masks as files: decoded whole or refused, upright, 8 bits a colour."""
+"""Read frames and masks from files: upright, 8 bits per channel; incomplete files are refused."""
 
 import warnings
 from collections.abc import Iterable
@@ -10,20 +10,20 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 MAX_PIXELS = 4096 * 4096
-"""Of a frame or mask; a larger one is refused before it is decoded."""
-# MAX_PIXELS is stricter, and raises; damaged EXIF is as good as none.
+"""Larger frames and masks are refused before they are decoded."""
+# MAX_PIXELS is stricter and raises; damaged EXIF is treated as none.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A frame or mask, and what its file says of it.
+    """A frame or mask, with what its file records about it.
 
-    pixels: (H, W, 3) uint8 RGB, upright; colours are kept where they are transparent.
-    orientation: EXIF's, from 1, which is upright as stored, to 8.
+    pixels: (H, W, 3) uint8 RGB, upright; transparent pixels keep their colours.
+    orientation: EXIF's, from 1 (upright as stored) to 8.
     alpha: (H, W) uint8; None if every pixel is opaque.
-    bits: of a gray value or colour, 8 or 16; of 16 the upper 8 are kept, but all above 0 stay so.
+    bits: 8, or 16 for gray values scaled down to 8 bits, where no value above 0 becomes 0.
     """
 
     pixels: np.ndarray
@@ -36,10 +36,10 @@ def read_picture(path: Path) -> Picture:
     """Read a frame or mask.
 
     Raises:
-        FileNotFoundError, ValueError: the file is missing, or no whole picture.
+        FileNotFoundError, ValueError: the file is missing, too large or not a complete picture.
     """
     try:
-        # PIL, not cv2: it refuses truncated files, of which cv2 makes grey stripes without a word.
+        # PIL refuses truncated files; cv2 silently fills the missing part with gray.
         with Image.open(path, formats=("JPEG", "PNG")) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
@@ -47,16 +47,16 @@ def read_picture(path: Path) -> Picture:
             return _decoded(picture)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file; a clip needs 10 of them") from None
-    except Exception as error:  # damaged files make PIL's decoders raise what they like
+    except Exception as error:  # PIL's decoders raise all kinds of errors on damaged files
         reason = str(error).replace(str(path), "the file")
         raise ValueError(f"{path}: not a readable picture ({reason})") from None
 
 
 def count_pixels(path: Path) -> int:
-    """Pixels of a frame or mask, by its header.
+    """Return the number of pixels of a frame or mask, read from its header.
 
     Raises:
-        FileNotFoundError, ValueError: the file is missing, or no picture.
+        FileNotFoundError, ValueError: the file is missing or not a picture.
     """
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as picture:
@@ -66,7 +66,7 @@ def count_pixels(path: Path) -> int:
 
 
 def read_pictures(paths: list[Path]) -> list[Picture]:
-    """Read frames or masks of a clip.
+    """Read the frames of a clip, or the masks of an object.
 
     Raises:
         FileNotFoundError, ValueError: one is missing, damaged, or of another size.
@@ -78,27 +78,28 @@ def read_pictures(paths: list[Path]) -> list[Picture]:
         if (h, w) != (height, width):
             raise ValueError(
                 f"{paths[0].parent}: picture {t} is {w}x{h}, the first one is {width}x{height}; "
-                "all pictures of a clip must have one size"
+                "all pictures of a clip must have the same size"
             )
     return pictures
 
 
 def stacked(pictures: list[Picture]) -> np.ndarray:
-    """Pictures of one size: (n, H, W, 3) uint8 RGB."""
+    """Return the pixels of pictures of one size: (N, H, W, 3) uint8 RGB."""
     return np.stack([picture.pixels for picture in pictures])
 
 
 def above_black(pictures: Iterable[np.ndarray]) -> np.ndarray:
-    """What pictures (H, W, 3) uint8 RGB of masks show: (n, H, W) bool.
+    """Return the object's masks (N, H, W) bool in pictures (H, W, 3) uint8 RGB.
 
-    As in the benchmark's own code, by OpenCV's gray, which makes red 1 or blue 4 black.
+    As in the benchmark's own code, the object is where OpenCV's gray is above 0; red 1 and blue 4
+    have a gray of 0.
     """
     return np.stack([cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) > 0 for picture in pictures])
 
 
 def _decoded(picture: Image.Image) -> Picture:
     deep = picture.mode.startswith("I;16")
-    if deep:  # PIL would clip what is above 255
+    if deep:  # PIL would clip values above 255
         values = np.asarray(picture)
         pixels = np.maximum(values >> 8, values > 0).astype(np.uint8)[..., None].repeat(3, axis=2)
     else:
@@ -114,13 +115,13 @@ def _decoded(picture: Image.Image) -> Picture:
 def _orientation(picture: Image.Image) -> int:
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # damaged EXIF is no reason to refuse the pixels
+    except Exception:  # the pixels are usable whatever the state of EXIF
         orientation = None
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo what EXIF's orientation says of pixels (H, W, C): turned, flipped, or both."""
+    """Undo EXIF's orientation of pixels (H, W, C), a rotation, a flip or both."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     down = -1 if orientation in (3, 4, 7, 8) else 1

@@ -1,13 +1,13 @@
-"""Reads a data set in the layout of Ref-AVS: the one module that knows its folders.
+"""Read a data set in the layout of Ref-AVS; no other module knows its folders.
 
-    metadata.csv                              vid,uid,split,fid,exp: a row per expression
+    metadata.csv                              vid,uid,split,fid,exp: one row per expression
     families.csv                              uid,family: optional, to break scores down
-    kinds.csv                                 uid,kinds of val's rows: optional, seen or unseen
-    media/<key>/frames/{0..9}.jpg             a frame a second
+    kinds.csv                                 uid,kinds: optional, seen or unseen, for val
+    media/<key>/frames/{0..9}.jpg             one frame per second
     media/<key>/audio.wav                     10 s, any sample rate, any number of channels
     gt_mask/<key>/fid_<fid>/0000{0..9}.png    the object is where OpenCV's gray is above 0
 
-A null clip's masks may be black or missing: both mean 'nothing'. index.py reads the tables.
+A null clip's masks may be black or missing. index.py reads the tables.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ from sam2love.dataset.pictures import (
 FRAMES = 10
 CLIP_SECONDS = 10
 MAX_SAMPLES = 2**24
-"""Of a sound, over all channels, by its header: 10 s of 8 channels at 192 kHz have fewer."""
+"""Over all channels, according to the header; 10 s of 8 channels at 192 kHz have fewer."""
 MAX_SAMPLE_RATE_HZ = 192000
 
 
@@ -53,19 +53,19 @@ def mask_paths(root: str | Path, key: str, fid: int) -> list[Path]:
 
 
 def unread_pictures(paths: list[Path]) -> list[str]:
-    """Names of the pictures that stand beside those of some paths, all in one folder."""
-    beside = set(paths[0].parent.glob("[!.]*")) - set(paths)
+    """Return the names of other pictures in the folder that contains all the given paths."""
+    others = set(paths[0].parent.glob("[!.]*")) - set(paths)
     suffixes = (".jpg", ".jpeg", ".png")
-    return sorted(path.name for path in beside if path.suffix.lower() in suffixes)
+    return sorted(path.name for path in others if path.suffix.lower() in suffixes)
 
 
 def missing_folders(root: str | Path) -> list[str]:
-    """Those of media/ and gt_mask/ that are not there."""
+    """Return which of media/ and gt_mask/ are missing."""
     return [f"{name}/" for name in ("media", "gt_mask") if not (Path(root) / name).is_dir()]
 
 
 def objects(root: str | Path, key: str) -> list[int]:
-    """Sorted fids that are annotated in a clip; a null clip has none, whatever its folder holds."""
+    """Return the sorted fids annotated in a clip; none for a null clip, whatever its folder has."""
     if is_null(key):
         return []
     names = [folder.name for folder in (Path(root) / "gt_mask" / key).glob("fid_*")]
@@ -73,16 +73,16 @@ def objects(root: str | Path, key: str) -> list[int]:
 
 
 def read_frame(root: str | Path, key: str, t: int) -> np.ndarray:
-    """Frame t of a clip: (H, W, 3) uint8 RGB, upright.
+    """Read frame t of a clip: (H, W, 3) uint8 RGB, upright.
 
     Raises:
-        FileNotFoundError, ValueError: the file is missing, or no whole picture.
+        FileNotFoundError, ValueError: the file is missing or not a complete picture.
     """
     return read_picture(frame_path(root, key, t)).pixels
 
 
 def read_frames(root: str | Path, key: str) -> np.ndarray:
-    """All frames of a clip: (10, H, W, 3) uint8 RGB, upright.
+    """Read all frames of a clip: (10, H, W, 3) uint8 RGB, upright.
 
     Raises:
         FileNotFoundError, ValueError: a frame is missing, damaged, or of another size.
@@ -91,45 +91,45 @@ def read_frames(root: str | Path, key: str) -> np.ndarray:
 
 
 def read_audio(root: str | Path, key: str) -> tuple[np.ndarray, int]:
-    """The clip's sound, channels averaged: (n,) float32, and its sample rate in Hz.
+    """Read the clip's sound, averaged over channels: (n,) float32, and its sample rate in Hz.
 
     Raises:
-        FileNotFoundError, ValueError: what `read_channels` raises.
+        FileNotFoundError, ValueError: as `read_channels`.
     """
     samples, sample_rate_hz = read_channels(root, key)
     return samples.mean(axis=1), sample_rate_hz
 
 
 def read_channels(root: str | Path, key: str) -> tuple[np.ndarray, int]:
-    """The clip's sound as it is: (n, channels) float32, and its sample rate in Hz.
+    """Read the clip's sound: (n, channels) float32, and its sample rate in Hz.
 
-    Full scale is 1, by which integers are divided; floats are as in the file, even beyond.
+    Integers are scaled so that full scale is 1; floats are as in the file and may exceed it.
 
     Raises:
-        FileNotFoundError, ValueError: the file is missing, not sound, empty, absurdly long, or not
-            finite.
+        FileNotFoundError, ValueError: the file is missing, not audio, empty or too long, or has
+            samples that are not finite.
     """
     path = audio_path(root, key)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; every clip needs its sound")
+        raise FileNotFoundError(f"{path}: no such file; every clip needs a sound file")
     try:
         with soundfile.SoundFile(path) as file:
             sample_rate_hz = file.samplerate
-            too_much = _beyond_memory(file)
-            samples = file.read(0 if too_much else -1, dtype="float32", always_2d=True)
+            excess = _excess(file)
+            samples = file.read(0 if excess else -1, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path}: not readable as sound ({error})") from None
-    if too_much:
-        raise ValueError(f"{path}: {too_much}")
+        raise ValueError(f"{path}: not readable as audio ({error})") from None
+    if excess:
+        raise ValueError(f"{path}: {excess}")
     if not len(samples):
         raise ValueError(f"{path}: no samples; expected {CLIP_SECONDS} s of sound")
     if not np.isfinite(samples).all():
-        raise ValueError(f"{path}: samples that are no numbers (NaN or infinite)")
+        raise ValueError(f"{path}: has samples that are not finite (NaN or infinity)")
     return samples, sample_rate_hz
 
 
-def _beyond_memory(sound: soundfile.SoundFile) -> str:
-    """Say why sound would not fit into memory, by its header; nothing if it would."""
+def _excess(sound: soundfile.SoundFile) -> str:
+    """Return why a sound is refused, according to its header; empty if it isn't."""
     frames, channels, sample_rate_hz = sound.frames, sound.channels, sound.samplerate
     if sample_rate_hz > MAX_SAMPLE_RATE_HZ:
         return f"sampled at {sample_rate_hz} Hz, at most {MAX_SAMPLE_RATE_HZ} are accepted"
@@ -142,10 +142,10 @@ def _beyond_memory(sound: soundfile.SoundFile) -> str:
 
 
 def read_mask(root: str | Path, key: str, fid: int, t: int) -> np.ndarray | None:
-    """The object's mask on frame t: (H, W) bool; None for a null clip without masks.
+    """Read the object's mask on frame t: (H, W) bool; None for a null clip without masks.
 
     Raises:
-        FileNotFoundError, ValueError: the file is missing, or no whole picture.
+        FileNotFoundError, ValueError: the file is missing or not a complete picture.
     """
     path = mask_path(root, key, fid, t)
     if is_null(key) and not path.is_file():
@@ -154,17 +154,17 @@ def read_mask(root: str | Path, key: str, fid: int, t: int) -> np.ndarray | None
 
 
 def mask_pixels(root: str | Path, key: str, fid: int, t: int) -> int:
-    """How many pixels the object's mask on frame t has; 0 for a null clip without masks.
+    """Return the size in pixels of the object's mask on frame t; 0 for a null clip without masks.
 
     Raises:
-        FileNotFoundError, ValueError: the file is missing, or no picture.
+        FileNotFoundError, ValueError: the file is missing or not a picture.
     """
     path = mask_path(root, key, fid, t)
     return 0 if is_null(key) and not path.is_file() else count_pixels(path)
 
 
 def read_masks(root: str | Path, key: str, fid: int) -> np.ndarray | None:
-    """The object's masks on all frames: (10, H, W) bool; None for a null clip without masks.
+    """Read the object's masks on all frames: (10, H, W) bool; None for a null clip without masks.
 
     Raises:
         FileNotFoundError, ValueError: a mask is missing, damaged, or of another size.
@@ -174,9 +174,7 @@ def read_masks(root: str | Path, key: str, fid: int) -> np.ndarray | None:
 
 
 def read_mask_pictures(root: str | Path, key: str, fid: int) -> list[Picture] | None:
-    """The 10 pictures behind `read_masks`.
-
-    The benchmark's code resizes them before it asks what is above black.
+    """Read the pictures behind `read_masks`; the benchmark resizes them before thresholding.
 
     Raises:
         FileNotFoundError, ValueError: a mask is missing, damaged, or of another size.
@@ -188,18 +186,18 @@ def read_mask_pictures(root: str | Path, key: str, fid: int) -> list[Picture] | 
 
 
 def frames_digest(root: str | Path, key: str) -> str:
-    """SHA-256 over the names and contents of a clip's frames."""
+    """Return the SHA-256 of the names and contents of a clip's frames."""
     paths = frame_paths(root, key)
     return files_digest(paths, paths[0].parent.parent)
 
 
 def audio_digest(root: str | Path, key: str) -> str:
-    """SHA-256 over the name and content of a clip's sound."""
+    """Return the SHA-256 of the name and content of a clip's sound file."""
     path = audio_path(root, key)
     return files_digest([path], path.parent)
 
 
 def masks_digest(root: str | Path, key: str) -> str:
-    """SHA-256 over the names and contents of all the masks in a clip's folder."""
+    """Return the SHA-256 of the names and contents of all masks of a clip."""
     folder = Path(root) / "gt_mask" / key
     return files_digest(sorted(folder.glob("fid_*/*.png")), folder)

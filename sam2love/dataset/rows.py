@@ -1,4 +1,4 @@
-"""Which rows of metadata.csv can be used, and what is odd about them."""
+"""Decide which rows of metadata.csv are usable, and note what is unusual about them."""
 
 import os
 import re
@@ -18,11 +18,11 @@ from sam2love.dataset.index import (
 )
 
 MAX_TOKENS = 25
-"""As many as the benchmark's own loader keeps, and text.max_tokens by default."""
+"""The limit of the benchmark's own loader, and the default of text.max_tokens."""
 PIECE = re.compile(r"'(?:s|t|re|ve|m|ll|d)|[^\W\d_]+|\d+|(?:[^\w\s]|_)+")
-"""Words, numbers and runs of signs, none of which RoBERTa or CLIP join: each is a token or more."""
+"""A word, a number or a run of punctuation: RoBERTa and CLIP give each at least one token."""
 PLACEHOLDER = re.compile(r"no\.?|\[error\].*", re.IGNORECASE | re.DOTALL)
-"""What the benchmark's annotation tool left where there should be an expression."""
+"""Text that the benchmark's annotation tool left in place of an expression."""
 MAX_NAME_BYTES = 255
 LAST_LATIN = 0x24F
 NEEDED_FOR = {
@@ -35,9 +35,9 @@ NEEDED_FOR = {
 
 
 def usable_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, Fault]]:
-    """The expressions among what `read_metadata` returns, and why other rows can't be used, by row.
+    """Split the table of `read_metadata` into usable expressions and, by row, faults of the others.
 
-    The expressions keep their places in the table's index.
+    The expressions keep their index labels.
     """
     splits = table[table["split"].isin(SPLITS)].groupby("key")["split"].agg(set)
     unusable = {
@@ -50,35 +50,35 @@ def usable_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, Fault]]:
 
 
 def row_notes(rows: pd.DataFrame) -> Iterator[Fault]:
-    """What is odd about usable rows."""
+    """Yield notes on usable rows."""
     for entry in _entries(rows):
         if PLACEHOLDER.fullmatch(entry.exp.strip()):
-            what = f"{entry.exp!r} is no expression but what the annotation tool left"
+            what = f"{entry.exp!r} is a placeholder of the annotation tool, not an expression"
             yield Fault(_row(entry), what, "placeholders", fatal=False)
-        elif odd := _oddity(entry.exp):
-            yield Fault(_row(entry), odd, "odd expressions", fatal=False)
+        elif oddity := _oddity(entry.exp):
+            yield Fault(_row(entry), oddity, "odd expressions", fatal=False)
     for uid, same in rows.groupby("uid", sort=False)["row"]:
         if len(same) > 1:
-            what = f"the same uid {uid!r}; scores go by row"
+            what = f"they share the uid {uid!r}; each row is scored separately"
             yield Fault(rows_named(same), what, "uids of several rows", fatal=False)
     for split in SPLITS:
         if not (rows["split"] == split).any():
-            what = f"no usable rows of split {split!r}; without them no {NEEDED_FOR[split]}"
+            what = f"no usable rows in split {split!r}, required for {NEEDED_FOR[split]}"
             yield Fault("metadata.csv", what, "splits", fatal=False)
 
 
 def kinds_faults(rows: pd.DataFrame, kinds: pd.DataFrame) -> Iterator[Fault]:
-    """Rows of val that mean something and that kinds.csv, if there is one, leaves out."""
+    """Yield a fault per row of val that is not null and that kinds.csv, if it exists, lacks."""
     if kinds.empty:
         return
     val = rows[(rows["split"] == "val") & ~rows["null"]]
     for entry in _entries(val[~val["uid"].isin(kinds["uid"])]):
-        yield Fault(
-            _row(entry), "kinds.csv lacks its uid; add it with seen or unseen", "rows without kinds"
-        )
+        what = "its uid is missing from kinds.csv; add it with seen or unseen"
+        yield Fault(_row(entry), what, "rows without kinds")
 
 
 def _entries(table: pd.DataFrame) -> Iterable[Any]:
+    # Any, since pandas-stubs type every field of a row as a scalar of unknown kind.
     return table.itertuples()
 
 
@@ -87,24 +87,24 @@ def _row(entry: Any) -> str:
 
 
 def _unusable(entry: Any, splits: set[str]) -> tuple[str, str, bool] | None:
-    """What keeps a row from being used, its kind, and whether that is fatal.
+    """Return why a row is unusable, the kind of fault and whether it is fatal; None if usable.
 
     Args:
-        splits: in which the row's clip stands.
+        splits: the splits in which the row's clip occurs.
     """
     uid, split, fid = entry.uid, entry.split, entry.fid
     if split == UNUSABLE_SPLIT:
-        return f"marked {split} by the benchmark, left out", f"{split} rows", False
+        return f"marked {split} by the benchmark, ignored", f"{split} rows", False
     if split not in SPLITS:
         what = f"unknown split {split!r}, expected one of {', '.join(SPLITS)}"
     elif uid.count("_") < 2:
         what = "the uid does not end in _<object>_<number>"
     elif entry.key in ("", ".", "..") or any(letter in uid for letter in "/\\\0"):
-        what = "the uid names no folder inside the data set"
+        what = "the uid does not name a folder inside the data set"
     elif len(os.fsencode(uid)) > MAX_NAME_BYTES:
-        what = f"the uid is too long for a folder, at most {MAX_NAME_BYTES} bytes"
+        what = f"the uid is too long for a folder name, at most {MAX_NAME_BYTES} bytes are allowed"
     elif not (fid.isascii() and fid.isdigit() and len(fid) <= 6):
-        what = f"fid {fid!r} is no number of an object"
+        what = f"fid {fid!r} is not an object number, expected 1 to 6 digits"
     elif not entry.exp.strip():
         what = "the expression is empty"
     elif entry.null and split in POSITIVE_SPLITS:
@@ -112,14 +112,14 @@ def _unusable(entry: Any, splits: set[str]) -> tuple[str, str, bool] | None:
     elif not entry.null and split == NULL_SPLIT:
         what = f"split {NULL_SPLIT} is for null rows, whose uids start with null_c- or null_m-"
     elif len(splits) > 1:
-        what = f"clip {entry.key} stands in several splits: {', '.join(sorted(splits))}"
+        what = f"clip {entry.key} is in several splits: {', '.join(sorted(splits))}"
     else:
         return None
     return what, "faulty rows", True
 
 
 def _oddity(text: str) -> str | None:
-    if (tokens := len(PIECE.findall(text)) + 2) > MAX_TOKENS:  # a start and an end
+    if (tokens := len(PIECE.findall(text)) + 2) > MAX_TOKENS:  # plus start and end
         return (
             f"the expression has at least {tokens} tokens; text.max_tokens, {MAX_TOKENS} by "
             "default, cuts off the rest"
@@ -129,5 +129,5 @@ def _oddity(text: str) -> str | None:
     if re.search(r"<[^<>]+>|&\w+;", text):
         return "the expression has markup, which is read as text"
     if any(unicodedata.category(c)[0] in "LS" and ord(c) > LAST_LATIN for c in text):
-        return "the expression has letters or signs that are not Latin"
+        return "the expression has letters or symbols that are not Latin"
     return None

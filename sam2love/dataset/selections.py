@@ -1,7 +1,7 @@
-"""Which of a data set's rows scores may go by, and what can be asked of its texts.
+"""Select the rows of a data set that are scored, and answer questions about their texts.
 
-Texts are compared without case, doubled blanks and final full stop. Tables are those of usable rows
-in metadata order, of all splits (index.EXPRESSION_COLUMNS).
+Texts are compared ignoring case, repeated spaces and a final full stop. Tables hold the usable rows
+of all splits in metadata order (index.EXPRESSION_COLUMNS).
 """
 
 from collections.abc import Callable, Collection
@@ -14,28 +14,28 @@ from sam2love.dataset.rows import PLACEHOLDER, usable_rows
 
 
 def plain(texts: pd.Series) -> pd.Series:
-    """Texts as they are compared."""
+    """Normalise texts for comparison."""
     return texts.str.casefold().str.split().str.join(" ").str.strip(" .")
 
 
 def repeated(rows: pd.DataFrame) -> pd.Series:
-    """Whether an earlier row says the same of the same object."""
+    """Return whether an earlier row has the same text for the same object."""
     return rows.assign(exp=plain(rows["exp"])).duplicated(["key", "fid", "exp"])
 
 
 def ambiguous(rows: pd.DataFrame) -> pd.Series:
-    """Whether a row's text names another object of the clip too."""
+    """Return whether a row's text also refers to another object of the clip."""
     fids = rows["fid"].groupby([rows["key"], plain(rows["exp"])])
     return fids.transform("nunique") > 1
 
 
 def placeholder(rows: pd.DataFrame) -> pd.Series:
-    """Whether a row's text is none."""
+    """Return whether a row has a placeholder instead of an expression."""
     return rows["exp"].str.strip().str.fullmatch(PLACEHOLDER)
 
 
 def in_train(rows: pd.DataFrame) -> pd.Series:
-    """Whether a row's text stands in the split 'train'."""
+    """Return whether a row's text occurs in the split 'train'."""
     texts = plain(rows["exp"])
     return texts.isin(texts[rows["split"] == "train"])
 
@@ -44,20 +44,20 @@ SELECTIONS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "cleaned": lambda rows: ~(repeated(rows) | ambiguous(rows) | placeholder(rows)),
     "unseen-expressions": lambda rows: ~in_train(rows),
 }
-"""By name, whether a row is kept."""
+"""By name, a function that returns which rows to keep."""
 
 
 def read_expressions(
     root: str | Path, splits: Collection[str], *, only: str | None = None
 ) -> pd.DataFrame:
-    """The index's expressions of some splits, from metadata.csv alone: no clip is opened.
+    """Read the expressions of some splits from metadata.csv, as in the index; no clip is opened.
 
     Args:
         only: a name of SELECTIONS.
 
     Raises:
-        FileNotFoundError, ValueError: metadata.csv can't be read, a row of those splits has a
-            fault (the first is named), there is none, or no such selection or nothing in it.
+        FileNotFoundError, ValueError: metadata.csv can't be read, those splits have a faulty row
+            (the first is named) or no usable one, or the selection is unknown or empty.
     """
     if only is not None and only not in SELECTIONS:
         raise ValueError(f"no selection {only!r}, expected one of {', '.join(SELECTIONS)}")

@@ -1,4 +1,4 @@
-"""Every single fault of a data set: its line and the exit status of `check` and of `index`."""
+"""Each kind of fault of a data set: its line, and the exit status of `check` and `index`."""
 
 import shutil
 import struct
@@ -23,17 +23,17 @@ ROWS = [tiny._row(*row) for row in tiny.ROWS if row[1] in (KEY, NULL)]
 SIZE = (tiny.WIDTH, tiny.HEIGHT)
 
 
-# ---- ways to spoil a data set -------------------------------------------------------------------
+# ---- ways to damage a data set ------------------------------------------------------------------
 
 
 def content(change):
     """Change the bytes of metadata.csv."""
 
-    def spoil(root):
+    def damage(root):
         path = root / "metadata.csv"
         path.write_bytes(change(path.read_bytes()))
 
-    return spoil
+    return damage
 
 
 def row(split="val", uid=f"{KEY}_cat_9", fid="2", exp="The green object."):
@@ -42,7 +42,7 @@ def row(split="val", uid=f"{KEY}_cat_9", fid="2", exp="The green object."):
 
 
 def kinds(*words):
-    """A kinds.csv with a word for each of the first rows of metadata.csv."""
+    """Write a kinds.csv with these kinds for the first rows of metadata.csv."""
     lines = [f"{uid},{word}\n" for (_, uid, *_), word in zip(ROWS, words, strict=False)]
     return lambda root: (root / "kinds.csv").write_text("uid,kinds\n" + "".join(lines))
 
@@ -83,7 +83,7 @@ def cut_header(path):
 
 
 def claim_hours(path):
-    """Have the header claim 3 h of sound, whatever there is."""
+    """Make the header claim 3 h of sound, whatever the file holds."""
     wav, size = bytearray(path.read_bytes()), 3 * 3600 * 32000
     wav[4:8], wav[40:44] = struct.pack("<I", size + 36), struct.pack("<I", size)
     path.write_bytes(wav)
@@ -92,11 +92,11 @@ def claim_hours(path):
 def last_hours(path):
     claim_hours(path)
     with path.open("r+b") as file:
-        file.truncate(44 + 3 * 3600 * 32000)  # a hole, which takes no room
+        file.truncate(44 + 3 * 3600 * 32000)  # sparse, so it takes no disk space
 
 
 def telephone(path):
-    """GSM 6.10, of which the library knows no number of samples."""
+    """Write GSM 6.10, whose number of samples libsndfile doesn't know."""
     soundfile.write(path, np.zeros(80_000), 8_000, format="WAV", subtype="GSM610")
 
 
@@ -109,76 +109,76 @@ def picture(mode, size=SIZE, colour=0):
 
 
 def claim(width, height):
-    """A PNG of one pixel whose header claims to have more."""
+    """Write a PNG of one pixel whose header claims more."""
 
-    def spoil(path):
+    def damage(path):
         Image.new("L", (1, 1)).save(path, format="PNG")
         png = bytearray(path.read_bytes())
         png[16:24] = struct.pack(">II", width, height)
         png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
         path.write_bytes(png)
 
-    return spoil
+    return damage
 
 
 def all_masks(mode, size=SIZE, colour=0, key=KEY, fid=2, patch=None):
-    def spoil(root):
+    def damage(root):
         for t in range(10):
             image = Image.new(mode, size, colour)
             if patch is not None:
                 image.paste(patch, (3, 3, 9, 9))
             image.save(refavs.mask_path(root, key, fid, t))
 
-    return spoil
+    return damage
 
 
 def alpha_masks(mode, colour):
-    """Opaque objects on a transparent ground, all of one colour."""
+    """Write opaque objects on a transparent background of the same colour."""
 
-    def spoil(root):
+    def damage(root):
         for path in refavs.mask_paths(root, KEY, 2):
             alpha = Image.open(path).convert("L")
             colours = Image.new(mode[:-1], alpha.size, colour)
             colours.putalpha(alpha)
             colours.save(path)
 
-    return spoil
+    return damage
 
 
 def palette_masks(*colours, transparent):
-    """Index pictures whose object is 1; `transparent` is an index."""
+    """Write palette images whose object is index 1; `transparent` is an index."""
 
-    def spoil(root):
+    def damage(root):
         for path in refavs.mask_paths(root, KEY, 2):
             indices = Image.fromarray((np.array(Image.open(path)) > 0).astype(np.uint8), "P")
             indices.putpalette([value for colour in colours for value in colour])
             indices.save(path, transparency=transparent)
 
-    return spoil
+    return damage
 
 
 def deep_masks(value):
-    """Masks of 16 bits."""
+    """Write 16-bit masks."""
 
-    def spoil(root):
+    def damage(root):
         for path in refavs.mask_paths(root, KEY, 2):
             mask = np.array(Image.open(path)) > 0
             Image.fromarray(mask.astype(np.uint16) * np.uint16(value)).save(path)
 
-    return spoil
+    return damage
 
 
 def all_frames(change):
-    """Save every frame of both clips anew: `change` returns what Pillow saves, and with what."""
+    """Save every frame of both clips again: `change` returns the image and options of `save`."""
 
-    def spoil(root):
+    def damage(root):
         for path in [*refavs.frame_paths(root, KEY), *refavs.frame_paths(root, NULL)]:
             with Image.open(path) as frame:
                 frame.load()
             changed, options = change(frame)
             changed.save(path, **options)
 
-    return spoil
+    return damage
 
 
 def oriented(orientation):
@@ -200,18 +200,18 @@ def translucent(alpha):
 
 
 def copies(pattern, numbers, folder):
-    """Copy picture 9 of a folder to other names."""
+    """Copy the last picture of a folder to other names."""
 
-    def spoil(root):
-        first = sorted((root / folder).iterdir())[-1]
+    def damage(root):
+        last = sorted((root / folder).iterdir())[-1]
         for number in numbers:
-            shutil.copy(first, root / folder / pattern.format(number))
+            shutil.copy(last, root / folder / pattern.format(number))
 
-    return spoil
+    return damage
 
 
 def floats(change):
-    """Sound of floats: what `change` makes of a sine of amplitude 1."""
+    """Write float samples: a sine of amplitude 1 after `change`."""
     return sound(change(SINE).astype(np.float32), 16000, subtype="FLOAT")
 
 
@@ -226,13 +226,13 @@ CSV, MEDIA = "{root}/metadata.csv", "{root}/media/vidC_1_2"
 WAV, JPG = f"{MEDIA}/audio.wav", f"{MEDIA}/frames/3.jpg"
 FID, PNG = "{root}/gt_mask/vidC_1_2/fid_2", "{root}/gt_mask/vidC_1_2/fid_2/00003.png"
 NEW = "metadata.csv row 3 (uid 'vidC_1_2_cat_9')"
-FRAMES_READ = "10 pictures are read, 0.jpg to 9.jpg; left aside: "
-MASKS_READ = "10 pictures are read, 00000.png to 00009.png; left aside: "
-FULL_SCALE = "full scale is 1; read as they are, so divide integers that were written as floats"
-OPAQUE = "alpha is not the same as the object; colours are read as if opaque"
-FOLDERLESS = "the uid names no folder inside the data set"
+FRAMES_READ = "only the 10 pictures 0.jpg to 9.jpg are read; ignored: "
+MASKS_READ = "only the 10 pictures 00000.png to 00009.png are read; ignored: "
+FULL_SCALE = "full scale is 1; read as they are, so rescale integers that were written as floats"
+OPAQUE = "alpha differs from the object; colours are read as if opaque"
+FOLDERLESS = "the uid does not name a folder inside the data set"
 
-# What stops both commands at once.
+# Stops both commands at once.
 ERRORS = {
     "metadata missing": (
         lambda root: (root / "metadata.csv").unlink(),
@@ -268,7 +268,7 @@ ERRORS = {
     ),
     "a field too many in every row": (
         content(lambda old: old.replace(b'"\r\n', b'",more\r\n')),
-        f"{CSV}: its rows have more fields than the header names",
+        f"{CSV}: rows have more fields than the header",
     ),
     "kinds unknown": (
         kinds("seen", "new"),
@@ -280,12 +280,12 @@ ERRORS = {
     ),
 }
 
-# What keeps rows or clips from being used.
+# Makes rows or clips unusable.
 FATAL = {
     "row without kinds": (
         kinds("seen"),
-        "metadata.csv row 1 (uid 'vidC_1_2_hair-dryer_2'): kinds.csv lacks its uid; add it with "
-        "seen or unseen",
+        "metadata.csv row 1 (uid 'vidC_1_2_hair-dryer_2'): its uid is missing from kinds.csv; "
+        "add it with seen or unseen",
     ),
     "split unknown": (
         row(split="trian"),
@@ -303,8 +303,8 @@ FATAL = {
     "uid dots": (row(uid=".._cat_1"), f"metadata.csv row 3 (uid '.._cat_1'): {FOLDERLESS}"),
     "uid too long": (
         row(uid="a" * 300 + "_cat_1"),
-        f"metadata.csv row 3 (uid '{'a' * 300}_cat_1'): the uid is too long for a folder, at most "
-        "255 bytes",
+        f"metadata.csv row 3 (uid '{'a' * 300}_cat_1'): the uid is too long for a folder name, at "
+        "most 255 bytes are allowed",
     ),
     "uid with a line break": (
         row(uid="gone\n_cat_1"),
@@ -314,10 +314,10 @@ FATAL = {
         row(uid="gone_cat_1"),
         "{root}/media/gone/frames/0.jpg: no such file; a clip needs 10 of them",
     ),
-    "fid a word": (row(fid="one"), f"{NEW}: fid 'one' is no number of an object"),
-    "fid negative": (row(fid="-1"), f"{NEW}: fid '-1' is no number of an object"),
-    "fid of other digits": (row(fid="²"), f"{NEW}: fid '²' is no number of an object"),
-    "fid absurd": (row(fid="9" * 9), f"{NEW}: fid '999999999' is no number of an object"),
+    "fid a word": (row(fid="one"), f"{NEW}: fid 'one' is not an object number"),
+    "fid negative": (row(fid="-1"), f"{NEW}: fid '-1' is not an object number"),
+    "fid of other digits": (row(fid="²"), f"{NEW}: fid '²' is not an object number"),
+    "fid absurd": (row(fid="9" * 9), f"{NEW}: fid '999999999' is not an object number"),
     "fid without masks": (
         row(fid="7"),
         "{root}/gt_mask/vidC_1_2/fid_7/00000.png: no such file; a clip needs 10 of them",
@@ -344,20 +344,20 @@ FATAL = {
     ),
     "media missing": (
         without("media"),
-        "{root}: no media/ in it; no clip was checked, metadata.csv only",
+        "{root}: no media/ in it; only metadata.csv was checked, no clips",
     ),
     "masks of all missing": (
         without("gt_mask"),
-        "{root}: no gt_mask/ in it; no clip was checked, metadata.csv only",
+        "{root}: no gt_mask/ in it; only metadata.csv was checked, no clips",
     ),
     "sound missing": (
         sound_file(Path.unlink),
-        f"{WAV}: no such file; every clip needs its sound",
+        f"{WAV}: no such file; every clip needs a sound file",
     ),
-    "sound file empty": (sound_file(empty), f"{WAV}: not readable as sound"),
-    "sound header cut": (sound_file(cut_header), f"{WAV}: not readable as sound"),
-    "not sound": (sound_file(prose), f"{WAV}: not readable as sound"),
-    "sound of unknown length": (sound_file(telephone), f"{WAV}: not readable as sound"),
+    "sound file empty": (sound_file(empty), f"{WAV}: not readable as audio"),
+    "sound header cut": (sound_file(cut_header), f"{WAV}: not readable as audio"),
+    "not sound": (sound_file(prose), f"{WAV}: not readable as audio"),
+    "sound of unknown length": (sound_file(telephone), f"{WAV}: not readable as audio"),
     "sound without samples": (
         sound(np.zeros(0), 16000),
         f"{WAV}: no samples; expected 10 s of sound",
@@ -373,11 +373,11 @@ FATAL = {
     ),
     "sound with NaN": (
         sound(NAN, 16000, subtype="FLOAT"),
-        f"{WAV}: samples that are no numbers (NaN or infinite)",
+        f"{WAV}: has samples that are not finite (NaN or infinity)",
     ),
     "sound with infinity": (
         floats(lambda sine: np.append(sine, np.inf)),
-        f"{WAV}: samples that are no numbers (NaN or infinite)",
+        f"{WAV}: has samples that are not finite (NaN or infinity)",
     ),
     "frames numbered with two digits": (
         lambda root: [
@@ -396,7 +396,7 @@ FATAL = {
     "frame of another size": (
         frame(picture("RGB", (9, 8))),
         f"{MEDIA}/frames: picture 3 is 9x8, the first one is 64x48; all pictures of a clip must "
-        "have one size",
+        "have the same size",
     ),
     "frame large": (
         frame(claim(5000, 5000)),
@@ -419,8 +419,8 @@ FATAL = {
     "mask empty": (mask(empty), f"{PNG}: not a readable picture (cannot identify image file"),
     "mask of another size": (
         mask(picture("L", (9, 8))),
-        f"{FID}: picture 3 is 9x8, the first one is 64x48; all pictures of a clip must have one "
-        "size",
+        f"{FID}: picture 3 is 9x8, the first one is 64x48; all pictures of a clip must have the "
+        "same size",
     ),
     "mask absurdly large": (
         mask(claim(8000, 8000)),
@@ -428,22 +428,23 @@ FATAL = {
     ),
 }
 
-# What is used as it is.
+# Used as it is, with a note.
 NOTES = {
     "row twice": (
         lambda root: tiny.write_metadata(root, [*ROWS, ROWS[0]]),
-        "metadata.csv rows 0, 3: the same uid 'vidC_1_2_hair-dryer_1'; scores go by row",
+        "metadata.csv rows 0, 3: they share the uid 'vidC_1_2_hair-dryer_1'; each row is scored "
+        "separately",
     ),
     "expression twice": (
         row(exp="the GREEN  object"),
-        "metadata.csv rows 0, 3: 'the green object' is said of the same object again",
+        "metadata.csv rows 0, 3: 'the green object' repeats an expression for the same object",
     ),
     "expression ambiguous": (
         row(fid="3"),
-        "metadata.csv rows 0, 3: 'the green object' means several objects of vidC_1_2: 2, 3",
+        "metadata.csv rows 0, 3: 'the green object' refers to several objects of vidC_1_2: 2, 3",
     ),
-    "TODO": (row(split="TODO", fid="?"), f"{NEW}: marked TODO by the benchmark, left out"),
-    "placeholder": (row(exp="NO."), f"{NEW}: 'NO.' is no expression but what the annotation tool"),
+    "TODO": (row(split="TODO", fid="?"), f"{NEW}: marked TODO by the benchmark, ignored"),
+    "placeholder": (row(exp="NO."), f"{NEW}: 'NO.' is a placeholder of the annotation tool, not"),
     "expression very long": (
         row(exp="very " * 5000 + "long"),
         f"{NEW}: the expression has at least 5003 tokens; text.max_tokens, 25 by default, cuts off",
@@ -466,19 +467,19 @@ NOTES = {
     ),
     "expression in another script": (
         row(exp="绿色的东西"),
-        f"{NEW}: the expression has letters or signs that are not Latin",
+        f"{NEW}: the expression has letters or symbols that are not Latin",
     ),
     "expression with emoji": (
         row(exp="The 🎻"),
-        f"{NEW}: the expression has letters or signs that are not Latin",
+        f"{NEW}: the expression has letters or symbols that are not Latin",
     ),
     "sound truncated": (
         sound_file(truncate),
-        f"{WAV}: 5.0 s of sound, expected 10; filled up with silence",
+        f"{WAV}: 5.0 s of sound, expected 10; padded with silence",
     ),
     "sound too short": (
         sound(np.zeros(1), 16000),
-        f"{WAV}: 0.0 s of sound, expected 10; filled up with silence",
+        f"{WAV}: 0.0 s of sound, expected 10; padded with silence",
     ),
     "sound too long": (
         sound(np.zeros(16000 * 12), 16000),
@@ -510,11 +511,11 @@ NOTES = {
     ),
     "sound of 6 channels": (
         sound(np.zeros((160000, 6)), 16000),
-        f"{WAV}: 6 channels, averaged as one or two are",
+        f"{WAV}: 6 channels, averaged like stereo",
     ),
     "frames gray": (
         gray_frames,
-        f"{MEDIA}/frames: gray pictures; colours in expressions can't be recognised",
+        f"{MEDIA}/frames: gray pictures; colours named in expressions can't be recognised",
     ),
     "an eleventh frame": (
         copies("{}.jpg", [10], f"media/{KEY}/frames"),
@@ -538,11 +539,11 @@ NOTES = {
     ),
     "a clip without rows": (
         lambda root: shutil.copytree(root / "media" / KEY, root / "media" / "other"),
-        "{root}/media: folders that no row of metadata.csv names, left aside: other (1 in all)",
+        "{root}/media: ignored folders, named by no row of metadata.csv: other (1 in all)",
     ),
     "masks without rows": (
         lambda root: shutil.copytree(root / "gt_mask" / KEY, root / "gt_mask" / "other"),
-        "{root}/gt_mask: folders that no row of metadata.csv names, left aside: other (1 in all)",
+        "{root}/gt_mask: ignored folders, named by no row of metadata.csv: other (1 in all)",
     ),
     "frames turned": (
         all_frames(oriented(3)),
@@ -565,15 +566,15 @@ NOTES = {
     ),
     "masks of 16 bits, ids": (
         deep_masks(2),
-        f"{FID}: 16 bits; values under 256 are the object, to the benchmark's own code black",
+        f"{FID}: 16 bits; the benchmark's own code reads values under 256 as black",
     ),
     "masks of dark red": (
         all_masks("RGB", patch=(1, 0, 0)),
-        f"{FID}: black on every frame though the clip is not null",
+        f"{FID}: black on every frame although the clip is not null",
     ),
     "masks white throughout": (
         all_masks("L", colour=255),
-        f"{FID}: the whole picture is the object on every frame",
+        f"{FID}: the object fills every frame completely",
     ),
     "masks of two colours, one dark": (
         all_masks("RGB", colour=(0, 0, 4), patch=(0, 0, 5)),
@@ -591,11 +592,11 @@ NOTES = {
         all_masks("RGB", patch=(255, 0, 0)),
         f"{FID}: not black and white; the object is where OpenCV's gray is above 0",
     ),
-    "masks black": (all_masks("L"), f"{FID}: black on every frame though the clip is not null"),
+    "masks black": (all_masks("L"), f"{FID}: black on every frame although the clip is not null"),
     "null masks not black": (
         all_masks("L", colour=255, key=NULL, fid=0),
-        "{root}/gt_mask/null_m-vidC_1_2/fid_0: not black though the clip is null; black them or "
-        "remove them",
+        "{root}/gt_mask/null_m-vidC_1_2/fid_0: not black although the clip is null; make "
+        "them black or remove them",
     ),
 }
 
@@ -646,19 +647,20 @@ def root(refavs_root, tmp_path):
 
 
 def check(root, *options):
-    """The lines of `sam2love check` on faults, but those that hold of all these; its status."""
+    """Run `sam2love check`; return its lines on faults, except STANDING ones, and its status."""
     done = CliRunner().invoke(app, ["check", str(root), *options])
     assert done.exception is None or isinstance(done.exception, SystemExit)
-    told = [*done.stdout.splitlines(), *done.stderr.splitlines()]
-    told = [line for line in told if line.split(":")[0] in ("error", "fatal", "note")]
-    return [line for line in told if not any(part in line for part in STANDING)], done.exit_code
+    lines = [*done.stdout.splitlines(), *done.stderr.splitlines()]
+    lines = [line for line in lines if line.split(":")[0] in ("error", "fatal", "note")]
+    return [line for line in lines if not any(part in line for part in STANDING)], done.exit_code
 
 
-STANDING = ("does not stand in train", "no usable rows of split")
+STANDING = ("does not occur in train", "no usable rows in split")
+"""In notes on every data set of this file."""
 
 
 def stage(root, monkeypatch):
-    """What the stage `index` ends with: 0, or its error."""
+    """Run the stage `index`; return its exit code, 0 or an error message."""
     monkeypatch.setattr(sys, "argv", ["index", str(root), str(root / "index")])
     with pytest.raises(SystemExit) as end:
         run(index.main)
@@ -667,44 +669,44 @@ def stage(root, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_what_stops_at_once(root, monkeypatch, name):
-    spoil, told = ERRORS[name]
-    spoil(root)
-    error = f"error: {told.format(root=root)}"
+def test_error_stops_at_once(root, monkeypatch, name):
+    damage, message = ERRORS[name]
+    damage(root)
+    error = f"error: {message.format(root=root)}"
     assert stage(root, monkeypatch) == error
     lines, status = check(root)
     assert status == 1
     assert lines == [error] or name == "nothing usable"
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # as refavs does
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # as pictures.py does
 @pytest.mark.parametrize("name", FATAL)
-def test_what_is_fatal(root, monkeypatch, name):
-    spoil, told = FATAL[name]
-    spoil(root)
+def test_fatal_fault(root, monkeypatch, name):
+    damage, message = FATAL[name]
+    damage(root)
     lines, status = check(root)
     assert status == 1
     fatal = [line for line in lines if line.startswith("fatal")]
-    assert fatal[0].startswith(f"fatal: {told.format(root=root)}")
-    assert len(fatal) == (3 if "/media/gone" in told else 1)  # a clip that has nothing
-    error = f"error: fatal faults in the data set: {len(fatal)}; mend or remove what they name"
+    assert fatal[0].startswith(f"fatal: {message.format(root=root)}")
+    assert len(fatal) == (3 if "/media/gone" in message else 1)  # a clip without any file
+    error = f"error: fatal faults in the data set: {len(fatal)}; fix or remove what is listed"
     assert stage(root, monkeypatch).splitlines() == [error, *fatal]
 
 
 @pytest.mark.parametrize("name", NOTES)
-def test_what_is_noted(root, monkeypatch, capsys, name):
-    spoil, told = NOTES[name]
-    spoil(root)
+def test_note(root, monkeypatch, capsys, name):
+    damage, message = NOTES[name]
+    damage(root)
     lines, status = check(root)
     assert status == 0
-    assert [line for line in lines if line.startswith(f"note: {told.format(root=root)}")]
+    assert [line for line in lines if line.startswith(f"note: {message.format(root=root)}")]
     assert stage(root, monkeypatch) == 0
-    if "twice" not in name and "ambiguous" not in name:  # what texts make of scores is for `check`
-        assert f"note: {told.format(root=root)}" in capsys.readouterr().out
+    if "twice" not in name and "ambiguous" not in name:  # only `check` notes these
+        assert f"note: {message.format(root=root)}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_what_is_harmless(root, monkeypatch, name):
+def test_harmless_oddity(root, monkeypatch, name):
     HARMLESS[name](root)
     assert check(root) == ([], 0)
     assert stage(root, monkeypatch) == 0
@@ -713,8 +715,8 @@ def test_what_is_harmless(root, monkeypatch, name):
 # ---- the rest -----------------------------------------------------------------------------------
 
 
-def test_frames_and_masks_are_turned_alike(root):
-    """All stored on their side: upright they have one size."""
+def test_frames_and_masks_are_rotated_alike(root):
+    """All are stored sideways, so that upright they have the same size."""
     all_frames(oriented(6))(root)
     for path in (root / "gt_mask").rglob("*.png"):
         turned, options = oriented(6)(Image.open(path))
@@ -722,12 +724,12 @@ def test_frames_and_masks_are_turned_alike(root):
     assert not [line for line in check(root)[0] if "masks are" in line]
 
 
-def test_a_sound_data_set(refavs_root):
+def test_a_data_set_without_fatal_faults(refavs_root):
     lines, usable = doctor.examine(refavs_root)
     assert usable
     assert not [line for line in lines if line.startswith("fatal")]
     assert lines[-8:] == [
-        "9 clips, 5 with frames of their own",
+        "9 clips, 5 with distinct frames",
         "train: 8 of 8 rows usable, 1 null, 3 clips, 5 texts",
         "val: 3 of 3 rows usable, 1 null, 2 clips, 2 texts",
         "test_s: 3 of 3 rows usable, 0 null, 1 clips, 3 texts",
@@ -736,8 +738,8 @@ def test_a_sound_data_set(refavs_root):
         "score --only cleaned: val 3, test_s 3, test_u 2, test_n 3 rows",
         "score --only unseen-expressions: val 1, test_s 2, test_u 3, test_n 2 rows",
     ]
-    unseen = "'the yellow object' of test_s does not stand in train"
-    leaked = "'the sounding object' of val, test_n stands in train too"
+    unseen = "'the yellow object' of test_s does not occur in train"
+    leaked = "'the sounding object' of val, test_n also occurs in train"
     assert f"note: metadata.csv row 12: {unseen}" in lines
     assert f"note: metadata.csv rows 10, 11, 18: {leaked}" in lines
 
@@ -768,13 +770,13 @@ def test_many_faults_of_a_kind_are_counted_unless_all_are_asked_for(root):
     assert len(lines) == 1000
 
 
-def test_metadata_alone(root):
+def test_only_metadata(root):
     shutil.rmtree(root / "media")
     shutil.rmtree(root / "gt_mask")
     lines, usable = doctor.examine(root)
     assert not usable
     assert lines[0] == (
-        f"fatal: {root}: no media/ and no gt_mask/ in it; no clip was checked, metadata.csv only"
+        f"fatal: {root}: no media/ and no gt_mask/ in it; only metadata.csv was checked, no clips"
     )
     assert not [line for line in lines[1:] if line.startswith("fatal")]
     assert "val: 3 of 3 rows usable, 1 null, 2 clips, 2 texts" in lines
@@ -783,16 +785,16 @@ def test_metadata_alone(root):
 def test_splits_without_rows(root, monkeypatch, capsys):
     lines, usable = doctor.examine(root)
     assert usable
-    told = "note: metadata.csv: no usable rows of split 'test_u'; without them no scores on unseen"
-    assert [line for line in lines if line.startswith(told)]
+    note = "note: metadata.csv: no usable rows in split 'test_u', required for scores on unseen"
+    assert [line for line in lines if line.startswith(note)]
     assert stage(root, monkeypatch) == 0
-    assert told in capsys.readouterr().out
+    assert note in capsys.readouterr().out
 
 
-def test_a_folder_that_is_not_there(tmp_path):
-    told = CliRunner().invoke(app, ["check", str(tmp_path / "gone")])
-    assert told.exit_code == 1
-    assert f"{tmp_path}/gone: no such folder; expected a data set" in told.output
+def test_missing_folder(tmp_path):
+    done = CliRunner().invoke(app, ["check", str(tmp_path / "gone")])
+    assert done.exit_code == 1
+    assert f"{tmp_path}/gone: no such folder; expected a data set" in done.output
 
 
 @pytest.mark.parametrize("argument", ["--help", "check --help"])

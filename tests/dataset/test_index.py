@@ -1,4 +1,4 @@
-"""The tables of a data set with the real one's oddities; faults are in test_doctor.py."""
+"""The tables of a data set as odd as the real one; faults are in test_doctor.py."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ from tests import tiny
 from tests.tiny import build_index
 
 
-def test_metadata_keeps_rows_and_tells_null(refavs_root):
+def test_metadata_keeps_rows_and_marks_null(refavs_root):
     table = read_metadata(refavs_root)
     assert list(table["row"]) == list(range(len(tiny.ROWS)))
     assert not table["exp"].str.contains("\r").any()
@@ -74,7 +74,7 @@ FIRST = ROWS[0]
     ],
     ids=["CRLF", "LF", "CR", "BOM", "unended", "blank", "quoted", "both", "columns"],
 )
-def test_ref_avs_is_known_however_its_table_is_written(tmp_path, monkeypatch, text):
+def test_refavs_is_recognised_in_any_csv_dialect(tmp_path, monkeypatch, text):
     (tmp_path / "metadata.csv").write_text(PUBLISHED, encoding="utf-8", newline="")
     published = index.digest_of(index.read_metadata(tmp_path)[METADATA_COLUMNS])
     monkeypatch.setattr(index, "REFAVS_METADATA", published)
@@ -87,7 +87,7 @@ def test_ref_avs_is_known_however_its_table_is_written(tmp_path, monkeypatch, te
     [ROWS[1:], ROWS[::-1], [*ROWS, FIRST], [[*FIRST[:4], "Another object."], *ROWS[1:]]],
     ids=["fewer", "reordered", "more", "reworded"],
 )
-def test_another_table_is_not_ref_avs(tmp_path, monkeypatch, rows):
+def test_another_table_is_not_refavs(tmp_path, monkeypatch, rows):
     (tmp_path / "metadata.csv").write_text(PUBLISHED, encoding="utf-8", newline="")
     published = index.digest_of(index.read_metadata(tmp_path)[METADATA_COLUMNS])
     monkeypatch.setattr(index, "REFAVS_METADATA", published)

@@ -1,4 +1,4 @@
-"""Frames and masks as odd files, against Pillow's own operations and OpenCV's reader."""
+"""Unusual image files, compared with Pillow's own operations and OpenCV's reader."""
 
 import cv2
 import numpy as np
@@ -38,7 +38,7 @@ def gray(mask):
 @pytest.mark.parametrize("orientation", STORED)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_pictures_are_turned_upright(tmp_path, orientation, kind, mode):
+def test_pictures_are_rotated_upright(tmp_path, orientation, kind, mode):
     upright = Image.fromarray(PIXELS).convert(mode)
     how = STORED[orientation]
     stored = upright if how is None else upright.transpose(how)
@@ -47,13 +47,13 @@ def test_pictures_are_turned_upright(tmp_path, orientation, kind, mode):
     assert picture.orientation == orientation
     expected = np.array(upright.convert("RGB")).astype(int)
     assert np.abs(picture.pixels - expected).mean() < (4 if kind == "JPEG" else 1e-9)
-    # The benchmark reads masks by OpenCV, which turns them too.
+    # The benchmark reads masks with OpenCV, which rotates them too.
     assert cv2.imread(str(tmp_path / "x")).shape == picture.pixels.shape
     assert picture.pixels.flags.c_contiguous
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_orientation_that_is_none_turns_nothing(tmp_path, orientation):
+def test_invalid_orientation_is_ignored(tmp_path, orientation):
     Image.fromarray(PIXELS).save(tmp_path / "x", "PNG", exif=with_orientation(orientation))
     picture = read_picture(tmp_path / "x")
     assert picture.orientation == 1
@@ -61,7 +61,7 @@ def test_an_orientation_that_is_none_turns_nothing(tmp_path, orientation):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")  # as pictures.py does
-def test_damaged_exif_is_as_good_as_none(tmp_path):
+def test_damaged_exif_is_ignored(tmp_path):
     exif = with_orientation(6).tobytes().removeprefix(b"Exif\0\0")
     for place in range(len(exif)):
         for value in (0, 255):
@@ -74,7 +74,7 @@ def test_damaged_exif_is_as_good_as_none(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_alpha_stands_beside_the_colours(tmp_path, mode):
+def test_alpha_is_kept_apart_from_the_colours(tmp_path, mode):
     colours = Image.fromarray(PIXELS).convert(mode[:-1])
     alpha = np.arange(PIXELS.shape[0] * PIXELS.shape[1]).reshape(PIXELS.shape[:2]).astype(np.uint8)
     picture = colours.convert(mode)
@@ -88,7 +88,7 @@ def test_alpha_stands_beside_the_colours(tmp_path, mode):
     assert read_picture(tmp_path / "x").alpha is None
 
 
-def test_alpha_is_turned_with_the_colours(tmp_path):
+def test_alpha_is_rotated_with_the_colours(tmp_path):
     alpha = np.zeros((24, 32), np.uint8)
     alpha[:6, :9] = 255
     picture = Image.fromarray(PIXELS).convert("RGBA")
@@ -100,7 +100,7 @@ def test_alpha_is_turned_with_the_colours(tmp_path):
 
 @pytest.mark.parametrize("transparency", [1, bytes([255, 0])])
 @pytest.mark.parametrize("mode", ["P", "L", "RGB"])
-def test_a_transparent_colour_is_alpha(tmp_path, recwarn, mode, transparency):
+def test_a_transparent_colour_becomes_alpha(tmp_path, recwarn, mode, transparency):
     mask = np.zeros((24, 32), bool)
     mask[3:9, 4:8] = True
     picture = gray(mask).convert(mode)
@@ -130,12 +130,12 @@ def test_16_bits_are_scaled_and_never_become_black(tmp_path):
     np.testing.assert_array_equal(picture.pixels[..., 0], expected)
 
 
-def test_16_bits_of_colour_are_scaled(tmp_path):
+def test_16_bit_colours_are_scaled(tmp_path):
     assert cv2.imwrite(str(tmp_path / "x.png"), PIXELS[..., ::-1].astype(np.uint16) * 257)
     np.testing.assert_array_equal(read_picture(tmp_path / "x.png").pixels, PIXELS)
 
 
-def test_the_object_is_what_opencvs_gray_shows(tmp_path):
+def test_the_object_is_where_opencvs_gray_is_above_0(tmp_path):
     """All dark colours, as the benchmark's code reads them."""
     dark = np.stack(np.meshgrid(*[np.arange(8)] * 3), axis=-1).reshape(8, 64, 3).astype(np.uint8)
     Image.fromarray(dark).save(tmp_path / "x.png")

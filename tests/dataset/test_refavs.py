@@ -1,4 +1,4 @@
-"""The reader against a data set with the real one's oddities; faults are in test_doctor.py."""
+"""Reading a data set as odd as the real one; faults are in test_doctor.py."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which rows a selection keeps, on rows worked out by hand."""
+"""Which rows a selection keeps, compared with lists worked out by hand."""
 
 import pandas as pd
 import pytest
@@ -50,16 +50,18 @@ def test_expressions_of_a_selection(refavs_root):
     assert list(kept.index) == [0, 1, 2, 3, 4]
 
 
-def test_selections_that_are_none(refavs_root):
+def test_unknown_and_empty_selections(refavs_root):
     with pytest.raises(ValueError, match="no selection 'x', expected one of cleaned, unseen-expr"):
         read_expressions(refavs_root, ["test_s"], only="x")
     with pytest.raises(ValueError, match="'unseen-expressions' keeps no row of train"):
         read_expressions(refavs_root, ["train"], only="unseen-expressions")
 
 
-def test_a_fault_of_another_split_is_no_matter(own_refavs_root):
+def test_faults_of_other_splits_are_ignored(own_refavs_root):
     rows = [tiny._row(*entry) for entry in tiny.ROWS]
     tiny.write_metadata(own_refavs_root, [*rows, ("a", "a_1_cat_1", "train", "?", "x")])
     assert len(read_expressions(own_refavs_root, ["test_s"], only="cleaned")) == 3
-    with pytest.raises(ValueError, match=r"metadata\.csv row 21 .+ fid '\?' is no number"):
+    with pytest.raises(
+        ValueError, match=r"metadata\.csv row 21 .+ fid '\?' is not an object number"
+    ):
         read_expressions(own_refavs_root, ["train"])

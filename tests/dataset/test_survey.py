@@ -1,4 +1,4 @@
-"""What the survey makes of a data set; every single fault has its line in test_doctor.py."""
+"""The survey of a data set; test_doctor.py covers each kind of fault."""
 
 import pytest
 from PIL import Image
@@ -11,7 +11,7 @@ from tests.tiny import build_index
 KEY = "vidA_0_10000"
 
 
-def test_index_of_the_odd_but_sound_data_set(refavs_root):
+def test_index_of_a_data_set_without_fatal_faults(refavs_root):
     index = build_index(refavs_root)
     clips = index.clips.set_index("key")
     assert list(clips.index) == sorted([*tiny.CLIPS, *tiny.NULL_CLIPS])
@@ -46,7 +46,7 @@ def test_digests_follow_the_files(own_refavs_root):
     assert after.loc[KEY, "frames_key"] == KEY  # its null clip shows other frames now
 
 
-def test_a_fatal_fault_takes_its_clip_along_and_no_other(own_refavs_root):
+def test_a_fatal_fault_excludes_only_its_clip(own_refavs_root):
     refavs.mask_path(own_refavs_root, KEY, 1, 2).unlink()
     found = survey(own_refavs_root)
     assert [fault.kind for fault in found.faults if fault.fatal] == ["masks"]
@@ -65,10 +65,10 @@ def test_a_clip_in_several_splits(own_refavs_root):
     tiny.write_metadata(own_refavs_root, [*rows, (KEY, f"{KEY}_cat_9", "val", 1, "x")])
     fatal = [str(fault) for fault in survey(own_refavs_root).faults if fault.fatal]
     assert len(fatal) == 6
-    assert all(line.endswith(f"clip {KEY} stands in several splits: train, val") for line in fatal)
+    assert all(line.endswith(f"clip {KEY} is in several splits: train, val") for line in fatal)
 
 
-def test_an_unfinished_row_may_hold_anything(own_refavs_root):
+def test_an_unfinished_row_is_not_checked(own_refavs_root):
     rows = [tiny._row(*entry) for entry in tiny.ROWS]
     tiny.write_metadata(own_refavs_root, [*rows, ("", "../x", "TODO", "?", "")])
     assert not [fault for fault in survey(own_refavs_root).faults if fault.fatal]

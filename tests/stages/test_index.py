@@ -1,4 +1,4 @@
-"""What the stage writes, and that a fault is one line."""
+"""The output of the stage, and faults reported in one line."""
 
 import os
 import shutil
@@ -16,9 +16,9 @@ from tests.verify import environment
 
 def test_writes_the_index(refavs_root, tmp_path, capsys):
     index.main(refavs_root, tmp_path / "index")
-    told = capsys.readouterr().out
-    assert "9 clips (5 of their own), expressions: train 8, val 3" in told
-    assert "note: metadata.csv rows 12, 13: the same uid '--seenD_1_2_car_1'; scores go by" in told
+    printed = capsys.readouterr().out
+    assert "9 clips (5 with distinct frames), expressions: train 8, val 3" in printed
+    assert "note: metadata.csv rows 12, 13: they share the uid '--seenD_1_2_car_1'" in printed
     assert len(read_index(tmp_path / "index").clips) == 9
     assert len(read_index(tmp_path / "index").families) == len(
         {tiny._row(*row)[1] for row in tiny.ROWS}
@@ -46,7 +46,7 @@ def test_a_fault_raises_before_anything_is_written(own_refavs_root, tmp_path):
 
 
 def run_stage(folder: Path, root: object) -> subprocess.CompletedProcess:
-    """As DVC runs it, with data.root in params.yaml."""
+    """Run the stage as DVC does, with data.root in params.yaml."""
     (folder / "params.yaml").write_bytes(tiny.DEFAULT_PARAMS.read_bytes())
     tiny.change_params(folder / "params.yaml", {"data.root": str(root)})
     command = [sys.executable, "-m", "stages.index", "index"]
@@ -58,7 +58,7 @@ ROOTS = ["my data", "it's", 'a "b"', "-data", "--help", "$HOME", "`id`", "a;b&c|
 
 
 @pytest.mark.parametrize("root", ROOTS)
-def test_a_root_of_any_name(own_refavs_root, tmp_path, root):
+def test_root_may_have_any_name(own_refavs_root, tmp_path, root):
     own_refavs_root.rename(tmp_path / root)
     done = run_stage(tmp_path, root)
     assert done.returncode == 0, done.stderr
@@ -67,7 +67,7 @@ def test_a_root_of_any_name(own_refavs_root, tmp_path, root):
 
 
 @pytest.mark.slow
-def test_dvc_takes_a_root_of_any_name(own_refavs_root, tmp_path):
+def test_root_may_have_any_name_in_dvc(own_refavs_root, tmp_path):
     root = """it's my "data" $HOME ${HOME} `id` ;&|>( ü\\é #"""
     for name in ("stages", "sam2love"):
         shutil.copytree(tiny.REPOSITORY / name, tmp_path / name)
@@ -83,7 +83,7 @@ def test_dvc_takes_a_root_of_any_name(own_refavs_root, tmp_path):
     assert "9 clips" in done.stdout
 
 
-def test_the_command_tells_a_fault_in_one_line(tmp_path):
+def test_the_command_reports_a_fault_in_one_line(tmp_path):
     done = run_stage(tmp_path, tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {tmp_path}/metadata.csv: no such file")

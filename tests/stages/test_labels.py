@@ -1,4 +1,4 @@
-"""Run on the tiny data set, reopened, and compared with the masks themselves."""
+"""Labels of the tiny data set, compared with the masks themselves."""
 
 import shutil
 
@@ -18,7 +18,7 @@ TRAIN_AND_VAL = {row[1] for row in tiny.ROWS if row[0] in ("train", "val")}
 
 @pytest.fixture
 def make_labels(run_folder):
-    """Runs the stage on a data set, and returns a reader of what it wrote."""
+    """A function that runs the stage on a data set and returns a reader of its output."""
 
     def make_labels(root) -> FeatureReader:
         write_index(tiny.build_index(root), run_folder / "index")
@@ -45,7 +45,7 @@ def test_every_object_of_train_and_val_has_its_first_mask(make_labels, refavs_ro
 
 
 def test_each_label_keeps_its_own_size(make_labels, own_refavs_root):
-    """Here larger than the frames, and no multiple of eight pixels."""
+    """The mask is larger than the frames, and its size is not a multiple of eight pixels."""
     folder = own_refavs_root / "gt_mask/vidA_0_10000/fid_1"
     mask = np.random.default_rng(0).integers(0, 2, (67, 81)).astype(bool)
     for path in folder.iterdir():
@@ -56,7 +56,7 @@ def test_each_label_keeps_its_own_size(make_labels, own_refavs_root):
     assert other.shape == (tiny.HEIGHT, tiny.WIDTH)
 
 
-def test_masks_that_have_changed_are_not_taken_for_the_index_s(make_labels, own_refavs_root):
+def test_masks_missing_since_indexing_are_an_error(make_labels, own_refavs_root):
     make_labels(own_refavs_root)
     shutil.rmtree(own_refavs_root / "gt_mask/vidA_0_10000/fid_1")
     with pytest.raises(FileNotFoundError, match=r"fid_1/00000\.png"):
