@@ -1,30 +1,45 @@
 """The command line: `sam2love --help`.
 
-Commands import what they need when they run, so that the help is there at once.
+Commands import what they need when they run, so that help appears at once.
 """
 
 import io
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
+from typer.core import TyperGroup
 
 from sam2love.encoders.weights import DEFAULT
 
-# Help is plain text: as markup, [demo] in it would be dropped as an unknown tag.
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
-Model = Annotated[
-    str,
-    typer.Option(
-        show_default=False,
-        help="A folder that `sam2love export` wrote, or a hub id, owner/name or "
-        "owner/name@revision; by default the mini model that comes with the package.",
-    ),
-]
+class _Group(TyperGroup):
+    """Commands that report wrong input in one line, without a traceback, with exit status 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):  # both are RuntimeErrors
+            raise
+        except (ValueError, OSError) as error:
+            line = str(error)
+        except RuntimeError as error:
+            from sam2love.environment import gpu_fault
+
+            if not (line := gpu_fault(error)):
+                raise
+        typer.echo(f"error: {line}", err=True)
+        raise typer.Exit(1)
+
+
+# Help is plain text: as markup, [demo] in it would be dropped as an unknown tag.
+app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+MODEL = "A folder from `sam2love export`, or a hub id; by default the mini model shipped here."
+Model = Annotated[str, Option(help=MODEL, show_default=False)]
 
 
 def _print_version(wanted: bool) -> None:
@@ -37,129 +52,77 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _about(
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
-        ),
+    _: Annotated[
+        bool, Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Segment what a sentence means in a video with sound, and score such masks."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold any bytes
+    """Segment what a sentence refers to in a video with sound, and score such masks."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may contain any bytes
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-@contextmanager
-def _faults_in_a_line() -> Iterator[None]:
-    """Around a command: report wrong input in one line, without a traceback, exit status 1."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        line = str(error)
-    except RuntimeError as error:
-        from sam2love.environment import gpu_fault
-
-        if not (line := gpu_fault(error)):
-            raise
-    else:
-        return
-    typer.echo(f"error: {line}", err=True)
-    raise typer.Exit(1)
-
-
-def _print_lines(lines: Iterable[str], *, well: bool = True) -> None:
+def _print_lines(lines: Iterable[str], *, ok: bool = True) -> None:
     for line in lines:
         typer.echo(line)
-    if not well:
+    if not ok:
         raise typer.Exit(1)
 
 
 @app.command()
-@_faults_in_a_line()
 def check(
-    root: Annotated[
-        Path,
-        typer.Argument(
-            help="The data set: metadata.csv, media/, gt_mask/ as Ref-AVS's; or a store, or a "
-            "folder of stores such as features/."
-        ),
-    ],
-    every: Annotated[
-        bool, typer.Option("--all", help="List every fault, not the first few of a kind.")
-    ] = False,
+    root: Annotated[Path, Argument(help="A data set, a store, or a folder such as features/.")],
+    every: Annotated[bool, Option("--all", help="List all faults, not a few per kind.")] = False,
 ) -> None:
-    """Check a data set: every fault with its file or row, then what of it is usable.
+    """Check a data set in Ref-AVS's layout, or stores, and print each fault with its file or row.
 
-    Every frame, sound and mask is read. Rows of metadata.csv count from 0 below the header. The
-    exit status is 1 if anything is fatal or nothing is usable; fatal is what the pipeline would
-    stop at, notes it would not. Of stores every checksum is verified; the exit status is 1 at any
-    fault. Example: sam2love check mini/data
+    In a data set, every frame, sound and mask is read; rows of metadata.csv are numbered from 0
+    below the header. Fatal faults would stop the pipeline, notes would not. The exit status is 1 if
+    a fault is fatal or nothing is usable. In stores, every checksum is verified, and any fault sets
+    the exit status to 1. Example: sam2love check mini/data
     """
     from sam2love.stores.inspection import find_stores, verify_stores
 
     if not root.is_dir():
-        raise NotADirectoryError(
-            f"{root}: no such folder; expected a data set, a store or a folder of stores"
-        )
+        raise NotADirectoryError(f"{root}: no such folder; expected a data set or stores")
     if stores := find_stores(root):
-        lines, usable = verify_stores(stores)
+        lines, ok = verify_stores(stores)
     else:
         from sam2love.dataset.doctor import examine
 
-        lines, usable = examine(root, every=every, progress=True)
-    _print_lines(lines, well=usable)
+        lines, ok = examine(root, every=every, progress=True)
+    _print_lines(lines, ok=ok)
 
 
 @app.command()
-@_faults_in_a_line()
 def inspect(
-    store: Annotated[
-        str, typer.Argument(help="A store: a folder, or an address such as s3://bucket/vision.zarr")
-    ],
+    store: Annotated[str, Argument(help="A folder, or an address like s3://bucket/vision.zarr")],
 ) -> None:
-    """Show what is in a store, what it was made with, its size and its health.
+    """Print a store's arrays, provenance, size and health.
 
     Every checksum is verified, which reads the whole store. The exit status is 1 if it is damaged.
     Example: sam2love inspect features/vision.zarr
     """
     from sam2love.stores.inspection import describe
 
-    lines, sound = describe(store)
-    _print_lines(lines, well=sound)
+    lines, ok = describe(store)
+    _print_lines(lines, ok=ok)
 
 
 @app.command()
-@_faults_in_a_line()
 def score(
-    masks: Annotated[
-        Path,
-        typer.Argument(
-            help="MASKS/<uid>/00000.png to 00009.png, 8-bit gray, value / 255 the probability "
-            "that a pixel is foreground, at any size; or a masks.zarr of ours."
-        ),
-    ],
-    root: Annotated[
-        Path, typer.Argument(help="The data set: metadata.csv and gt_mask/ in Ref-AVS's layout.")
-    ],
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the scores there too, as in metrics.json.")
-    ] = None,
-    csv_file: Annotated[
-        Path | None,
-        typer.Option("--csv", help="Write each row's scores there, as in scores/expressions.csv."),
-    ] = None,
-    only: Annotated[
-        str | None,
-        typer.Option(
-            help="Score a selection of rows: cleaned (no repeated, ambiguous or placeholder "
-            "expressions) or unseen-expressions (texts that train lacks)."
-        ),
-    ] = None,
+    masks: Annotated[Path, Argument(help="A folder of PNGs, or a masks.zarr of this pipeline.")],
+    root: Annotated[Path, Argument(help="A data set: metadata.csv and gt_mask/, as Ref-AVS's.")],
+    json_file: Annotated[Path | None, Option("--json", help="Also write the scores here.")] = None,
+    csv_file: Annotated[Path | None, Option("--csv", help="Also write row scores here.")] = None,
+    only: Annotated[str | None, Option(help="A subset: cleaned or unseen-expressions.")] = None,
 ) -> None:
-    """Score any system's masks: J, F, J&F on seen, unseen and mix, S on null; and of val, if there.
+    """Score any system's masks: J, F, J&F on seen, unseen and mix, S on null; val too if present.
 
-    By four protocols: refavs (the benchmark's own), frame, original, davis. A split without any
-    masks is left out; masks missing in part are an error. Example:
+    MASKS holds <uid>/00000.png to 00009.png, 8-bit gray of any size, where value / 255 is the
+    foreground probability. Four protocols are used: refavs (the benchmark's own), frame, original
+    and davis. A split without any masks is skipped; one with only some of its masks is an error.
+    --only cleaned leaves out repeated, ambiguous and placeholder expressions; --only
+    unseen-expressions keeps those that are not in train. Example:
 
     sam2love score my-masks mini/data --json scores.json
     """
@@ -169,82 +132,62 @@ def score(
 
 
 @app.command()
-@_faults_in_a_line()
 def weights(
-    params: Annotated[
-        Path, typer.Option(help="The file that names them, such as profiles/paper.yaml.")
-    ] = Path("params.yaml"),
+    params: Annotated[Path, Option(help="The file that names the weights.")] = Path("params.yaml"),
 ) -> None:
-    """Fetch the weights that the parameters name and verify them; docs/weights.md says how to name.
+    """Fetch and verify the weights named in the parameters; docs/weights.md explains the names.
 
-    A line for each: found, fetched or missing, its SHA-256, and what to do if the parameters expect
-    another. The exit status is 1 if any is missing or differs. Example:
+    Prints a line for each: found, fetched or missing, its SHA-256, and what to do if the parameters
+    expect another. The exit status is 1 if any is missing or differs. Example:
 
     sam2love weights --params profiles/paper.yaml
     """
     from sam2love.encoders.weights import fetch_and_describe
     from sam2love.params import Encoder, load_params
 
-    sections = [(name, part) for name, part in load_params(params) if isinstance(part, Encoder)]
     complete = True
-    for name, section in sections:
-        line, well = fetch_and_describe(section.weights, section.digest)
-        typer.echo(f"{name}: {line}")
-        complete &= well
+    for name, section in load_params(params):
+        if isinstance(section, Encoder):
+            line, ok = fetch_and_describe(section.weights, section.digest)
+            typer.echo(f"{name}: {line}")
+            complete &= ok
     if not complete:
         raise typer.Exit(1)
 
 
 @app.command()
-@_faults_in_a_line()
 def report(
-    runs: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[RUN]...",
-            show_default=False,
-            help="Where the pipeline ran, here if not given: the folder with params.yaml, index/, "
-            "predictions/, scores/, model/ and metrics.json. With --compare BASELINE any number of "
-            "settings: folders with scores/, or with seed1/scores/ and so on.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write; RUN/report if not given.")
-    ] = None,
-    compare: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="BASELINE|JSON|-",
-            help="Print tables instead. A folder: of the same shape, to be compared with row by "
-            "row. A file, or - for a pipe: what `dvc exp show --json` gives.",
-        ),
-    ] = None,
+    runs: Annotated[list[Path] | None, Argument(metavar="[RUN]...", show_default=False)] = None,
+    out: Annotated[Path | None, Option(help="Output folder; by default RUN/report.")] = None,
+    compare: Annotated[Path | None, Option(metavar="BASELINE|JSON|-", help="Print tables.")] = None,
 ) -> None:
     """Write index.html, a page about a run: scores, families, curves and film strips.
 
-    The page holds its pictures and needs no network. Example: sam2love report . --out /tmp/page
+    RUN, by default the current folder, holds params.yaml, index/, predictions/, scores/, model/ and
+    metrics.json. The page is self-contained. Example: sam2love report . --out /tmp/page
 
-    With --compare JSON: Markdown on stdout, a row a setting, seeds as mean and spread, the paper's
-    ablations beside ours. Example: dvc exp show --json | sam2love report --compare -
+    With --compare JSON, or - for stdin: print Markdown tables of what `dvc exp show --json` prints,
+    one row per setting, mean and spread over seeds, the paper's ablations beside ours.
+    Example: dvc exp show --json | sam2love report --compare -
 
-    With --compare BASELINE: what each setting gains or loses on the same rows, by split and family,
-    with 95 % intervals and a verdict. Example: sam2love report runs/none --compare runs/default
+    With --compare BASELINE: print what each RUN gains or loses on the same rows, by split and
+    family, with 95 % intervals and a verdict. BASELINE and each RUN are folders with scores/, or
+    with seed1/scores/ and so on. Example: sam2love report runs/none --compare runs/default
     """
     runs = runs or [Path(".")]
     if compare is not None:
-        tables, notes = _compared(runs, compare)
+        tables, notes = _compare(runs, compare)
         for note in notes:
             typer.echo(f"warning: {note}", err=True)
         typer.echo(tables)
         return
     if len(runs) > 1:
-        raise ValueError(f"a page is about one run, found {len(runs)}; --compare takes several")
-    run = runs[0]
+        raise ValueError(f"a page is about one run, found {len(runs)}; give one, or add --compare")
     from sam2love.params import load_params
     from sam2love.report.page import write_report
 
-    params = load_params(run / "params.yaml")
-    folder = out or run / "report"
+    (run,) = runs
+    params, folder = load_params(run / "params.yaml"), out or run / "report"
     write_report(
         folder,
         root=run / params.data.root,
@@ -258,7 +201,7 @@ def report(
     typer.echo(folder / "index.html")
 
 
-def _compared(runs: list[Path], baseline: Path) -> tuple[str, list[str]]:
+def _compare(runs: list[Path], baseline: Path) -> tuple[str, list[str]]:
     if baseline.is_dir():
         from sam2love.compare.paired import compare_settings
 
@@ -273,33 +216,26 @@ def _compared(runs: list[Path], baseline: Path) -> tuple[str, list[str]]:
 
 
 @app.command()
-@_faults_in_a_line()
 def predict(
-    video: Annotated[Path, typer.Argument(help="Any video that FFmpeg reads.")],
-    text: Annotated[
-        list[str], typer.Option(help="A sentence that names the object; repeat it for several.")
-    ],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write; VIDEO's name and '-masks' if not given.")
-    ] = None,
+    video: Annotated[Path, Argument(help="Any video that FFmpeg can read.")],
+    text: Annotated[list[str], Option(help="What to segment; repeat for several sentences.")],
+    out: Annotated[Path | None, Option(help="Output folder; by default <video>-masks.")] = None,
     model: Model = DEFAULT,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N; by default a GPU if there is one.")
-    ] = None,
+    device: Annotated[str | None, Option(help="cpu, cuda or cuda:N; by default a GPU.")] = None,
 ) -> None:
-    """Segment what a sentence means in a video with sound.
+    """Segment what a sentence refers to in a video with sound.
 
-    Writes masks/<n>-<sentence>/00000.png and so on (8-bit gray, value / 255 the probability),
-    overlay.mp4, strip.png, and belief.json. Belief is SAM 2's score, for each frame, that an object
-    is in view. It doesn't say whether the sentence fits: absent objects and unknown words can score
-    1.00 too. Example:
+    Writes masks/<n>-<sentence>/00000.png and so on (8-bit gray, value / 255 is the probability),
+    overlay.mp4, strip.png and belief.json. Belief is SAM 2's score, per frame, that an object is in
+    view. It doesn't say whether the sentence fits: absent objects and unknown words can score 1.00
+    too. Example:
 
     sam2love predict clip.mp4 --text "the object making the loudest sound" --out clip-masks
     """
     from sam2love.prediction.outcome import BELIEF_MEANS, check_request
 
     folder = out or Path(f"{video.stem}-masks")
-    check_request(video, text, folder)  # before torch and the model are loaded, which takes seconds
+    check_request(video, text, folder)  # before loading torch and the model, which takes seconds
     from sam2love.prediction.predictor import Predictor
 
     predictor = Predictor.from_pretrained(model, device=device)
@@ -308,48 +244,39 @@ def predict(
 
 
 @app.command()
-@_faults_in_a_line()
 def export(
-    run: Annotated[
-        Path, typer.Argument(help="Where the pipeline ran: the folder with params.yaml and model/.")
-    ],
-    out: Annotated[Path, typer.Argument(help="Folder to write: a new one, or an empty one.")],
+    run: Annotated[Path, Argument(help="Where the pipeline ran: has params.yaml and model/.")],
+    out: Annotated[Path, Argument(help="Output folder; must be new or empty.")],
 ) -> None:
-    """Write a run's trained model as a folder for `sam2love predict --model` and from_pretrained.
+    """Export a run's trained model to a folder for `sam2love predict --model` and from_pretrained.
 
     Example: sam2love export . my-model
     """
     from sam2love.model import WEIGHTS, SAM2Love
     from sam2love.params import load_params
-    from sam2love.prediction.outcome import whole_or_none
+    from sam2love.prediction.outcome import atomic_folder
 
     params, trained = load_params(run / "params.yaml"), run / "model" / WEIGHTS
     if not trained.is_file():
         raise FileNotFoundError(f"{trained}: no such file; run the stage 'train'")
-    with whole_or_none(out) as folder:
+    with atomic_folder(out) as folder:
         SAM2Love.restore(params, trained).save_pretrained(folder)
     typer.echo(out)
 
 
 @app.command()
-@_faults_in_a_line()
 def demo(
     model: Model = DEFAULT,
-    host: Annotated[str, typer.Option(help="Address; the default is this machine only.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(help="Port, 1 to 65535.")] = 7860,
+    host: Annotated[str, Option(help="Address; by default local only.")] = "127.0.0.1",
+    port: Annotated[int, Option(help="Port, 1 to 65535.")] = 7860,
     password: Annotated[
-        str | None,
-        typer.Option(
-            envvar="SAM2LOVE_PASSWORD",
-            help="Ask for it, with any user name; as an option it shows in the list of processes.",
-        ),
+        str | None, Option(envvar="SAM2LOVE_PASSWORD", help="Require it, with any user name.")
     ] = None,
 ) -> None:
-    """Serve a page to try the model on a video: type sentences, watch the overlays.
+    """Serve a web page to try the model on a video: type sentences, watch the overlays.
 
-    Needs the extra: pip install 'sam2love[demo]'. Uploads and results are removed when it ends.
+    Needs the extra: pip install 'sam2love[demo]'. Uploads and results are deleted on exit. With
+    --password the password shows in the process list; with SAM2LOVE_PASSWORD it does not.
     Example: sam2love demo --port 8000
     """
     try:
@@ -361,7 +288,7 @@ def demo(
 
 @app.command()
 def env() -> None:
-    """Print versions, devices, weights and stores found, for a bug report. Example: sam2love env"""
+    """Print versions, devices, weights and stores, for a bug report. Example: sam2love env"""
     from sam2love.environment import describe
 
     _print_lines(describe())

@@ -1,4 +1,4 @@
-"""What `from sam2love import ...` gives, and that it costs nothing before."""
+"""The public names of `sam2love`, imported lazily."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import sam2love
 
 
 @pytest.mark.parametrize("name", sam2love.__all__)
-def test_public_names_are_there(name):
+def test_public_names_can_be_imported(name):
     assert getattr(sam2love, name).__name__ == name
 
 

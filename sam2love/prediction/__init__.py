@@ -1,1 +1,1 @@
-"""Segment anyone's video: decode it, predict, write masks and overlays, and a web page for it."""
+"""Segment any video: decode it, predict, write masks and overlays, serve a web page."""

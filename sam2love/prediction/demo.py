@@ -1,6 +1,6 @@
-"""A page to try the model on a video: sentences, and what changes without one or the sound.
+"""A web page to try the model on a video, with and without its sound or the sentences.
 
-Everything that is typed is shown as text, by components that know no markup.
+Typed text is shown only by components that don't render markup.
 """
 
 import hmac
@@ -26,20 +26,21 @@ if TYPE_CHECKING:
 
 EXAMPLE = Path(__file__).parent / "shipped/example.mp4"
 EXAMPLE_SENTENCES = "The object making the longest sound\nThe loudest object\nThe blue square"
-LARGEST_UPLOAD = "100mb"
-MOST_SENTENCES, MOST_LETTERS = 6, 2000
+MAX_UPLOAD = "100mb"
+MAX_SENTENCES, MAX_CHARACTERS = 6, 2000
+ABLATED = "With the ticked inputs removed"
 
-Shown = tuple[str | None, ...]
-"""Files of an overlay, of a film strip, and of all that was written, zipped."""
-NOTHING: Shown = (None, None, None)
+Files = tuple[str | None, ...]
+"""Paths of an overlay, a film strip and a zip archive of all output."""
+NO_FILES: Files = (None, None, None)
 
 
 def build_page(predictor: "Predictor", folder: Path) -> gr.Blocks:
-    """Build the page; it writes results into new folders in `folder`."""
+    """Build the page, which writes results to new folders in `folder`."""
 
     def segment(
         video: str, texts: list[str], *, sound: bool = True, words: bool = True
-    ) -> tuple[Shown, list[str]]:
+    ) -> tuple[Files, list[str]]:
         out = Path(tempfile.mkdtemp(dir=folder)) / f"{Path(video).stem}-masks"
         outcome = predictor.predict(video, texts, out=out, sound=sound, words=words, progress=True)
         archive = shutil.make_archive(str(out), "zip", out)
@@ -54,26 +55,27 @@ def build_page(predictor: "Predictor", folder: Path) -> gr.Blocks:
     ) -> Iterator[tuple[str | None, ...]]:
         texts = [line.strip() for line in typed.splitlines() if line.strip()]
         try:
-            if video is None or not 1 <= len(texts) <= MOST_SENTENCES or len(typed) > MOST_LETTERS:
+            enough = 1 <= len(texts) <= MAX_SENTENCES and len(typed) <= MAX_CHARACTERS
+            if video is None or not enough:
                 raise ValueError(
-                    f"choose a video and type 1 to {MOST_SENTENCES} sentences, {MOST_LETTERS} "
-                    f"letters at most; found {len(texts)} sentences, {len(typed)} letters"
+                    f"choose a video and type 1 to {MAX_SENTENCES} sentences of {MAX_CHARACTERS} "
+                    f"characters in total; found {len(texts)} sentences, {len(typed)} characters"
                 )
-            whole, lines = segment(video, texts)
-            yield *whole, *NOTHING, "\n".join(lines)
+            files, lines = segment(video, texts)
+            yield *files, *NO_FILES, "\n".join(lines)
             if mute or blank:
-                given = ["(no sentence)"] if blank else texts
-                less, fewer = segment(video, given, sound=not mute, words=not blank)
-                yield *whole, *less, "\n".join([*lines, "Without what is ticked:", *fewer])
+                read = ["(no sentence)"] if blank else texts
+                ablated, more = segment(video, read, sound=not mute, words=not blank)
+                yield *files, *ablated, "\n".join([*lines, f"{ABLATED}:", *more])
         except (ValueError, OSError) as error:
-            yield *NOTHING, *NOTHING, _names_only(str(error), folder)
+            yield *NO_FILES, *NO_FILES, _without_folders(str(error), folder)
 
     with gr.Blocks(title="SAM2-LOVE", analytics_enabled=False) as page:
-        gr.Markdown("# SAM2-LOVE\nSegment what a sentence means in a video with sound.")
+        gr.Markdown("# SAM2-LOVE\nSegment what a sentence refers to in a video with sound.")
         with gr.Row():
             video = gr.Video(label="Video", sources=["upload"], height=300)
             with gr.Column():
-                typed = gr.Textbox(label="Sentences, one a line", lines=4)
+                typed = gr.Textbox(label="Sentences, one per line", lines=4)
                 mute = gr.Checkbox(label="Also with the sound muted")
                 blank = gr.Checkbox(label="Also with the text blank")
                 button = gr.Button("Segment", variant="primary")
@@ -81,7 +83,7 @@ def build_page(predictor: "Predictor", folder: Path) -> gr.Blocks:
         outcome = gr.Textbox(label="Result", info=BELIEF_MEANS, interactive=False)
         results = []
         with gr.Row():
-            for name in ("With everything", "Without what is ticked"):
+            for name in ("With all inputs", ABLATED):
                 with gr.Column():
                     results += [
                         gr.Video(label=name, interactive=False, height=300),
@@ -99,51 +101,49 @@ def serve(model: str, *, host: str, port: int, password: str | None = None) -> N
 
     Args:
         model: see `SAM2Love.from_pretrained`.
-        password: asked for, with any user name, if given.
+        password: required, with any user name, unless None.
 
     Raises:
-        ValueError: nothing can be served at this address, or the password is empty.
+        ValueError: the address can't be served at, or the password is empty.
         OSError, ValueError: the model can't be loaded.
     """
     if password == "":
-        raise ValueError("the password is empty; give one, or leave --password out")
+        raise ValueError("the password is empty; expected a non-empty one, or no --password")
     if not _is_loopback(host, port) and password is None:
         print(
-            f"warning: --host {host} lets everyone who reaches this machine use the page; "
-            "--password asks for one",
+            f"warning: --host {host} lets everyone who can reach this machine use the page; "
+            "require a password with --password",
             file=sys.stderr,
         )
-    from sam2love.prediction.predictor import (
-        Predictor,  # takes seconds, and an address that is in use doesn't
-    )
+    from sam2love.prediction.predictor import Predictor  # slow, so only after these checks
 
     predictor = Predictor.from_pretrained(model)
-    with _removed_at_the_end() as folder:
+    with _temporary_folder() as folder:
         build_page(predictor, folder).launch(
             server_name=f"[{host}]" if ":" in host else host,
             server_port=port,
-            max_file_size=LARGEST_UPLOAD,
+            max_file_size=MAX_UPLOAD,
             allowed_paths=[str(EXAMPLE.parent)],
-            auth=(lambda _, given: _same(given, password)) if password else None,
+            auth=(lambda _, typed: _equal(typed, password)) if password else None,
         )
-    # A thread that is still segmenting would make the interpreter abort at its end.
+    # A thread that is still segmenting would make the interpreter abort on a normal exit.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
-def _same(given: str, password: str) -> bool:
-    """Compare passwords, which may hold any bytes, in a time that gives nothing away."""
-    return hmac.compare_digest(*(text.encode(errors="surrogatepass") for text in (given, password)))
+def _equal(typed: str, password: str) -> bool:
+    """Compare passwords, which may contain any bytes, in constant time."""
+    return hmac.compare_digest(*(text.encode(errors="surrogatepass") for text in (typed, password)))
 
 
 def _is_loopback(host: str, port: int) -> bool:
-    """Whether only this machine reaches an address; raises ValueError if it can't be served."""
+    """Return whether an address is local only; raise ValueError if it can't be served at."""
     try:
         if not 1 <= port <= 65535:
             raise OSError("no such port")
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, *_, address = found[0]
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, *_, address = addresses[0]
         socket.create_server(address[:2], family=family).close()
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -151,15 +151,14 @@ def _is_loopback(host: str, port: int) -> bool:
             f"--host {host} --port {port}: can't serve there ({reason}); choose an address of this "
             "machine and a free port, 1 to 65535"
         ) from None
-    return all(ipaddress.ip_address(entry[4][0]).is_loopback for entry in found)
+    return all(ipaddress.ip_address(entry[4][0]).is_loopback for entry in addresses)
 
 
 @contextmanager
-def _removed_at_the_end() -> Iterator[Path]:
-    """A folder for all files of the page, Gradio's too; signals that end programs end it in order.
+def _temporary_folder() -> Iterator[Path]:
+    """Yield a folder for all files of the page, Gradio's included; remove it on exit or a signal.
 
-    A thread that is still segmenting may write while its files are removed, until it finds no
-    folder to write in.
+    A thread that is still segmenting may write during the removal, until its folder is gone.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -172,6 +171,6 @@ def _removed_at_the_end() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _names_only(line: str, folder: Path) -> str:
-    """A message without the folders of temporary files, whose names it keeps."""
+def _without_folders(line: str, folder: Path) -> str:
+    """Strip the folders of temporary files from a message, keeping their names."""
     return re.sub(re.escape(f"{folder}/") + r"(\S*/)?", "", line)

@@ -1,4 +1,4 @@
-"""A request, and the folder that it results in: masks, overlay, strip, beliefs."""
+"""Check a request, and write its output folder: masks, overlay, film strip and beliefs."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from sam2love.evaluation.metrics import SHOWN
 from sam2love.prediction.drawing import (
     COLOURS,
     STRIP_FRAMES,
-    film_strip,
+    draw_strip,
     legend,
     overlay,
     thumbnail,
@@ -30,23 +30,23 @@ BELIEF_MEANS = (
     "belief is SAM 2's score that an object is in view, not that the sentence fits: absent objects "
     "and unknown words can score 1.00 too"
 )
-STRETCHES_LISTED = 3
+SPANS_LISTED = 3
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""Control characters, line separators and what turns the direction of writing."""
+"""Control characters, line separators and overrides of the writing direction."""
 Tracked = Iterable[tuple[Frame, list[np.ndarray], list[float]]]
-"""Every frame with the mask (H, W), float32 in [0, 1], and the belief of each sentence."""
+"""Each frame with a mask (H, W), float32 in [0, 1], and a belief per sentence."""
 
 
 @contextmanager
-def whole_or_none(out: Path) -> Iterator[Path]:
-    """A folder to fill that becomes `out` at the end, and is removed if the work fails.
+def atomic_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder to fill; rename it to `out` on success, remove it on failure.
 
-    It lies in `.<out>.partial` beside `out`, with a lock: a second run on the same `out` is
-    refused, and the next run removes what a killed one left there, and nothing else.
+    It is created in `.<out>.partial` beside `out`, under a lock: a second run on the same `out` is
+    refused, and the next run removes the unfinished folder of a killed one, and nothing else.
 
     Raises:
         FileExistsError: `out` exists and is not an empty folder, or another run is writing it.
-        OSError: nothing can be written there.
+        OSError: the folder can't be written.
     """
     refuse_existing(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def whole_or_none(out: Path) -> Iterator[Path]:
             ) from None
     try:
         lock.acquire()
-        refuse_existing(out)  # the run that held the lock may have finished it
+        refuse_existing(out)  # another run may have finished just before the lock was acquired
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         yield folder
@@ -73,38 +73,38 @@ def whole_or_none(out: Path) -> Iterator[Path]:
         if lock.is_locked:
             shutil.rmtree(folder, ignore_errors=True)
             Path(lock.lock_file).unlink(missing_ok=True)
-        with suppress(OSError):  # not empty: another run's, or somebody put something there
+        with suppress(OSError):  # not empty: in use by another run, or holds files of the user
             scratch.rmdir()
         lock.release()
 
 
 def refuse_existing(out: Path) -> None:
-    """Raise FileExistsError if something is at `out`, other than an empty folder."""
+    """Raise FileExistsError if `out` exists and is not an empty folder."""
     empty = out.is_dir() and not out.is_symlink() and not any(out.iterdir())
     if os.path.lexists(out) and not empty:
-        raise FileExistsError(f"{out}: already there; remove it or write elsewhere")
+        raise FileExistsError(f"{out}: already exists; remove it or write elsewhere")
 
 
 def check_request(video: str | Path, texts: Sequence[str], out: str | Path) -> None:
-    """Raise what is wrong with a request and can be seen before a model is loaded.
+    """Check everything that can be checked before a model is loaded.
 
     Raises:
         ValueError: there are no sentences, or one is empty or not text.
         OSError, ValueError: `out` exists or can't be written, or `video` can't be read.
     """
     if isinstance(texts, str) or not texts:
-        raise ValueError(f"{texts!r}: no sentence to segment by; expected a list of one or more")
+        raise ValueError(f"{texts!r}: no sentences; expected a list of one or more")
     for text in texts:
-        if not any(letter.isprintable() and not letter.isspace() for letter in text):
-            raise ValueError(f"{text!r}: an empty sentence; expected words that name an object")
+        if not any(c.isprintable() and not c.isspace() for c in text):
+            raise ValueError(f"{text!r}: empty sentence; expected words that refer to an object")
         try:
             text.encode()
         except UnicodeEncodeError:  # the command line keeps such bytes as lone surrogates
-            raise ValueError(f"{text!r}: a sentence that is not UTF-8; save it as such") from None
+            raise ValueError(f"{text!r}: not valid UTF-8; convert the sentence") from None
     refuse_existing(Path(out))
     parent = next(parent for parent in Path(out).absolute().parents if parent.exists())
     if not (parent.is_dir() and os.access(parent, os.W_OK)):
-        raise NotADirectoryError(f"{out}: can't be written, {parent} is no folder to write in")
+        raise NotADirectoryError(f"{out}: can't be written; {parent} is not a writable folder")
     Video(video)
 
 
@@ -112,12 +112,12 @@ def check_request(video: str | Path, texts: Sequence[str], out: str | Path) -> N
 class Sentence:
     """The result for a sentence.
 
-    masks: folder of its masks, a PNG a frame, value / 255 the probability.
+    masks: folder with one PNG per frame, value / 255 is the probability.
     colour: RGB of its tint in the overlay.
-    prompted_at: seconds at which SAM 2 was prompted; None if no window was believed.
+    prompted_at: time in seconds at which SAM 2 is prompted; None if every window's belief is low.
     windows: belief of each window, see BELIEF_MEANS.
-    beliefs: belief of each frame; before the prompt, that of the window.
-    shown: of each frame whether its mask shows any pixel.
+    beliefs: belief of each frame; before the prompt, that of its window.
+    shown: for each frame, whether its mask has any foreground.
     """
 
     text: str
@@ -132,13 +132,13 @@ class Sentence:
     def numbered(
         cls, row: int, text: str, *, prompted_at: float | None, windows: list[float]
     ) -> "Sentence":
-        """The sentence that stands at `row` among those asked, before any frame was segmented."""
+        """Create the result of sentence number `row`, before any frame is segmented."""
         words = re.sub(r"\W+", "-", text.lower()).strip("-")[:40] or "blank"
         colour = COLOURS[row % len(COLOURS)]
         return cls(text, f"{MASKS}/{row}-{words}", colour, prompted_at, windows)
 
     def describe(self, times: Sequence[float]) -> str:
-        """In which frames, at these times in seconds, it is shown, in words."""
+        """Say in which frames it is shown, given all frames' times in seconds."""
         beliefs = [*self.windows, *self.beliefs]
         belief = f"(belief {min(beliefs):.2f} to {max(beliefs):.2f})"
         if not any(self.shown):
@@ -146,20 +146,20 @@ class Sentence:
         if all(self.shown):
             return f'"{self.text}" is shown in all {len(times)} frames {belief}'
         groups = groupby(zip(self.shown, times, strict=True), key=lambda pair: pair[0])
-        stretches = [[time for _, time in pairs] for shown, pairs in groups if shown]
-        listed = [f"{stretch[0]:.1f} to {stretch[-1]:.1f}" for stretch in stretches]
-        more = f" and {len(listed) - STRETCHES_LISTED} more" * (len(listed) > STRETCHES_LISTED)
+        spans = [[time for _, time in pairs] for shown, pairs in groups if shown]
+        listed = [f"{span[0]:.1f} to {span[-1]:.1f}" for span in spans]
+        more = f" and {len(listed) - SPANS_LISTED} more" * (len(listed) > SPANS_LISTED)
         return (
             f'"{self.text}" is shown in {sum(self.shown)} of {len(times)} frames, '
-            f"seconds {', '.join(listed[:STRETCHES_LISTED])}{more} {belief}"
+            f"seconds {', '.join(listed[:SPANS_LISTED])}{more} {belief}"
         )
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What belief.json holds; times are in seconds from the first frame.
+    """The contents of belief.json; times are in seconds from the first frame.
 
-    video: name of the file.
+    video: file name.
     """
 
     video: str
@@ -170,43 +170,47 @@ class Outcome:
 
     @property
     def lines(self) -> list[str]:
-        """The result in words, notes first."""
+        """The result as printed lines, notes first."""
         sentences = [sentence.describe(self.times) for sentence in self.sentences]
-        lines = [f"note: {note}" for note in self.notes] + sentences
-        # Sentences and names of files may hold line breaks and a terminal's commands.
-        return [CONTROLS.sub(lambda found: repr(found[0])[1:-1], line) for line in lines]
+        return [_printable(line) for line in [*(f"note: {n}" for n in self.notes), *sentences]]
 
     def write(self, folder: Path, *, video: Video, tracked: Tracked) -> None:
-        """Fill the folder, and add beliefs and what is shown as frames come."""
-        films = self._write_frames(folder, video, tracked)
-        texts = [sentence.text for sentence in self.sentences]
+        """Write all files, filling in the sentences' `beliefs` and `shown` frame by frame."""
+        texts = [_printable(sentence.text) for sentence in self.sentences]
+        thumbnails = self._write_frames(folder, texts, video, tracked)
         beliefs = [sentence.beliefs for sentence in self.sentences]
-        film_strip(folder / STRIP, texts, films, self.times, beliefs)
-        written = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
-        # A file's name need not be UTF-8; its other bytes become JSON's escapes.
-        (folder / BELIEF).write_text(written, encoding="utf-8", errors="backslashreplace")
+        draw_strip(folder / STRIP, texts, thumbnails, self.times, beliefs)
+        content = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        # A file name need not be UTF-8; its other bytes are written as JSON escapes.
+        (folder / BELIEF).write_text(content, encoding="utf-8", errors="backslashreplace")
 
-    def _write_frames(self, folder: Path, video: Video, tracked: Tracked) -> list[list[np.ndarray]]:
-        """Write masks and overlay; returns each sentence's pictures of the film strip."""
+    def _write_frames(
+        self, folder: Path, texts: list[str], video: Video, tracked: Tracked
+    ) -> list[list[np.ndarray]]:
+        """Write masks and overlay; return each sentence's thumbnails for the film strip."""
         for sentence in self.sentences:
             (folder / sentence.masks).mkdir(parents=True)
         colours = [sentence.colour for sentence in self.sentences]
-        films: list[list[np.ndarray]] = [[] for _ in self.sentences]
-        texts = [sentence.text for sentence in self.sentences]
-        in_films = set(np.linspace(0, len(self.times) - 1, STRIP_FRAMES).astype(int).tolist())
+        thumbnails: list[list[np.ndarray]] = [[] for _ in self.sentences]
+        in_strip = set(np.linspace(0, len(self.times) - 1, STRIP_FRAMES).astype(int).tolist())
         with VideoWriter(
             folder / OVERLAY, sound=video.stereo(), has_sound=video.has_sound
         ) as writer:
             for number, (frame, masks, beliefs) in enumerate(tracked):
-                # The masks lie over the legend, so that it hides none.
-                named = legend(frame.pixels, texts, colours)
-                writer.write(replace(frame, pixels=overlay(named, masks, colours)))
+                # Masks are drawn over the legend, so it hides none.
+                labelled = legend(frame.pixels, texts, colours)
+                writer.write(replace(frame, pixels=overlay(labelled, masks, colours)))
                 for row, sentence in enumerate(self.sentences):
                     sentence.beliefs.append(beliefs[row])
                     sentence.shown.append(bool((masks[row] > SHOWN).any()))
                     gray = np.rint(255 * masks[row]).astype(np.uint8)
                     Image.fromarray(gray).save(folder / sentence.masks / f"{number:05d}.png")
-                    if number in in_films:
-                        own = overlay(frame.pixels, [masks[row]], [colours[row]])
-                        films[row].append(thumbnail(own))
-        return films
+                    if number in in_strip:
+                        tinted = overlay(frame.pixels, [masks[row]], [colours[row]])
+                        thumbnails[row].append(thumbnail(tinted))
+        return thumbnails
+
+
+def _printable(line: str) -> str:
+    """Escape the line breaks and terminal commands that sentences and file names may contain."""
+    return CONTROLS.sub(lambda found: repr(found[0])[1:-1], line)

@@ -1,11 +1,11 @@
-"""Sentences and anyone's video in, masks on every frame out.
+"""Segment every frame of any video by sentences.
 
-The video is looked at in windows of ten seconds, as the model was trained: a frame a second and the
-sound make a token for each sentence, and the first window in which the model believes that what is
-meant is there prompts SAM 2 on its first frame. From there memory carries the mask through all
-later frames; before it nothing is shown. So the file is read twice, and memory holds one window.
+The video is processed in windows of ten seconds, as in training: one frame per second and the sound
+yield a token for each sentence. The first window with a belief above 0.5 prompts SAM 2 on its first
+frame, and memory carries the mask through all later frames; earlier frames stay empty. So the file
+is read twice, and only one window is held in memory.
 
-Shapes: B sentences, W windows, n <= 10 frames of a window, N frames of the video.
+Shapes: B sentences, P tokens, C channels, H x W pixels.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +28,7 @@ from sam2love.encoders.vision import VisionEncoder, load_vision_encoder
 from sam2love.encoders.weights import DEFAULT
 from sam2love.evaluation.metrics import SHOWN, probabilities
 from sam2love.model import SAM2Love
-from sam2love.prediction.outcome import Outcome, Sentence, check_request, whole_or_none
+from sam2love.prediction.outcome import Outcome, Sentence, atomic_folder, check_request
 from sam2love.prediction.video import Frame, Video, each_second
 from sam2love.sam.build import SAM2Base
 from sam2love.sam.encode import encode_frames, preprocess
@@ -41,9 +41,9 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Window:
-    """Ten seconds of the video, or its last ones.
+    """Ten seconds of the video, or what remains at its end.
 
-    frame: number of the frame on show at its start, which its token would prompt.
+    frame: number of the frame displayed at its start, which its token would prompt.
     prompts: (B, 1, C).
     beliefs: (B,) in [0, 1], see `outcome.BELIEF_MEANS`.
     """
@@ -59,8 +59,8 @@ class Predictor:
 
     Args:
         tracker: segments the frames after the prompted one; see `sam.propagate`.
-        gate: whether a sentence waits for a window in which the model believes it; see
-            `params.Propagate`. Without it the first window is prompted.
+        gate: prompt the first window with a belief above 0.5 instead of always the first one; see
+            `params.Propagate`.
     """
 
     def __init__(
@@ -81,13 +81,13 @@ class Predictor:
     def from_pretrained(
         cls, source: str | Path = DEFAULT, *, device: str | None = None
     ) -> "Predictor":
-        """Load a model as `SAM2Love.from_pretrained` does, with what it names.
+        """Load a model as `SAM2Love.from_pretrained` does, with its encoders and tracker.
 
         Args:
             device: see `use_device`.
 
         Raises:
-            ValueError: there is no such device.
+            OSError, ValueError: the device doesn't exist, or the model can't be loaded.
         """
         chosen = use_device(device)
         model = SAM2Love.from_pretrained(source).to(chosen)
@@ -117,51 +117,51 @@ class Predictor:
         words: bool = True,
         progress: bool = False,
     ) -> Outcome:
-        """Segment what each sentence means, and write masks, overlay.mp4, strip.png, belief.json.
+        """Segment what each sentence refers to; write masks, overlay.mp4, strip.png, belief.json.
 
         Args:
-            out: folder to write; it appears once all is done.
+            out: folder to write; it appears when everything is done.
             sound: False mutes the video for the model; the overlay keeps its sound.
             words: False hides the sentences from the model.
-            progress: show bars.
+            progress: show progress bars.
 
         Raises:
-            OSError, ValueError: `out` exists, is being written by another run or can't be written;
-                the video can't be read; there is no sentence, or one is empty or not UTF-8.
+            OSError, ValueError: `out` exists, can't be written or is being written by another run;
+                the video can't be read; there are no sentences, or one is empty or not UTF-8.
         """
         check_request(video, texts, out)
-        with whole_or_none(Path(out)) as folder:
+        with atomic_folder(Path(out)) as folder:
             opened = Video(video)
             read = texts if words else [""] * len(texts)
             windows, times = self._watch(opened, read, sound=sound, progress=progress)
-            firsts = [self._prompted(windows, row) for row in range(len(texts))]
+            prompted = [self._prompted(windows, row) for row in range(len(texts))]
             outcome = Outcome(
                 video=opened.path.name,
-                notes=[*opened.notes, *self._cut(read)],
+                notes=[*opened.notes, *self._truncation_notes(read)],
                 window_starts=[window.start for window in windows],
                 times=[round(time, 4) for time in times],
                 sentences=[
                     Sentence.numbered(
                         row,
                         text,
-                        prompted_at=first.start if first else None,
-                        windows=[window.beliefs[row] for window in windows],
+                        prompted_at=window.start if window else None,
+                        windows=[w.beliefs[row] for w in windows],
                     )
-                    for row, (text, first) in enumerate(zip(texts, firsts, strict=True))
+                    for row, (text, window) in enumerate(zip(texts, prompted, strict=True))
                 ],
             )
-            tracked = self._track(opened, windows, firsts, frames=len(times))
+            tracked = self._track(opened, windows, prompted, frames=len(times))
             bar = _bar(tracked, "track", len(times), show=progress)
             outcome.write(folder, video=opened, tracked=bar)
         return outcome
 
     def _prompted(self, windows: list[Window], row: int) -> Window | None:
-        """The first window in which the model believes that what a sentence means is there."""
-        believed = (window for window in windows if not self.gate or window.beliefs[row] > SHOWN)
-        return next(believed, None)
+        """Return the first window with a belief above 0.5 for a sentence, or any without a gate."""
+        open_windows = (w for w in windows if not self.gate or w.beliefs[row] > SHOWN)
+        return next(open_windows, None)
 
-    def _cut(self, texts: Sequence[str]) -> Iterator[str]:
-        """Yield a note for each sentence that is longer than what the model reads."""
+    def _truncation_notes(self, texts: Sequence[str]) -> Iterator[str]:
+        """Yield a note for each sentence with more tokens than the model reads."""
         for text in texts:
             if cut := self.text.cut(text):
                 yield (
@@ -173,7 +173,7 @@ class Predictor:
     def _watch(
         self, video: Video, texts: Sequence[str], *, sound: bool, progress: bool
     ) -> tuple[list[Window], list[float]]:
-        """First reading: what each window says, and the time of every frame."""
+        """First pass: compute each window's prompts and beliefs, and the time of every frame."""
         times: list[float] = []
 
         def frames() -> Iterator[Frame]:
@@ -183,12 +183,12 @@ class Predictor:
 
         tokens, lengths = self.text.encode(list(texts))
         longest = int(lengths.max())
-        text_mask = torch.arange(longest)[None] < lengths[:, None]
+        text_mask = torch.arange(longest)[None] < lengths[:, None]  # (B, P)
         pieces = video.sound(seconds=CLIP_SECONDS) if sound else iter(())
         seconds = each_second(frames())
         windows: list[Window] = []
-        while seen := list(islice(seconds, CLIP_SECONDS)):
-            pictures = [self.vision.preprocess(frame.pixels[None]) for _, frame in seen]
+        while shown := list(islice(seconds, CLIP_SECONDS)):
+            pictures = [self.vision.preprocess(frame.pixels[None]) for _, frame in shown]
             clip = (
                 self.audio.encode(*next(pieces, SILENCE)),
                 *self.vision.encode(torch.cat(pictures)),
@@ -196,34 +196,34 @@ class Predictor:
             audio, patches, cls = (part.expand(len(texts), *part.shape) for part in clip)
             features = Features(audio, patches, cls, tokens[:, :longest], text_mask)
             prompts = self.model(features.to(self._device)).prompts
-            number, frame = seen[0]
+            number, frame = shown[0]
             _, scores = self._stream(prompts, frames=1).step(self._levels(frame))
             start = float(CLIP_SECONDS * len(windows))
             windows.append(Window(start, number, prompts, _beliefs(scores)))
         return windows, times
 
     def _track(
-        self, video: Video, windows: list[Window], firsts: list[Window | None], *, frames: int
+        self, video: Video, windows: list[Window], prompted: list[Window | None], *, frames: int
     ) -> Iterator[tuple[Frame, list[np.ndarray], list[float]]]:
-        """Second reading: every frame with the sentences' masks (H, W) and beliefs."""
+        """Second pass: yield every frame with the sentences' masks (H, W) and beliefs."""
         streams: list[tuple[list[int], MaskStream]] = []
         for number, frame in enumerate(video.frames()):
             levels, size = self._levels(frame), frame.pixels.shape[:2]
-            masks = [np.zeros(size, np.float32) for _ in firsts]
+            masks = [np.zeros(size, np.float32) for _ in prompted]
             beliefs = list(windows[min(int(frame.time // CLIP_SECONDS), len(windows) - 1)].beliefs)
-            for window in windows:  # sentences that start in the same one share a stream
-                rows = [row for row, first in enumerate(firsts) if first is window]
+            for window in windows:  # sentences prompted in the same window share a stream
+                rows = [row for row, own in enumerate(prompted) if own is window]
                 if rows and window.frame == number:
                     streams.append((rows, self._stream(window.prompts[rows], frames=frames)))
             for rows, stream in streams:
                 logits, scores = stream.step(levels)
-                shown = probabilities(logits.cpu().numpy(), size=size, logits=True)
-                for row, mask, belief in zip(rows, shown, _beliefs(scores), strict=True):
+                found = probabilities(logits.cpu().numpy(), size=size, logits=True)  # (B, H, W)
+                for row, mask, belief in zip(rows, found, _beliefs(scores), strict=True):
                     masks[row], beliefs[row] = mask, belief
             yield frame, masks, beliefs
 
     def _levels(self, frame: Frame) -> tuple[Tensor, Tensor, Tensor]:
-        """SAM 2's embedding of a frame, before the part of which model and tracker may differ."""
+        """Encode a frame with SAM 2, up to the layers in which model and tracker may differ."""
         sam2 = self.model.sam2
         image = preprocess(frame.pixels[None], sam2.image_size).to(self._device)
         return encode_frames(sam2, image, before_high_res_convs=True)

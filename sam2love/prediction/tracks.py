@@ -1,7 +1,7 @@
-"""The tracks of a video or sound file, decoded by PyAV, with times by one rising clock.
+"""Decode the tracks of a video file with PyAV, correcting timestamps that jump.
 
-Only the file itself is opened, whatever its name and whatever other files it names. What can't be
-decoded is left out, and noted.
+Only the file itself is opened, whatever its name and whatever other files it refers to. Data that
+can't be decoded is skipped and noted.
 """
 
 from collections.abc import Iterator
@@ -15,23 +15,23 @@ from typing import Any
 import av
 from av.stream import Disposition
 
-LONGEST_GAP = 600.0
-"""Seconds in which no track of a file need hold anything; a longer gap is a leap."""
-LONGEST_STEP_BACK = 0.5
-"""Seconds by which the times of a track may fall; a longer step is a leap."""
-SHORTEST_LOSS = 1.0
-"""Seconds missing at the end of a file that are noted."""
+MAX_GAP = 600.0
+"""Seconds in which a file may hold no packet of any track; a longer gap is a jump."""
+MAX_STEP_BACK = 0.5
+"""Seconds by which a track's timestamps may fall; a longer step is a jump."""
+MIN_LOSS = 1.0
+"""Seconds missing at the end of a file, above which that is noted."""
 NO_OTHER_FILES = {"protocol_whitelist": "none"}
 
 
 @dataclass(frozen=True)
 class Track:
-    """What a file says of one of its tracks.
+    """A track as the file's header describes it; None where the header says nothing.
 
-    codec: FFmpeg's name of its decoder; None if it has none.
-    frames: how many there are, if it says so.
-    rate: frames a second, on average, if it says so.
-    pixel_aspect: width of a pixel for its height.
+    codec: FFmpeg's name of the decoder; None if there is none.
+    frames: number of frames.
+    rate: frames per second, on average.
+    pixel_aspect: width / height of a pixel.
     """
 
     index: int
@@ -42,25 +42,25 @@ class Track:
 
 
 class Tracks:
-    """A file's tracks of pictures, without covers, and of sound.
+    """A file's video tracks, without cover pictures, and its audio tracks.
 
-    notes: what was repaired or left out as far as the file has been read, by track or kind.
+    notes: what was repaired or skipped in the part read so far, by track or kind.
 
     Raises:
-        OSError, ValueError: there is no such file, or it can't be read.
+        OSError, ValueError: the file doesn't exist or can't be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.notes: dict[str, str] = {}
         with self._opened() as container:
-            self.sounds = [Track(s.index, _codec(s)) for s in container.streams.audio]
-            self.films = [
+            self.audio = [Track(s.index, _codec(s)) for s in container.streams.audio]
+            self.video = [
                 Track(s.index, _codec(s), s.frames or None, s.average_rate, s.sample_aspect_ratio)
                 for s in container.streams.video
                 if not s.disposition & Disposition.attached_pic
             ]
-        self._all = [track.index for track in (*self.films, *self.sounds)]
+        self._all = [track.index for track in (*self.video, *self.audio)]
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
@@ -70,28 +70,28 @@ class Tracks:
             raise FileNotFoundError(f"{self.path}: no such file; expected a video")
         try:
             with (
-                self.path.open("rb") as named,
-                # FFmpeg would take some names for addresses or patterns; this file has none.
-                open(named.fileno(), "rb", closefd=False) as file,
+                self.path.open("rb") as by_name,
+                # FFmpeg takes some names for URLs or patterns; a file opened by number has none.
+                open(by_name.fileno(), "rb", closefd=False) as file,
                 av.open(file, metadata_errors="ignore", options=NO_OTHER_FILES) as container,
             ):
                 yield container
         except av.FFmpegError as error:
             raise ValueError(
-                f"{self.path}: not a video that can be read, or a damaged one ({error.strerror})"
+                f"{self.path}: not a video that FFmpeg can read, or damaged ({error.strerror})"
             ) from None
 
     def first_decoded(self, tracks: list[Track]) -> tuple[Track, Any] | None:
-        """Find the first of some tracks that can be decoded, and decode its first frame."""
+        """Return the first of the tracks that can be decoded, and its first frame."""
         for number, track in enumerate(tracks, 1):
             for frame in self.decoded(track):
                 return track, frame
-            what = "sound" if track in self.sounds else "picture"
-            self.notes[f"track {track.index}"] = f": {what} track {number} can't be decoded"
+            kind = "audio" if track in self.audio else "video"
+            self.notes[f"track {track.index}"] = f": {kind} track {number} can't be decoded"
         return None
 
     def decoded(self, track: Track) -> Iterator[Any]:
-        """Decode what can be decoded of a track, frame by frame (`av.Frame`)."""
+        """Yield the frames (`av.Frame`) of a track that can be decoded."""
         if track.codec is None:
             return
         damaged = 0
@@ -107,33 +107,33 @@ class Tracks:
                 damaged += sum(frame.is_corrupt for frame in frames)
                 if damaged:
                     self.notes[f"track {track.index}"] = (
-                        f": damaged frames or packets of {stream.type}: {damaged}; those that "
-                        "can't be decoded are left out"
+                        f": {damaged} damaged {stream.type} frames or packets; those that can't be "
+                        "decoded are skipped"
                     )
                 for frame in frames:
                     frame.time_base = stream.time_base
                     yield frame
 
     def _packets(self, container: Any) -> Iterator[Any]:
-        """Read the packets of all tracks, their times corrected, as far as they can be read."""
+        """Yield all tracks' packets with corrected timestamps, up to the first unreadable one."""
         clock = Clock()
         try:
             for packet in container.demux([container.streams[index] for index in self._all]):
-                if packet.size:  # an empty one would end the decoder
+                if packet.size:  # an empty packet would flush the decoder
                     clock.correct(packet)
                     yield packet
-                if clock.leaps:
-                    self.notes["leaps"] = (
-                        f": jumps in its timestamps: {clock.leaps}; what follows a jump is "
+                if clock.jumps:
+                    self.notes["jumps"] = (
+                        f": jumps in its timestamps: {clock.jumps}; the part after a jump is "
                         "appended without a gap"
                     )
-            # Matroska counts a file's duration from 0, other formats from its first packet.
+            # Matroska counts the duration from 0, other formats from the first packet.
             reached = clock.latest - min(clock.start or 0, 0)
             missing = (container.duration or 0) / av.time_base - reached
-            if missing > SHORTEST_LOSS and not clock.leaps:
-                self.notes["end"] = f": ends {missing:.1f} s earlier than the file says"
+            if missing > MIN_LOSS and not clock.jumps:
+                self.notes["end"] = f": ends {missing:.1f} s earlier than its header states"
         except av.FFmpegError as error:
-            self.notes["end"] = f": can't be read to its end ({error.strerror})"
+            self.notes["end"] = f": can't be read to the end ({error.strerror})"
 
 
 def _codec(stream: Any) -> str | None:
@@ -141,36 +141,36 @@ def _codec(stream: Any) -> str | None:
 
 
 class Clock:
-    """Corrects the times of all packets of a file, in the file's order.
+    """Corrects the timestamps of a file's packets, in file order.
 
-    After a leap a track goes on where it was, and all its later packets move along. Tracks that
-    leap together stay together.
+    After a jump a track continues where it was, and all its later packets are shifted alike. Tracks
+    that jump together stay in sync.
     """
 
     def __init__(self) -> None:
-        self.leaps = 0
+        self.jumps = 0
         self.start: float | None = None
         self.latest = 0.0
-        """When the file starts, and ends as far as it has been read; in seconds."""
+        """Start of the file and end of the part read so far, in seconds."""
         self._starts: dict[int, float] = {}
         self._ends: dict[int, float] = {}
         self._shifts: dict[int, float] = {}
-        self._before_leap: dict[int, float] = {}
+        self._before_jump: dict[int, float] = {}
         self._newest_shift = 0.0
 
     def correct(self, packet: Any) -> None:
-        """Shift a packet (`av.Packet`), if it has a time."""
+        """Shift a packet (`av.Packet`), if it has a timestamp."""
         unit, ordered = float(packet.time_base), packet.dts is not None
-        apart = abs(packet.pts - packet.dts) * unit if ordered and packet.pts is not None else 0
-        if apart > LONGEST_GAP:
-            packet.pts = None  # decoders go by the other one then
-        stamp = packet.dts if ordered else packet.pts
-        if stamp is None:
+        offset = abs(packet.pts - packet.dts) * unit if ordered and packet.pts is not None else 0
+        if offset > MAX_GAP:
+            packet.pts = None  # decoders then use dts
+        timestamp = packet.dts if ordered else packet.pts
+        if timestamp is None:
             return
-        track, time = packet.stream_index, stamp * unit
+        track, time = packet.stream_index, timestamp * unit
         shift = self._shift(track, time, ordered=ordered)
         duration = (packet.duration or 0) * unit
-        end = time + shift + (duration if duration < LONGEST_GAP else 0)
+        end = time + shift + (duration if duration < MAX_GAP else 0)
         self.latest = max(self.latest, end)
         if ordered:
             self._starts[track], self._ends[track] = time + shift, end
@@ -179,26 +179,26 @@ class Clock:
         packet.dts = None if packet.dts is None else packet.dts + ticks
 
     def _shift(self, track: int, time: float, *, ordered: bool) -> float:
-        """Find by how much a packet moves: as before, as another track, or by a leap of its own.
+        """Return a packet's shift: the track's own, another track's, or a new one after a jump.
 
         Args:
-            ordered: whether the time is one that rises from packet to packet (dts).
+            ordered: whether `time` is a dts, which increases from packet to packet.
         """
         if self.start is None:
             self.start = self.latest = time
         own = self._shifts.get(track, self._newest_shift)
         expected = self._ends.get(track, self.latest if track in self._shifts else self.start)
-        low = expected - LONGEST_GAP
+        low = expected - MAX_GAP
         if ordered and track in self._starts:
-            low = self._starts[track] - LONGEST_STEP_BACK
-        # A single wrong time is a leap and a leap back.
-        known = (own, self._newest_shift, self._before_leap.pop(track, own))
-        high = self.latest + LONGEST_GAP
+            low = self._starts[track] - MAX_STEP_BACK
+        # A single wrong timestamp is a jump and a jump back.
+        known = (own, self._newest_shift, self._before_jump.pop(track, own))
+        high = self.latest + MAX_GAP
         if fitting := [shift for shift in known if low <= time + shift <= high]:
             shift = min(fitting, key=lambda shift: abs(time + shift - expected))
         else:
-            self.leaps += 1
-            shift, self._before_leap[track] = expected - time, own
+            self.jumps += 1
+            shift, self._before_jump[track] = expected - time, own
         if shift != own:
             self._newest_shift = shift
         self._shifts[track] = shift

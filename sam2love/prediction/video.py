@@ -1,7 +1,7 @@
-"""Anyone's video files, read and written by PyAV: any size, rotation, frame rate and length.
+"""Read and write videos with PyAV: any size, rotation, frame rate and length.
 
-Nothing holds more than a few frames, or the seconds of sound asked for. Times are in seconds from
-the first frame.
+At most a few frames and the requested seconds of sound are held in memory. Times are in seconds
+from the first frame.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,40 +9,40 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, groupby
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import av
 import numpy as np
 from av.codec.context import Flags
 
-from sam2love.prediction.tracks import LONGEST_GAP, Tracks
+from sam2love.prediction.tracks import MAX_GAP, Tracks
 
 TIME_BASE = Fraction(1, 90_000)
-"""Of what is written: fine enough for any frame rate, or none."""
+"""Of written videos: fine enough for any frame rate, constant or not."""
 SOUND_RATE_HZ = 48_000
-"""Of what is written, in two channels."""
-HIGHEST_RATE_HZ = 192_000
-"""Sound sampled more often is resampled to this rate."""
+"""Of written videos, in stereo."""
+MAX_RATE_HZ = 192_000
+"""Sound with a higher sample rate is resampled to this one."""
 ROUNDING = 1e-3
-"""Seconds by which files round their times."""
-CLOSEST_FRAMES = 1e-4
-"""Seconds between two frames, at least."""
-SHORTEST_GAP = 0.01
-"""Seconds; shorter gaps between pieces of sound come from rounded times and are no silence."""
-MOST_OBLONG = 8.0
-"""Width of a pixel for its height, or the inverse; more is taken as this."""
-LOUDEST = 8.0
-"""What sound in [-1, 1] may reach if amplified too far; larger floats are integers or damage."""
+"""Seconds by which files may round their timestamps."""
+MIN_FRAME_GAP = 1e-4
+"""Seconds between two frames."""
+MIN_SOUND_GAP = 0.01
+"""Seconds; shorter gaps in the sound come from rounded timestamps and are not filled."""
+MAX_PIXEL_ASPECT = 8.0
+"""Width / height of a pixel, or the inverse; larger values are clipped."""
+MAX_AMPLITUDE = 8.0
+"""What over-amplified sound in [-1, 1] may reach; larger floats are integers or damage."""
 INTEGER_SCALES = (2.0**15, 2.0**23, 2.0**31)
+"""Full scales of integers of 16, 24 and 32 bits, which some files store as floats."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture (H, W, 3) uint8 RGB, upright with square pixels.
+    """A frame (H, W, 3) uint8 RGB, upright with square pixels.
 
     time: when it is shown.
-    seconds: how long it is shown if no other one follows.
+    seconds: how long it is shown if no frame follows.
     """
 
     time: float
@@ -54,54 +54,54 @@ class Video:
     """A video file to read.
 
     Raises:
-        OSError, ValueError: there is none, it can't be read or has no pictures.
+        OSError, ValueError: the file doesn't exist, can't be read or has no decodable video track.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._tracks = tracks = Tracks(self.path)
-        if not tracks.films:
-            raise ValueError(f"{self.path}: no pictures in it, so there is nothing to segment")
-        decodable = tracks.first_decoded(tracks.films)
+        if not tracks.video:
+            raise ValueError(f"{self.path}: no video track; expected a file with pictures")
+        decodable = tracks.first_decoded(tracks.video)
         if decodable is None:
-            raise ValueError(f"{self.path}: none of its pictures can be decoded")
-        self._film, picture = decodable
-        self._start = picture.time or 0.0
-        self._matrix = _display_matrix(picture)
-        self._size = _in_square_pixels(picture, self._film.pixel_aspect)
-        self._seconds_per_frame = min(1 / float(self._film.rate or 25), LONGEST_GAP)
-        self.frame_count = self._film.frames
-        audible = tracks.first_decoded(tracks.sounds)
-        self.has_sound = audible is not None
-        if audible is None:
-            which = " that can be decoded" if tracks.sounds else ""
-            tracks.notes["sound"] = f" has no sound{which}: taken as silence"
+            raise ValueError(f"{self.path}: no frame can be decoded; convert the file")
+        self._pictures, first = decodable
+        self._start = first.time or 0.0
+        self._matrix = _display_matrix(first)
+        self._size = _square_pixel_size(first, self._pictures.pixel_aspect)
+        self._seconds_per_frame = min(1 / float(self._pictures.rate or 25), MAX_GAP)
+        self.frame_count = self._pictures.frames
+        decodable = tracks.first_decoded(tracks.audio)
+        self.has_sound = decodable is not None
+        if decodable is None:
+            which = " that can be decoded" if tracks.audio else ""
+            tracks.notes["sound"] = f" has no sound{which}; treated as silent"
             return
-        self._sound, heard = audible
-        self._rate_hz, self._scale = min(heard.sample_rate, HIGHEST_RATE_HZ), 1.0
-        if str(self._sound.codec).startswith("pcm_f"):  # other codecs know their full scale
+        self._sound, first = decodable
+        self._rate_hz, self._scale = min(first.sample_rate, MAX_RATE_HZ), 1.0
+        if str(self._sound.codec).startswith("pcm_f"):  # other codecs define their full scale
             self._scale = self._full_scale()
 
     @property
     def notes(self) -> list[str]:
-        """What was repaired or left out as far as the file has been read, a line each."""
+        """What was repaired or skipped in the part read so far, one line each."""
         return [f"{self.path.name}{note}" for note in self._tracks.notes.values()]
 
     def frames(self) -> Iterator[Frame]:
-        """Every frame that can be decoded, in the order of time.
+        """Yield every frame that can be decoded, in temporal order.
 
-        One without a time comes after the last one, and so does one whose time is not later.
+        A frame whose timestamp is missing or not later than the last frame's is put after it.
         """
         width, height = self._size
         last, step = 0.0, 0.0
-        for number, decoded in enumerate(self._tracks.decoded(self._film)):
+        for number, decoded in enumerate(self._tracks.decoded(self._pictures)):
             seconds = float(decoded.duration * decoded.time_base)
-            if not 0 < seconds <= LONGEST_GAP:
+            if not 0 < seconds <= MAX_GAP:
                 seconds = self._seconds_per_frame
             time = last + step if decoded.time is None else decoded.time - self._start
             if number == 0:
                 step = seconds
-            elif time < last + CLOSEST_FRAMES:
+            elif time < last + MIN_FRAME_GAP:
                 time = last + step / 2
             else:
                 step = min(seconds, time - last)
@@ -110,9 +110,9 @@ class Video:
             yield Frame(time, _upright(pixels, self._matrix), seconds)
 
     def sound(self, *, seconds: int) -> Iterator[tuple[np.ndarray, int]]:
-        """The mean of the channels in pieces of so many seconds: (n,) float32, and the rate in Hz.
+        """Yield the channels' mean in pieces of the given length: (n,) float32, and the rate in Hz.
 
-        Gaps are silent; the last piece may be shorter. Nothing comes if the file has no sound.
+        Gaps are silent; the last piece may be shorter. A file without sound yields nothing.
         """
         if not self.has_sound:
             return
@@ -126,29 +126,29 @@ class Video:
             yield piece, self._rate_hz
 
     def stereo(self) -> Iterator[np.ndarray]:
-        """The sound as `VideoWriter` takes it: (2, n) float32, without gaps from the start on."""
+        """Yield the sound for `VideoWriter`, (2, n) float32; gaps are filled with silence."""
         if self.has_sound:
             for samples in self._samples(rate_hz=SOUND_RATE_HZ):
-                two = samples if len(samples) == 2 else samples.mean(0, keepdims=True)
-                yield np.ascontiguousarray(np.broadcast_to(two, (2, samples.shape[1])))
+                mixed = samples if len(samples) == 2 else samples.mean(0, keepdims=True)
+                yield np.ascontiguousarray(np.broadcast_to(mixed, (2, samples.shape[1])))
 
     def _samples(self, *, rate_hz: int) -> Iterator[np.ndarray]:
-        """The sound from the first frame on, gaps filled: (channels, n) float32, a second at most.
+        """Yield the sound from the first frame on, gaps filled, at most a second at a time.
 
-        The number of channels may change.
+        Each piece is (channels, n) float32; the number of channels may change.
         """
         heard = 0.0
-        # A track may change its rate, channels and format; a resampler may not.
+        # A track may change its rate, channels and format, but a resampler takes only one.
         for _, alike in groupby(self._tracks.decoded(self._sound), _sound_format):
             resampler = av.AudioResampler(format="fltp", rate=rate_hz)
             time = heard
             for decoded in chain(alike, [None]):
                 if decoded is not None and decoded.time is not None:
                     time = decoded.time - self._start
-                if heard:  # only what comes before the first frame is left out
+                if heard:  # only sound before the first frame is dropped
                     time = max(time, heard)
                 for frame in resampler.resample(decoded):
-                    if time > heard + SHORTEST_GAP:
+                    if time > heard + MIN_SOUND_GAP:
                         yield from _silence(time - heard, rate_hz)
                         heard = time
                     early = max(0, -round(time * rate_hz))
@@ -159,34 +159,25 @@ class Video:
                     time += frame.samples / rate_hz
 
     def _full_scale(self) -> float:
-        """What the loudest sample in the file stands for: 1, or an integer."""
+        """Return the full scale of float samples: 1, or an integer format's if any exceeds 8."""
         peak = 0.0
         for decoded in self._tracks.decoded(self._sound):
             samples = np.nan_to_num(np.abs(decoded.to_ndarray()), posinf=0)
             peak = max(peak, samples.max(initial=0))
-        scale = full_scale(peak)
-        if scale > 1:
-            self._tracks.notes["scale"] = (
-                f": sound as loud as {peak:.0f}, expected 1 at most; divided by {scale:.0f}"
-            )
+        if peak <= MAX_AMPLITUDE:
+            return 1.0
+        scale = next((scale for scale in INTEGER_SCALES if peak <= scale), peak)
+        self._tracks.notes["scale"] = (
+            f": samples up to {peak:.0f}, expected 1 at most; divided by {scale:.0f}"
+        )
         return scale
 
     def _in_full_scale(self, samples: np.ndarray) -> np.ndarray:
         if not np.isfinite(samples).all():
-            self._tracks.notes["finite"] = ": samples that are no numbers are taken as silence"
+            self._tracks.notes["finite"] = ": samples that are not finite are treated as silent"
             samples = np.nan_to_num(samples, posinf=0, neginf=0)
         # Damaged sound may be decoded to thousands of times full scale.
-        return (samples / np.float32(self._scale)).clip(-LOUDEST, LOUDEST)
-
-
-def full_scale(peak: float) -> float:
-    """Find what stands for 1 in sound whose loudest sample is `peak`.
-
-    Floats are meant to lie in [-1, 1], but some files hold the integers of 16, 24 or 32 bits.
-    """
-    if peak <= LOUDEST:
-        return 1.0
-    return next((scale for scale in INTEGER_SCALES if peak <= scale), peak)
+        return (samples / np.float32(self._scale)).clip(-MAX_AMPLITUDE, MAX_AMPLITUDE)
 
 
 def _sound_format(frame: Any) -> tuple[str, str, int]:
@@ -194,26 +185,26 @@ def _sound_format(frame: Any) -> tuple[str, str, int]:
 
 
 def _silence(seconds: float, rate_hz: int) -> Iterator[np.ndarray]:
-    """So much silence, (1, n) float32, at most a second at a time."""
-    missing = round(seconds * rate_hz)
-    for start in range(0, missing, rate_hz):
-        yield np.zeros((1, min(rate_hz, missing - start)), np.float32)
+    """Yield silence, (1, n) float32, at most a second at a time."""
+    total = round(seconds * rate_hz)
+    for start in range(0, total, rate_hz):
+        yield np.zeros((1, min(rate_hz, total - start)), np.float32)
 
 
 def _display_matrix(frame: Any) -> np.ndarray | None:
-    """How a file says to place its pictures: rows are where x, y and the origin go, or None."""
+    """Return a frame's display matrix (3, 3), if any; its rows map x, y and the origin."""
     data = frame.side_data.get("DISPLAYMATRIX")
     return None if data is None else np.frombuffer(bytes(data), np.int32).reshape(3, 3)
 
 
-def _in_square_pixels(frame: Any, aspect: Fraction | None) -> tuple[int, int]:
-    """Width and height of a picture whose pixels are `aspect` times as wide as high."""
-    wide = min(max(float(aspect or 1), 1 / MOST_OBLONG), MOST_OBLONG)
+def _square_pixel_size(frame: Any, aspect: Fraction | None) -> tuple[int, int]:
+    """Return width and height of a frame once its pixels, `aspect` = width / height, are square."""
+    wide = min(max(float(aspect or 1), 1 / MAX_PIXEL_ASPECT), MAX_PIXEL_ASPECT)
     return round(frame.width * max(1, wide)), round(frame.height * max(1, 1 / wide))
 
 
 def _upright(pixels: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
-    """Turn and flip a picture (H, W, 3) as its display matrix says, by quarter turns."""
+    """Rotate by quarter turns and flip a frame (H, W, 3) according to its display matrix."""
     if matrix is None:
         return pixels
     (x_by_x, y_by_x), (x_by_y, y_by_y) = matrix[:2, :2].tolist()
@@ -223,7 +214,7 @@ def _upright(pixels: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
 
 
 def each_second(frames: Iterable[Frame]) -> Iterator[tuple[int, Frame]]:
-    """The frame on show at each whole second, with its number."""
+    """Yield the frame displayed at each whole second, with its number."""
     second, before = 0, None
     for number, frame in enumerate(frames):
         while before and second < frame.time - ROUNDING:
@@ -239,12 +230,12 @@ class VideoWriter:
     """Writes an MP4 (H.264, AAC) frame by frame, with sound; use it in a `with` statement.
 
     Args:
-        sound: samples as `Video.stereo` gives them; they are taken as frames come.
-        has_sound: whether any will come.
+        sound: samples as `Video.stereo` yields them; consumed as frames are written.
+        has_sound: whether to write an audio track.
     """
 
     def __init__(self, path: Path, *, sound: Iterator[np.ndarray], has_sound: bool) -> None:
-        # Without the protocol's name, what stands before a colon would be taken for it.
+        # Without a protocol, FFmpeg would take anything before a colon for one.
         self._container = av.open(f"file:{path}", "w", options={"movflags": "faststart"})
         self._sound, self._heard = sound, 0
         self._pictures: Any = None
@@ -257,11 +248,11 @@ class VideoWriter:
 
     def write(self, frame: Frame) -> None:
         """Write a frame of the same size as the first, and the sound up to its time."""
-        # H.264 halves the colours' resolution, so sides are even.
-        odd = [(0, side % 2) for side in frame.pixels.shape[:2]]
-        pixels = np.pad(frame.pixels, [*odd, (0, 0)], mode="edge")
+        # H.264 halves the chroma resolution, so sides must be even.
+        padding = [(0, side % 2) for side in frame.pixels.shape[:2]]
+        pixels = np.pad(frame.pixels, [*padding, (0, 0)], mode="edge")
         if self._pictures is None:
-            # Frames of both directions would change the length where rates vary.
+            # B-frames would change the length where frame rates vary.
             options = {"crf": "20", "bf": "0"}
             self._pictures = self._container.add_stream("libx264", options=options)
             self._pictures.height, self._pictures.width = pixels.shape[:2]
@@ -284,12 +275,7 @@ class VideoWriter:
             if self._heard >= until * SOUND_RATE_HZ:
                 return
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._container:
             if kind is None:
                 self._write_sound(until=float("inf"))

@@ -1,4 +1,4 @@
-"""The page: its address, its messages, what it leaves behind, and its use in a browser."""
+"""The web page: its address, messages, clean-up and use in a browser."""
 
 import os
 import re
@@ -26,7 +26,7 @@ from sam2love.prediction.demo import (
     EXAMPLE,
     EXAMPLE_SENTENCES,
     _is_loopback,
-    _names_only,
+    _without_folders,
     serve,
 )
 
@@ -42,7 +42,7 @@ def free_port() -> int:
 
 @contextmanager
 def demo(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen, str]]:
-    """A demo's process, once its page is there, and the page's address."""
+    """Yield a demo's process, once its page is up, and the page's address."""
     port = free_port()
     command = [sys.executable, "-m", "sam2love", "demo", "--port", str(port), *arguments]
     process = subprocess.Popen(command, cwd=tiny.REPOSITORY, env=os.environ | environment)
@@ -72,14 +72,14 @@ def demo(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen
         ("::", "everywhere"),
     ],
 )
-def test_addresses_that_others_reach(host, reached):
+def test_loopback_addresses_are_recognised(host, reached):
     if ":" in host and not socket.has_ipv6:
         pytest.skip("needs IPv6")
     assert _is_loopback(host, free_port()) == (reached == "here")
 
 
 @pytest.mark.parametrize("port", [-1, 0, 65_536, 99_999])
-def test_no_port(port):
+def test_an_invalid_port_is_refused(port):
     line = f"--host 127.0.0.1 --port {port}: can't serve there .*a free port, 1 to 65535"
     with pytest.raises(ValueError, match=line):
         serve("gone", host="127.0.0.1", port=port)
@@ -88,12 +88,12 @@ def test_no_port(port):
 @pytest.mark.parametrize(
     "host", ["nosuch.invalid", "300.1.1.1", "a b", "203.0.113.1", ".." + "x" * 70]
 )
-def test_no_address(host):
+def test_an_invalid_address_is_refused(host):
     with pytest.raises(ValueError, match=r"can't serve there .*choose an address of this"):
         serve("gone", host=host, port=free_port())
 
 
-def test_a_port_in_use():
+def test_a_port_in_use_is_refused():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
@@ -108,7 +108,7 @@ def test_an_empty_password_is_refused():
 
 
 @pytest.mark.parametrize(("password", "warned"), [(None, True), ("sésame", False)])
-def test_a_page_for_everyone_gets_a_warning(password, warned, capsys):
+def test_a_public_page_without_a_password_gives_a_warning(password, warned, capsys):
     with pytest.raises(FileNotFoundError, match="gone"):
         serve("gone", host="0.0.0.0", port=free_port(), password=password)
     assert ("warning: --host 0.0.0.0 lets everyone" in capsys.readouterr().err) == warned
@@ -118,7 +118,7 @@ def test_a_page_for_everyone_gets_a_warning(password, warned, capsys):
     ("line", "shown"),
     [
         ("/tmp/demo/0f3a/my clip.mp4: not a video", "my clip.mp4: not a video"),
-        ("/tmp/demo/0f3a/a: b.mp4: no pictures", "a: b.mp4: no pictures"),
+        ("/tmp/demo/0f3a/a: b.mp4: no video track", "a: b.mp4: no video track"),
         (
             "[Errno 28] No space: '/tmp/demo/tmp1/.o.partial/unfinished/1.png'",
             "[Errno 28] No space: '1.png'",
@@ -127,14 +127,14 @@ def test_a_page_for_everyone_gets_a_warning(password, warned, capsys):
         ("nothing in /tmp", "nothing in /tmp"),
     ],
 )
-def test_messages_have_names_and_no_temporary_folders(line, shown):
-    assert _names_only(line, Path("/tmp/demo")) == shown
+def test_messages_contain_no_temporary_folders(line, shown):
+    assert _without_folders(line, Path("/tmp/demo")) == shown
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
-def test_nothing_is_left_behind(ended_by, busy, tmp_path):
+def test_no_files_are_left_behind(ended_by, busy, tmp_path):
     with demo(TMPDIR=str(tmp_path)) as (process, address):
         client = Client(address, verbose=False)
         video = handle_file(str(EXAMPLE))
@@ -153,7 +153,7 @@ def test_nothing_is_left_behind(ended_by, busy, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_password_is_asked_for():
+def test_a_password_is_required():
     with demo("--password", "sésame") as (_, address):
         for wrong in ({}, {"auth": ("anyone", "sesame")}):
             with pytest.raises((AuthenticationError, ValueError, OSError)):
@@ -179,18 +179,18 @@ def test_an_example_with_and_without_its_sound(address):
         page.on("request", lambda request: requests.append(request.url))
         page.goto(address)
         page.locator("table tbody tr").first.click()
-        lines = page.get_by_label("Sentences, one a line")
+        lines = page.get_by_label("Sentences, one per line")
         sync_api.expect(lines).to_have_value(EXAMPLE_SENTENCES, timeout=60_000)
         page.locator("button[aria-label='Clear'], button[title='Clear']").first.wait_for()
         lines.fill(f"The blue square\n{SENTENCE}")
         page.get_by_label("Also with the sound muted").check()
         page.get_by_role("button", name="Segment").click()
         page.wait_for_function(
-            "[...document.querySelectorAll('textarea')].some(t => t.value.includes('Without'))"
+            "[...document.querySelectorAll('textarea')].some(t => t.value.includes('removed'))"
         )
-        told = page.get_by_label("Result").input_value()
-        assert re.search(r'"The blue square" is shown in 1\d\d of 250 frames', told)
-        assert SENTENCE in told  # as it was typed
+        result = page.get_by_label("Result").input_value()
+        assert re.search(r'"The blue square" is shown in 1\d\d of 250 frames', result)
+        assert SENTENCE in result  # as it was typed
         assert page.title() == "SAM2-LOVE"
         page.wait_for_function("document.querySelectorAll('video').length >= 3")
         with page.expect_download() as download:

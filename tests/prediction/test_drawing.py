@@ -1,20 +1,13 @@
-"""Overlays that can be seen, and captions: what no font has is written by its number."""
+"""Overlays, legends and film strips: visible on any frame, for any text."""
+
+import warnings
 
 import cv2
 import numpy as np
 import pytest
-from matplotlib.font_manager import fontManager
 from PIL import Image
 
-from sam2love.prediction.drawing import (
-    COLOURS,
-    FONT,
-    caption,
-    film_strip,
-    legend,
-    overlay,
-    thumbnail,
-)
+from sam2love.prediction.drawing import COLOURS, draw_strip, legend, overlay, thumbnail
 
 WHITE = (255, 255, 255)
 
@@ -22,7 +15,7 @@ WHITE = (255, 255, 255)
 @pytest.mark.parametrize("behind", [(0, 0, 0), WHITE, (128, 128, 128), *COLOURS])
 @pytest.mark.parametrize("colour", COLOURS)
 @pytest.mark.parametrize("size", [(60, 80), (600, 800)])
-def test_a_mask_can_be_seen_on_any_picture(behind, colour, size):
+def test_a_mask_is_visible_on_any_frame(behind, colour, size):
     mask = np.zeros(size, np.float32)
     mask[size[0] // 3 : size[0] // 2, size[1] // 3 : size[1] // 2] = 1
     picture = np.full((*size, 3), behind, np.uint8)
@@ -46,7 +39,7 @@ def test_a_mask_can_be_seen_on_any_picture(behind, colour, size):
         ((1280, 720), COLOURS[0], 6),
     ],
 )
-def test_a_legend_names_each_colour_and_leaves_most_of_the_picture(size, behind, count):
+def test_a_legend_shows_each_colour_and_covers_little_of_the_frame(size, behind, count):
     picture = np.full((*size, 3), behind, np.uint8)
     texts = ["The object that makes the longest sound of all, 错误 $x_1$", "y", "z", "a", "b", "c"]
     named = legend(picture, texts[:count], COLOURS[:count])
@@ -60,29 +53,20 @@ def test_a_legend_names_each_colour_and_leaves_most_of_the_picture(size, behind,
             assert (np.abs(named.astype(int) - colour).max(axis=2) < 3).any()
 
 
-def test_pictures_of_a_film_strip_stand_apart(tmp_path):
+def test_frames_of_a_film_strip_are_separated(tmp_path):
     picture = thumbnail(np.full((120, 160, 3), (200, 0, 0), np.uint8))
-    film_strip(tmp_path / "s.png", ["x"], [[picture] * 3], [0.0, 1.0, 2.0], [[0.1, 0.5, 0.9]])
+    draw_strip(tmp_path / "s.png", ["x"], [[picture] * 3], [0.0, 1.0, 2.0], [[0.1, 0.5, 0.9]])
     drawn = np.asarray(Image.open(tmp_path / "s.png").convert("RGB")).astype(int)
     line = drawn[(np.abs(drawn - (200, 0, 0)).max(axis=2) < 3).sum(axis=1).argmax()]
     red = np.abs(line - (200, 0, 0)).max(axis=1) < 3
     assert (np.diff(red.astype(int)) == 1).sum() == 3
 
 
-def test_letters_that_the_font_has_stay():
-    assert caption("Größte Ω, 5 $x_1$") == ("Größte Ω, 5 $x_1$", [FONT])
-
-
-def test_letters_that_no_font_has_are_written_by_number(monkeypatch):
-    own = [font for font in fontManager.ttflist if font.name in (FONT, "Last Resort")]
-    monkeypatch.setattr(fontManager, "ttflist", own)
-    assert caption("é 错误 \U0001f436") == ("é \\u9519\\u8bef \\U0001f436", [FONT])
-
-
-def test_another_font_of_the_machine_helps_out(monkeypatch):
-    monkeypatch.setattr(
-        "sam2love.prediction.drawing.FONT", "cmr10"
-    )  # no Greek small alpha of Unicode in it
-    text, fonts = caption("\u03b1")
-    assert (text, fonts[0]) == ("\u03b1", "cmr10")
-    assert len(fonts) > 1
+def test_glyphs_missing_from_the_font_are_boxes_without_a_warning(tmp_path):
+    picture = np.zeros((128, 128, 3), np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one, other, none = (legend(picture, [text], COLOURS[:1]) for text in ("错", "误", ""))
+        draw_strip(tmp_path / "s.png", ["错误 🐶"], [[thumbnail(picture)]], [0.0], [[0.5]])
+    assert np.array_equal(one, other)
+    assert not np.array_equal(one, none)

@@ -1,4 +1,4 @@
-"""The folder of a prediction, from masks that are made up."""
+"""The output folder of a prediction, written from invented masks."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2love.prediction.outcome import Outcome, Sentence, whole_or_none
+from sam2love.prediction.outcome import Outcome, Sentence, atomic_folder
 from sam2love.prediction.video import Video
 from tests import tiny
 from tests.videos import make_video
@@ -41,10 +41,10 @@ def tracked(video: Video, *, fails_at: int | None = None) -> Iterator:
         yield frame, [left, 1 - left], [0.9, number / 10]
 
 
-def test_the_folder_holds_the_masks_and_the_beliefs(video, tmp_path):
-    told = outcome()
-    told.write(tmp_path / "out", video=video, tracked=tracked(video))
-    assert [sentence.masks for sentence in told.sentences] == [
+def test_the_folder_contains_masks_and_beliefs(video, tmp_path):
+    result = outcome()
+    result.write(tmp_path / "out", video=video, tracked=tracked(video))
+    assert [sentence.masks for sentence in result.sentences] == [
         "masks/0-the-left-half",
         "masks/1-blank",
     ]
@@ -56,11 +56,11 @@ def test_the_folder_holds_the_masks_and_the_beliefs(video, tmp_path):
     assert written["sentences"][0]["colour"] != written["sentences"][1]["colour"]
 
 
-def test_a_failure_leaves_nothing(video, tmp_path):
+def test_a_failure_leaves_no_files(video, tmp_path):
     before = sorted(tmp_path.iterdir())
     with (
         pytest.raises(OSError, match="No space left"),
-        whole_or_none(tmp_path / "out") as folder,
+        atomic_folder(tmp_path / "out") as folder,
     ):
         outcome().write(folder, video=video, tracked=tracked(video, fails_at=2))
     assert sorted(tmp_path.iterdir()) == before
@@ -70,7 +70,7 @@ def test_a_failure_leaves_nothing(video, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shown", "said"),
+    ("shown", "expected"),
     [
         ("11111111", "in all 8 frames"),
         ("00000000", "in no frame"),
@@ -80,24 +80,24 @@ def test_a_failure_leaves_nothing(video, tmp_path):
         ("10101010", "in 4 of 8 frames, seconds 0.0 to 0.0, 1.0 to 1.0, 2.0 to 2.0 and 1 more"),
     ],
 )
-def test_what_is_shown_in_words(shown, said):
+def test_shown_frames_are_described(shown, expected):
     sentence = Sentence.numbered(0, "x", prompted_at=0.0, windows=[0.9])
     sentence.shown.extend(frame == "1" for frame in shown)
     sentence.beliefs.extend([0.3] * len(shown))
     times = [0.5 * number for number in range(len(shown))]
-    assert sentence.describe(times) == f'"x" is shown {said} (belief 0.30 to 0.90)'
+    assert sentence.describe(times) == f'"x" is shown {expected} (belief 0.30 to 0.90)'
 
 
 @pytest.mark.parametrize("odd", ["\n", "\r\n", "\0", "\x1b[2J", "\x07", "\x9b", "\u2028", "\u202e"])
-def test_a_line_of_the_result_stays_one_and_steers_no_terminal(odd):
+def test_line_breaks_and_terminal_commands_are_escaped(odd):
     sentence = Sentence.numbered(0, f"the{odd}star", prompted_at=0.0, windows=[0.9])
-    told = Outcome(f"a{odd}b.mp4", [f"a{odd}b.mp4 has no sound"], [0.0], [], [sentence])
-    assert len(told.lines) == 2
-    assert all(line.isprintable() and len(line.splitlines()) == 1 for line in told.lines)
+    result = Outcome(f"a{odd}b.mp4", [f"a{odd}b.mp4 has no sound"], [0.0], [], [sentence])
+    assert len(result.lines) == 2
+    assert all(line.isprintable() and len(line.splitlines()) == 1 for line in result.lines)
 
 
 @pytest.mark.parametrize("text", ["الكائن الأعلى صوتا", "👩‍🚀 🦒", "می‌خواهم", "café"])
-def test_any_script_is_printed_as_typed(text):
+def test_any_script_is_printed_unchanged(text):
     sentence = Sentence.numbered(0, text, prompted_at=0.0, windows=[0.9])
     assert f'"{text}"' in Outcome("v.mkv", [], [0.0], [], [sentence]).lines[0]
 
@@ -106,40 +106,40 @@ def test_any_script_is_printed_as_typed(text):
 
 
 def write(out: Path, text: str = "mine") -> None:
-    with whole_or_none(out) as folder:
+    with atomic_folder(out) as folder:
         (folder / "file").write_text(text)
 
 
-def an_own_folder(path: Path) -> None:
+def user_folder(path: Path) -> None:
     path.mkdir()
     (path / "notes.txt").write_text("an afternoon's work")
 
 
-def an_own_file(path: Path) -> None:
+def user_file(path: Path) -> None:
     path.write_text("an afternoon's work")
 
 
-def an_own_link(path: Path) -> None:
-    an_own_folder(path.with_name("elsewhere"))
+def user_link(path: Path) -> None:
+    user_folder(path.with_name("elsewhere"))
     path.symlink_to("elsewhere")
 
 
-def an_own_link_into_a_killed_run_s(path: Path) -> None:
-    an_own_link(path)
+def user_link_to_a_killed_run(path: Path) -> None:
+    user_link(path)
     (path / "sam2love.lock").touch()
-    an_own_folder(path / "unfinished")
+    user_folder(path / "unfinished")
 
 
-def an_own_empty_folder(path: Path) -> None:
+def user_empty_folder(path: Path) -> None:
     path.mkdir()
 
 
-OWN = [
-    an_own_folder,
-    an_own_file,
-    an_own_link,
-    an_own_link_into_a_killed_run_s,
-    an_own_empty_folder,
+USER_FILES = [
+    user_folder,
+    user_file,
+    user_link,
+    user_link_to_a_killed_run,
+    user_empty_folder,
 ]
 
 
@@ -150,9 +150,9 @@ def everything(folder: Path) -> list[tuple[str, str | None]]:
     ]
 
 
-@pytest.mark.parametrize("own", OWN)
-def test_what_somebody_calls_like_the_scratch_folder_is_left_alone(own, tmp_path):
-    own(tmp_path / ".out.partial")
+@pytest.mark.parametrize("create", USER_FILES)
+def test_user_files_with_the_scratch_folder_s_name_are_kept(create, tmp_path):
+    create(tmp_path / ".out.partial")
     before = everything(tmp_path)
     with pytest.raises(
         FileExistsError, match=r"\.out\.partial: needed to write .*did not create it"
@@ -161,11 +161,11 @@ def test_what_somebody_calls_like_the_scratch_folder_is_left_alone(own, tmp_path
     assert everything(tmp_path) == before
 
 
-@pytest.mark.parametrize("own", [*OWN[:3], lambda path: path.symlink_to("nowhere")])
-def test_what_is_called_like_the_output_is_left_alone(own, tmp_path):
-    own(tmp_path / "out")
+@pytest.mark.parametrize("create", [*USER_FILES[:3], lambda path: path.symlink_to("nowhere")])
+def test_user_files_with_the_output_s_name_are_kept(create, tmp_path):
+    create(tmp_path / "out")
     before = everything(tmp_path)
-    with pytest.raises(FileExistsError, match="out: already there; remove it or write elsewhere"):
+    with pytest.raises(FileExistsError, match="out: already exists; remove it or write elsewhere"):
         write(tmp_path / "out")
     assert everything(tmp_path) == before
 
@@ -177,30 +177,30 @@ def test_an_empty_folder_is_filled(tmp_path):
 
 
 def test_a_second_run_on_the_same_output_is_refused(tmp_path):
-    with whole_or_none(tmp_path / "out") as folder:
+    with atomic_folder(tmp_path / "out") as folder:
         (folder / "file").write_text("first")
         with pytest.raises(FileExistsError, match="out: another run is writing it"):
             write(tmp_path / "out", "second")
         write(tmp_path / "other")  # does not wait
     assert everything(tmp_path / "out") == [("file", "first")]
-    with pytest.raises(FileExistsError, match="already there"):
+    with pytest.raises(FileExistsError, match="already exists"):
         write(tmp_path / "out", "third")
 
 
-def test_an_output_that_appears_meanwhile_is_kept(tmp_path):
+def test_an_output_created_meanwhile_is_kept(tmp_path):
     with (
         pytest.raises(OSError, match="out"),
-        whole_or_none(tmp_path / "out"),
+        atomic_folder(tmp_path / "out"),
     ):
-        an_own_folder(tmp_path / "out")
+        user_folder(tmp_path / "out")
     assert everything(tmp_path) == [("out", None), ("out/notes.txt", "an afternoon's work")]
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path):
+def test_the_next_run_removes_the_files_of_a_killed_one(tmp_path):
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from sam2love.prediction.outcome import whole_or_none\n"
-        "with whole_or_none(Path(sys.argv[1])) as folder:\n"
+        "from sam2love.prediction.outcome import atomic_folder\n"
+        "with atomic_folder(Path(sys.argv[1])) as folder:\n"
         "    (folder / 'torn').write_text('half')\n"
         "    os.kill(os.getpid(), 9)"
     )

@@ -1,4 +1,4 @@
-"""Predictions on small videos, against the pipeline and against what was drawn."""
+"""Predictions on small videos, compared with the pipeline's masks."""
 
 import json
 
@@ -26,7 +26,7 @@ def predictor(model_folder):
 
 @pytest.fixture
 def sure(predictor, monkeypatch):
-    """The same, with the belief of each window set by the test: a list of rows a window."""
+    """The predictor with beliefs set by the test: for each window, one per sentence."""
 
     def sure(*beliefs: list[float]) -> Predictor:
         watch = Predictor._watch
@@ -51,7 +51,7 @@ def read_masks(folder) -> np.ndarray:
     return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
 
 
-def test_the_same_masks_as_the_pipeline(sure, feature_folder, refavs_root, run_folder, tmp_path):
+def test_masks_match_the_pipeline(sure, feature_folder, refavs_root, run_folder, tmp_path):
     index = read_index(run_folder / "index")
     rows = index.expressions[index.expressions["key"] == KEY]
     predictor = sure([0.9] * len(rows))
@@ -82,7 +82,7 @@ def test_the_same_masks_as_the_pipeline(sure, feature_folder, refavs_root, run_f
         assert np.allclose(sentence.beliefs, scores, atol=0.01)
 
 
-def test_what_is_written(sure, tmp_path):
+def test_all_files_are_written(sure, tmp_path):
     predictor = sure([0.2, 0.9], [0.7, 0.1])
     video = make_video(tmp_path / "v.mkv", pictures(13))
     texts = ["A <b>bold</b> $x_1$ & 错误?", "../up"]
@@ -105,19 +105,19 @@ def test_what_is_written(sure, tmp_path):
     assert prediction.sentences[0].beliefs[:10] == [0.2] * 10
     assert prediction.window_starts == [0, 10]
     silent, long = prediction.notes
-    assert silent == "v.mkv has no sound: taken as silence"
+    assert silent == "v.mkv has no sound; treated as silent"
     assert long.startswith(
         f'"{texts[0]}" has 31 tokens, of which the model reads 25: "A <b>bold</b>'
     )
-    told = json.loads((out / "belief.json").read_text(encoding="utf-8"))
-    assert told["times"] == list(range(13))
-    assert told["sentences"][0]["text"] == texts[0]
-    assert [len(sentence["beliefs"]) for sentence in told["sentences"]] == [13, 13]
+    written = json.loads((out / "belief.json").read_text(encoding="utf-8"))
+    assert written["times"] == list(range(13))
+    assert written["sentences"][0]["text"] == texts[0]
+    assert [len(sentence["beliefs"]) for sentence in written["sentences"]] == [13, 13]
     overlaid = list(Video(out / "overlay.mp4").frames())
     assert [frame.time for frame in overlaid] == pytest.approx(range(13))
 
 
-def test_nothing_believed_nothing_shown(sure, tmp_path):
+def test_low_belief_gives_empty_masks(sure, tmp_path):
     video = make_video(tmp_path / "v.mkv", pictures(2))
     prediction = sure([0.4]).predict(video, ["x"], out=tmp_path / "out")
     (sentence,) = prediction.sentences
@@ -126,7 +126,7 @@ def test_nothing_believed_nothing_shown(sure, tmp_path):
     assert not read_masks(tmp_path / "out" / sentence.masks).any()
 
 
-def test_what_is_said_to_be_shown_is_what_the_masks_show(sure, tmp_path):
+def test_shown_agrees_with_the_masks(sure, tmp_path):
     video = make_video(tmp_path / "v.mkv", pictures(12))
     prediction = sure([0.2], [0.9]).predict(video, ["x"], out=tmp_path / "out")
     (sentence,) = prediction.sentences
@@ -135,7 +135,7 @@ def test_what_is_said_to_be_shown_is_what_the_masks_show(sure, tmp_path):
     assert not any(sentence.shown[:10])
 
 
-def test_a_sentence_that_is_cut_is_noted(sure, tmp_path):
+def test_a_truncated_sentence_is_noted(sure, tmp_path):
     video = make_video(tmp_path / "v.mkv", pictures(1), sound=np.zeros((1, 16_000), np.float32))
     whole, longer = "a" * 23, "b" * 24  # with <s> and </s> the model reads 25 letters
     prediction = sure([0.9] * 3).predict(video, [whole, longer, whole], out=tmp_path / "out")
@@ -145,7 +145,7 @@ def test_a_sentence_that_is_cut_is_noted(sure, tmp_path):
     assert json.loads((tmp_path / "out/belief.json").read_text())["notes"] == [note]
 
 
-def test_words_hidden_from_the_model(predictor, monkeypatch, tmp_path):
+def test_words_can_be_hidden_from_the_model(predictor, monkeypatch, tmp_path):
     video = make_video(tmp_path / "v.mkv", pictures(1))
     given = []
     encode = predictor.text.encode
@@ -157,7 +157,7 @@ def test_words_hidden_from_the_model(predictor, monkeypatch, tmp_path):
     assert [sentence.text for sentence in prediction.sentences] == ["x", "y"]
 
 
-def test_names_with_bytes_that_are_no_utf8(predictor, tmp_path):
+def test_file_names_that_are_not_utf8(predictor, tmp_path):
     video = make_video(tmp_path / "v.mkv", pictures(1)).rename(tmp_path / "caf\udce9.mkv")
     out = tmp_path / "caf\udce9-masks"
     predictor.predict(video, ["x"], out=out)
@@ -166,8 +166,8 @@ def test_names_with_bytes_that_are_no_utf8(predictor, tmp_path):
     assert {path.name for path in out.iterdir()} >= {"overlay.mp4", "strip.png"}
 
 
-def test_the_same_bytes_again(predictor, tmp_path):
-    # On pictures smaller than a few blocks of H.264 the encoder itself differs from time to time.
+def test_output_is_reproducible(predictor, tmp_path):
+    # On frames of only a few blocks the H.264 encoder itself is not deterministic.
     video = make_video(tmp_path / "v.mkv", pictures(3, height=48, width=64))
     for name in ("one", "two"):
         predictor.predict(video, ["the object"], out=tmp_path / name)
@@ -192,9 +192,9 @@ def test_sound_is_heard_unless_muted(predictor, tmp_path):
     assert torch.equal(muted, prompts(silent, sound=True))
 
 
-def test_what_cannot_be_done_is_told(predictor, tmp_path):
+def test_impossible_requests_are_refused(predictor, tmp_path):
     video = make_video(tmp_path / "v.mkv", pictures(2))
-    with pytest.raises(FileExistsError, match="already there; remove it or write elsewhere"):
+    with pytest.raises(FileExistsError, match="already exists; remove it or write elsewhere"):
         predictor.predict(video, ["the object"], out=tmp_path)
     with pytest.raises(NotADirectoryError, match=r"v\.mkv"):  # before the video is read
         predictor.predict(tmp_path / "missing.mp4", ["the object"], out=video / "out")
@@ -204,21 +204,21 @@ def test_what_cannot_be_done_is_told(predictor, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("texts", "said"),
+    ("texts", "message"),
     [
-        ([], "no sentence to segment by"),
+        ([], "no sentences; expected"),
         ("the blue square", "expected a list of one or more"),
-        ([""], "'': an empty sentence"),
-        (["the object", " \t\n"], r"' \\t\\n': an empty sentence"),
-        (["\u200b\u00a0"], "an empty sentence"),  # a space without width, one without a break
-        (["the caf\udce9 sign"], r"'the caf\\udce9 sign': a sentence that is not UTF-8"),
-        (["\ud83d"], "an empty sentence"),  # half of an emoji: no letter at all
-        (["a \ud83d dog"], "a sentence that is not UTF-8"),
+        ([""], "'': empty sentence"),
+        (["the object", " \t\n"], r"' \\t\\n': empty sentence"),
+        (["\u200b\u00a0"], "empty sentence"),  # zero-width and no-break space
+        (["the caf\udce9 sign"], r"'the caf\\udce9 sign': not valid UTF-8"),
+        (["\ud83d"], "empty sentence"),  # half of an emoji is no character
+        (["a \ud83d dog"], "not valid UTF-8"),
     ],
 )
-def test_sentences_that_cannot_be_read_are_named(texts, said, predictor, tmp_path):
+def test_unreadable_sentences_are_named(texts, message, predictor, tmp_path):
     video = make_video(tmp_path / "v.mkv", pictures(1))
-    with pytest.raises(ValueError, match=said) as refused:
+    with pytest.raises(ValueError, match=message) as refused:
         predictor.predict(video, texts, out=tmp_path / "out")
     str(refused.value).encode()  # can be printed
     assert not (tmp_path / "out").exists()

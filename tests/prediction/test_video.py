@@ -1,4 +1,4 @@
-"""Videos as people have them, read and written again."""
+"""Real-world videos, read and written again."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +21,7 @@ def sine(seconds: float, *, rate_hz: int = 16_000, channels: int = 1) -> np.ndar
     return np.tile(wave.astype(np.float32), (channels, 1))
 
 
-def test_frames_at_their_own_times_without_loss(tmp_path):
+def test_frames_are_read_without_loss_at_their_own_times(tmp_path):
     times = [0.0, 0.04, 1.5, 7.25]  # no frame rate at all
     video = Video(make_video(tmp_path / "v.mkv", PICTURES, times=times))
     frames = list(video.frames())
@@ -42,7 +42,7 @@ def test_times_count_from_the_first_frame(tmp_path):
     assert np.allclose(samples[:1000], sine(6)[0, 32_000:33_000], atol=1e-4)
 
 
-def test_sound_comes_in_pieces_and_gaps_are_silent(tmp_path):
+def test_sound_is_read_in_pieces_with_silent_gaps(tmp_path):
     path = make_video(tmp_path / "v.mkv", PICTURES, sound=sine(7, channels=2), sound_starts=1.5)
     pieces = list(Video(path).sound(seconds=4))
     assert [len(samples) for samples, _ in pieces] == [64_000, 64_000, 8_000]
@@ -53,7 +53,7 @@ def test_sound_comes_in_pieces_and_gaps_are_silent(tmp_path):
 
 @pytest.mark.parametrize("turns", range(4))
 @pytest.mark.parametrize("flipped", [False, True])
-def test_pictures_stand_as_the_file_says(tmp_path, turns, flipped):
+def test_frames_are_turned_upright(tmp_path, turns, flipped):
     plain, placed = tmp_path / "plain.mp4", tmp_path / "placed.mp4"
     picture = np.zeros((48, 64, 3), np.uint8)
     picture[:24, :32] = 255  # bright at the top left
@@ -101,7 +101,7 @@ def test_pixels_are_made_square(tmp_path, aspect, shape):
     ("times", "last"),
     [([0, 1, 2, 3], 1.0), ([0, 0.04, 1.5, 7.25], 0.5), ([0, 20, 40], 20.0), ([0], 3.0)],
 )
-def test_what_is_written_lasts_as_long(tmp_path, times, last):
+def test_a_written_video_has_the_right_duration(tmp_path, times, last):
     with VideoWriter(tmp_path / "v.mp4", sound=iter(()), has_sound=False) as writer:
         for time in times:
             writer.write(Frame(time, PICTURES[0], last))
@@ -113,7 +113,7 @@ def test_what_is_written_lasts_as_long(tmp_path, times, last):
     assert frames[-1].seconds == pytest.approx(last)
 
 
-def test_what_is_written_keeps_times_sound_and_odd_sizes(tmp_path):
+def test_a_written_video_keeps_times_sound_and_odd_sizes(tmp_path):
     times = [0.0, 0.5, 0.6, 3.0]
     path = make_video(
         tmp_path / "in.mkv", PICTURES[:, :47, :63], times=times, sound=sine(4), sound_starts=0
@@ -138,7 +138,7 @@ def test_what_is_written_keeps_times_sound_and_odd_sizes(tmp_path):
     ("content", "message"),
     [(None, "no such file"), (b"", "not a video"), (b"no video" * 99, "not a video")],
 )
-def test_what_is_no_video_is_told_in_a_line(tmp_path, content, message):
+def test_a_file_that_is_no_video_gives_a_one_line_error(tmp_path, content, message):
     path = tmp_path / "broken.mp4"
     if content is not None:
         path.write_bytes(content)
@@ -148,21 +148,21 @@ def test_what_is_no_video_is_told_in_a_line(tmp_path, content, message):
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_was_cut_off_gives_what_is_there_and_says_so(tmp_path):
+def test_a_truncated_file_is_read_to_its_end_and_noted(tmp_path):
     whole = make_video(tmp_path / "whole.mkv", np.tile(PICTURES, (3, 1, 1, 1)))
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
     video = Video(cut)
     assert 6 <= len(list(video.frames())) < 12
     assert len(video.notes) == 2
-    assert video.notes[1].endswith(" s earlier than the file says")
+    assert video.notes[1].endswith(" s earlier than its header states")
     video = Video(whole)
     assert len(list(video.frames())) == 12
     assert len(video.notes) == 1  # no sound
 
 
 @pytest.mark.parametrize("starts", [-2.0, 5.0, 300.0, 10_800.0, 86_400.0])
-def test_a_whole_file_that_starts_at_any_time_ends_when_it_says(tmp_path, starts):
+def test_a_file_may_start_at_any_time(tmp_path, starts):
     times = [starts + number for number in range(len(PICTURES))]
     whole = make_video(tmp_path / "whole.mkv", PICTURES, times=times)
     video = Video(whole)
@@ -172,17 +172,17 @@ def test_a_whole_file_that_starts_at_any_time_ends_when_it_says(tmp_path, starts
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
     video = Video(cut)
     assert 2 <= len(list(video.frames())) < 4
-    assert video.notes[1].endswith(" s earlier than the file says")
+    assert video.notes[1].endswith(" s earlier than its header states")
 
 
-def test_sound_alone_is_no_video(tmp_path):
+def test_a_sound_file_is_refused(tmp_path):
     path = tmp_path / "sound.wav"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
         frame = av.AudioFrame(format="s16", layout="mono", samples=1600)
         frame.sample_rate = 16_000
         container.mux(stream.encode(frame))
-    with pytest.raises(ValueError, match="no pictures in it"):
+    with pytest.raises(ValueError, match="no video track"):
         Video(path)
 
 
@@ -192,18 +192,18 @@ def test_sound_alone_is_no_video(tmp_path):
         ([0], 0.04, [0]),
         ([0, 1, 2], 1, [0, 1, 2]),
         ([0, 0.5, 0.99, 1.01, 1.5], 0.5, [0, 2]),
-        ([0, 3.5, 4], 0.1, [0, 0, 0, 0, 2]),  # a still picture stays on show
-        ([0, 0.999999, 2], 0.5, [0, 1, 2]),  # files round their times
+        ([0, 3.5, 4], 0.1, [0, 0, 0, 0, 2]),  # a still frame remains displayed
+        ([0, 0.999999, 2], 0.5, [0, 1, 2]),  # files round their timestamps
     ],
 )
-def test_the_frame_on_show_at_each_second(times, last, expected):
+def test_the_frame_displayed_at_each_second(times, last, expected):
     frames = [Frame(time, np.zeros((1, 1, 3), np.uint8), last) for time in times]
     shown = list(each_second(frames))
     assert [number for number, _ in shown] == expected
     assert all(frame is frames[number] for number, frame in shown)
 
 
-# ---- times that leap ----------------------------------------------------------------------------
+# ---- timestamps that jump -----------------------------------------------------------------------
 
 STEPS = [i / 5 for i in range(8)]
 DAY = 86_400
@@ -235,7 +235,7 @@ def later(seconds: float, times: list[float] = STEPS) -> list[float]:
         (STEPS, [0, 2_000_000] * 4),
     ],
 )
-def test_wrong_times_cost_no_frame_no_sound_and_no_hours(tmp_path, pictures, sound):
+def test_wrong_times_lose_no_frame_or_sound_and_add_no_hours(tmp_path, pictures, sound):
     video = Video(make_stamped(tmp_path / "v.flv", pictures, sound=sound))
     frames = list(video.frames())
     assert [frame.pixels[16, 16, 0] for frame in frames] == pytest.approx(
@@ -247,11 +247,11 @@ def test_wrong_times_cost_no_frame_no_sound_and_no_hours(tmp_path, pictures, sou
     heard = np.concatenate([samples for samples, _ in video.sound(seconds=10)])
     assert len(heard) / 11_025 == pytest.approx(1.6, abs=0.45)
     assert (heard > 0.25).sum() / 11_025 == pytest.approx(1.6, abs=0.05)
-    leaps = any(max(abs(np.diff(t))) > 10 for t in (pictures, sound))
-    assert any("jumps in its timestamps" in note for note in video.notes) >= leaps
+    jumps = any(max(abs(np.diff(t))) > 10 for t in (pictures, sound))
+    assert any("jumps in its timestamps" in note for note in video.notes) >= jumps
 
 
-def test_gaps_of_minutes_stay_and_are_no_burden(tmp_path):
+def test_gaps_of_minutes_are_kept(tmp_path):
     times, sound = [*STEPS[:4], 500, 500.2], [*STEPS[:4], 500]
     video = Video(make_stamped(tmp_path / "v.flv", times, sound=sound))
     assert [frame.time for frame in video.frames()] == pytest.approx(times, abs=0.01)
@@ -263,7 +263,7 @@ def test_gaps_of_minutes_stay_and_are_no_burden(tmp_path):
 
 
 def make_programme(path: Path, *, start: float, rate_hz: int, layout: str) -> bytes:
-    """Two seconds of a transport stream, five pictures and a tone each second."""
+    """Return two seconds of a transport stream at 25 frames per second, with a tone."""
     with av.open(str(path), "w", format="mpegts") as container:
         stream = container.add_stream("mpeg2video", rate=25)
         stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
@@ -318,7 +318,7 @@ def test_joined_programmes_of_any_times_rates_and_channels(tmp_path, starts):
     ["10:02:33.mkv", "http:x.mkv", "concat:a|b.mkv", "-y.mkv", "v%03d.mkv", "*.mkv", "file:a.mkv",
      "pipe:0", "a b?#&.mkv", "\u9519\u8bef.mkv", "latin\udce9.mkv"],
 )  # fmt: skip
-def test_a_path_is_a_file_whatever_it_looks_like(tmp_path, monkeypatch, name):
+def test_a_path_is_a_file_whatever_its_name(tmp_path, monkeypatch, name):
     make_video(tmp_path / "plain.mkv", PICTURES, sound=sine(4)).rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     video = Video(name)
@@ -344,7 +344,7 @@ def test_no_other_file_is_opened(tmp_path, monkeypatch, name, content, relative)
     make_programme(secret, start=0, rate_hz=32_000, layout="mono")
     (tmp_path / name).write_text(content.format("secret.ts" if relative else secret))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=rf"^{name}: not a video that can be read") as error:
+    with pytest.raises(ValueError, match=rf"^{name}: not a video that FFmpeg can read") as error:
         Video(name)
     assert "\n" not in str(error.value)
     secret.unlink()  # the outcome is the same without it
@@ -353,14 +353,14 @@ def test_no_other_file_is_opened(tmp_path, monkeypatch, name, content, relative)
     assert str(without.value) == str(error.value)
 
 
-def test_a_number_in_a_name_stands_for_no_other_picture(tmp_path):
+def test_a_number_pattern_in_a_name_opens_no_other_file(tmp_path):
     for name, value in (("v%03d.png", 200), ("v001.png", 50)):
         Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(tmp_path / name)
     (frame,) = Video(tmp_path / "v%03d.png").frames()
     assert (frame.pixels == 200).all()
 
 
-# ---- covers, damage, tracks that nobody decodes -------------------------------------------------
+# ---- covers, damage, tracks without a decoder --------------------------------------------------
 
 
 def add_cover(container: av.container.OutputContainer) -> None:
@@ -375,7 +375,7 @@ def add_cover(container: av.container.OutputContainer) -> None:
 @pytest.mark.parametrize(
     ("name", "codec"), [("s.mp3", "libmp3lame"), ("s.m4a", "aac"), ("s.flac", "flac")]
 )
-def test_a_cover_is_no_video(tmp_path, name, codec):
+def test_a_cover_picture_is_no_video(tmp_path, name, codec):
     with av.open(str(tmp_path / name), "w", format="mp4" if name == "s.m4a" else None) as container:
         voice = container.add_stream(codec, rate=48_000, layout="stereo")
         voice.codec_context.open()
@@ -390,11 +390,11 @@ def test_a_cover_is_no_video(tmp_path, name, codec):
         container.mux(voice.encode(None))
     with av.open(str(tmp_path / name)) as container:
         assert len(container.streams.video) == 1
-    with pytest.raises(ValueError, match="no pictures in it"):
+    with pytest.raises(ValueError, match="no video track"):
         Video(tmp_path / name)
 
 
-def test_a_cover_before_the_pictures_is_left_alone(tmp_path):
+def test_a_cover_before_the_video_track_is_ignored(tmp_path):
     path = tmp_path / "v.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=1)
@@ -409,7 +409,7 @@ def test_a_cover_before_the_pictures_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("usable", [0, 1])
-def test_sound_that_nobody_decodes(tmp_path, usable):
+def test_sound_without_a_decoder(tmp_path, usable):
     path = tmp_path / "v.mov"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=5)
@@ -429,15 +429,15 @@ def test_sound_that_nobody_decodes(tmp_path, usable):
     video = Video(path)
     assert len(list(video.frames())) == 1
     assert video.has_sound == bool(usable)
-    assert video.notes[0] == "v.mov: sound track 1 can't be decoded"
+    assert video.notes[0] == "v.mov: audio track 1 can't be decoded"
     if usable:
         ((heard, _),) = video.sound(seconds=10)
         assert heard.max() > 0.3
     else:
-        assert video.notes[1] == "v.mov has no sound that can be decoded: taken as silence"
+        assert video.notes[1] == "v.mov has no sound that can be decoded; treated as silent"
 
 
-def test_what_can_be_decoded_of_a_damaged_file_is_there(tmp_path):
+def test_a_damaged_file_is_decoded_as_far_as_possible(tmp_path):
     frames = np.repeat(PICTURES[:1], 10, axis=0)
     path = make_video(tmp_path / "v.mov", frames, codec="png", pixels="rgb24")
     data = bytearray(path.read_bytes())
@@ -450,7 +450,7 @@ def test_what_can_be_decoded_of_a_damaged_file_is_there(tmp_path):
     assert all(np.array_equal(frame.pixels, PICTURES[0]) for frame in found)
     assert [frame.time for frame in found[-4:]] == pytest.approx([6, 7, 8, 9])
     assert video.notes[1:] == [
-        "v.mov: damaged frames or packets of video: 2; those that can't be decoded are left out"
+        "v.mov: 2 damaged video frames or packets; those that can't be decoded are skipped"
     ]
 
 
@@ -465,13 +465,13 @@ def test_floats_in_the_range_of_integers_are_scaled(tmp_path, scale):
     assert any("expected 1 at most" in note for note in video.notes) == (scale > 8)
 
 
-def test_samples_that_are_no_numbers_are_silent(tmp_path):
+def test_samples_that_are_not_finite_are_silent(tmp_path):
     wave = sine(3)
     wave[0, 100:200], wave[0, 300] = np.nan, np.inf
     video = Video(make_video(tmp_path / "v.mkv", PICTURES, sound=wave))
     ((heard, _),) = video.sound(seconds=10)
     assert not heard[100:200].any()
     assert np.allclose(heard[400:], wave[0, 400:], atol=1e-4)
-    assert "v.mkv: samples that are no numbers are taken as silence" in video.notes
+    assert "v.mkv: samples that are not finite are treated as silent" in video.notes
     with VideoWriter(tmp_path / "out.mp4", sound=video.stereo(), has_sound=True) as writer:
         writer.write(Frame(0.0, PICTURES[0], 1.0))
