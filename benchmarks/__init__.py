@@ -1,1 +1,1 @@
-"""What a run of ours costs beside the plain way to do the same."""
+"""Measure what the pipeline costs compared with the plain way to do the same."""

@@ -1,6 +1,6 @@
 """Run every benchmark on the CPU and write benchmarks/results.json: `make bench`, ten minutes.
 
-Only an otherwise idle machine gives figures to believe: look at the spread.
+Figures are reliable only on an otherwise idle machine; the spread shows it.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Filling a store like features/vision.zarr against the bare encoder's forward.
+"""Filling a store like features/vision.zarr against the encoder's forward pass.
 
-A ViT-B/16 of random weights on one thread, as on a device: another core is free to decode, resize
-and write. The bare forward gets its pictures ready made.
+A ViT-B/16 with random weights runs on one thread, as on a device: another core is free to decode,
+resize and write. The bare forward pass gets preprocessed pictures.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def measure(
     model: str = "vit_base_patch16_224",
     rounds: int = 3,
 ) -> dict[str, Leaf]:
-    """Throughput of the extraction, reading JPEGs of a size (W, H), over that of the forward."""
+    """Measure the throughput of extraction from JPEGs of a size (W, H), over the forward pass's."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     encoder = timm_encoder(timm.create_model(model, num_classes=0).eval())
@@ -73,7 +73,7 @@ def _extract(encoder: VisionEncoder, root: Path, keys: list[str]) -> None:
 
 
 def _make_clip(root: Path, clip: int, size: tuple[int, int]) -> str:
-    """Write a clip's frames: a picture of soft noise that moves; returns its key."""
+    """Write a clip's frames, a moving picture of smooth noise, and return its key."""
     width, height = size
     noise = np.random.default_rng(clip).integers(0, 255, (height // 16, width // 16, 3), np.uint8)
     picture = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)

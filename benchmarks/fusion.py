@@ -1,7 +1,7 @@
 """A training step of the fusion against torch's own encoder in a plain loop over the frames.
 
-The plain loop computes every output of every layer; ours leaves out those that nobody reads. The
-same weights, float32, not compiled, and the same outputs.
+The plain loop computes every output of every layer; ours skips those that are never read. Both have
+the same weights and outputs, in float32, not compiled.
 """
 
 from collections.abc import Callable
@@ -18,18 +18,18 @@ from sam2love.stores.features import Features
 
 FRAMES, WORDS, PATCHES = 10, 12, 64
 DIMS: dict[str, Any] = {"audio_dim": 128, "visual_dim": 96, "text_dim": 64}
-"""Of the mini encoders."""
+"""Feature sizes of the mini encoders."""
 
 
 def measure(size: Fusion, *, rows: int = 64, rounds: int = 7) -> dict[str, Leaf]:
-    """Forward and backward at a size, without what of the parameters is ours alone."""
+    """Measure forward and backward at a size, without the parameters that only ours has."""
     torch.manual_seed(0)
     sizes: dict[str, Any] = {
         name: getattr(size, name) for name in ("dim", "layers", "heads", "mlp_ratio")
     }
     fusion = FusionTransformer(**sizes, **DIMS)
     encoder = plain_encoder(fusion)
-    inputs = made_up(rows)
+    inputs = random_features(rows)
     ways: dict[str, Callable[[], Tensor]] = {
         "ours": lambda: fusion(inputs).prompt,
         "plain": lambda: plain_loop(fusion, encoder, inputs),
@@ -48,16 +48,17 @@ def measure(size: Fusion, *, rows: int = 64, rounds: int = 7) -> dict[str, Leaf]
 
 
 def flops_bound(size: Fusion, *, tokens: int) -> float:
-    """The speedup if only multiplications took time: in the last layer keys and values stay.
+    """Return the speedup if only multiplications took time.
 
-    Counts those of a token in the layers, in units of dim squared.
+    Counts a token's multiplications per layer in units of dim squared. In the last layer, ours
+    computes only keys and values of most tokens.
     """
     whole = 4 + 2 * size.mlp_ratio + 2 * tokens / size.dim
     return size.layers * whole / ((size.layers - 1) * whole + 2)
 
 
 def plain_encoder(fusion: FusionTransformer) -> nn.TransformerEncoder:
-    """torch's pre-norm encoder with the weights of ours."""
+    """Return torch's pre-norm encoder with the fusion's weights."""
     blocks: list[Any] = list(fusion.blocks)
     first = blocks[0]
     layer = nn.TransformerEncoderLayer(
@@ -86,7 +87,7 @@ def plain_encoder(fusion: FusionTransformer) -> nn.TransformerEncoder:
 def plain_loop(
     fusion: FusionTransformer, encoder: nn.TransformerEncoder, inputs: Features
 ) -> Tensor:
-    """Eq. 3 and 4 written down one frame after another: [seg], (B, S, D). The tests compare too."""
+    """Return [seg], (B, S, D), by Eq. 3 and 4 frame by frame; tests compare the fusion with it."""
     rows = len(inputs.text_mask)
     audio = fusion.audio_projection(inputs.audio)
     text = fusion.text_projection(inputs.text)
@@ -104,8 +105,8 @@ def plain_loop(
     return seg
 
 
-def made_up(rows: int) -> Features:
-    """Features of some expressions, of several lengths."""
+def random_features(rows: int) -> Features:
+    """Return random features of expressions of several lengths."""
     lengths = torch.arange(rows) % (WORDS - 3) + 4
     return Features(
         audio=torch.randn(rows, FRAMES, DIMS["audio_dim"]),

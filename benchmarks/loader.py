@@ -1,7 +1,7 @@
-"""Batches at the paper's size as a worker reads them: against a copy of their bytes; waiting.
+"""Reading batches at the paper's size: a worker against a copy of the bytes, and time waiting.
 
-Eight rows of ViT-B/16, VGGish, DistilRoBERTa, SAM 2 large at 1024 and labels of 1280 x 720, from
-stores that are in memory.
+A batch has eight rows of ViT-B/16, VGGish, DistilRoBERTa, SAM 2 large at 1024 and labels of
+1280 x 720, from stores in the page cache.
 """
 
 import time
@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from benchmarks.timing import Leaf, share, short
+from benchmarks.timing import Leaf, short, summarise
 from sam2love.dataset.index import Index
 from sam2love.params import Train
 from sam2love.stores.features import FeatureReader
@@ -28,7 +28,7 @@ Arrays = dict[str, tuple[tuple[int, ...], str]]
 
 WORKERS = 1
 HEADROOM = 1.25
-"""Of a step's length over a worker's time for a batch."""
+"""A step's length over a worker's time for a batch."""
 LABEL = (720, 1280)
 PAPER: dict[str, Arrays] = {
     "audio": {"audio": ((10, 128), "float32")},
@@ -51,30 +51,31 @@ def measure(
     batches: int = 8,
     rounds: int = 9,
 ) -> dict[str, Leaf]:
-    """Read batches of all frames by one worker, and copy as many bytes, in turns.
+    """Alternate between reading batches of all frames by one worker and copying as many bytes.
 
     Args:
-        train: of the paper's setting; a batch has its `batch_size` rows.
-        stores: what they hold, by name.
-        batches: that a round times.
+        train: the paper's section; a batch has its `batch_size` rows.
+        stores: the arrays of each store.
+        batches: number timed per round.
     """
     steps = 2 * rounds * (batches + WORKERS * PREFETCH + 1)
     train = train.model_copy(
         update={"grounding_steps": 0, "steps": steps, "accumulation": 1, "processes": 1}
     )
     with TemporaryDirectory() as folder:
-        made = Batches(*_made_up(Path(folder), stores, rows=rows), train=train)
-        # As many as the loader goes through, else the cache would hold what is copied again.
-        apart = max(1, rows // train.batch_size)
-        sources = [[part.numpy() for part in tensors(made.read(n))] for n in range(apart)]
-        rooms = [[np.ones_like(part) for part in sources[0]] for _ in range(PREFETCH + 1)]
+        random_batches = Batches(*_random_stores(Path(folder), stores, rows=rows), train=train)
+        # As many as the loader cycles through, else the sources would stay in the CPU's cache.
+        distinct = max(1, rows // train.batch_size)
+        sources = [[p.numpy() for p in tensors(random_batches.read(n))] for n in range(distinct)]
+        buffers = [[np.ones_like(part) for part in sources[0]] for _ in range(PREFETCH + 1)]
         turns = count()
-        loaded = load(made, range(len(made)), workers=WORKERS, device=torch.device("cpu"))
+        steps_read = range(len(random_batches))
+        loaded = load(random_batches, steps_read, workers=WORKERS, device=torch.device("cpu"))
 
         def copy() -> None:
             turn = next(turns)
-            source, room = sources[turn % len(sources)], rooms[turn % len(rooms)]
-            for to, part in zip(room, source, strict=True):
+            source, buffer = sources[turn % len(sources)], buffers[turn % len(buffers)]
+            for to, part in zip(buffer, source, strict=True):
                 np.copyto(to, part)
 
         def take(step: float = 0.0) -> None:
@@ -87,7 +88,7 @@ def measure(
             _drain(loaded)
             reading.append(_seconds(take, times=batches))
             step = HEADROOM * reading[-1]
-            take(PREFETCH * step)  # the worker is ahead, as in the midst of a training
+            take(PREFETCH * step)  # the worker is ahead, as in mid-training
             waiting.append(1 - step / _seconds(partial(take, step), times=batches))
     sizes = {
         "rows": train.batch_size,
@@ -97,13 +98,13 @@ def measure(
     }
     ratios = [own / copied for own, copied in zip(reading, copying, strict=True)]
     return {
-        "batch_over_copy": share(ratios, **sizes),
-        "share_waiting_at_paper_size": share(waiting, step_over_batch=HEADROOM, **sizes),
+        "batch_over_copy": summarise(ratios, **sizes),
+        "share_waiting_at_paper_size": summarise(waiting, step_over_batch=HEADROOM, **sizes),
     }
 
 
 def _seconds(work: Callable[[], object], *, times: int) -> float:
-    """Of one of several turns, the mean."""
+    """Return the mean seconds of one call."""
     start = time.perf_counter()
     for _ in range(times):
         work()
@@ -111,7 +112,7 @@ def _seconds(work: Callable[[], object], *, times: int) -> float:
 
 
 def _drain(loaded: Iterator[Batch]) -> None:
-    """Take what was read ahead, so that what follows is read while it is waited for."""
+    """Take the prefetched batches, so that the next ones are timed from the start."""
     for _ in range(WORKERS * PREFETCH + 1):
         next(loaded)
 
@@ -120,10 +121,10 @@ def tensors(batch: Batch) -> list[Tensor]:
     return [*batch.features, *(batch.embeddings or ()), *batch.masks, batch.present]
 
 
-def _made_up(
+def _random_stores(
     folder: Path, stores: dict[str, Arrays], *, rows: int
 ) -> tuple[pd.DataFrame, FeatureReader]:
-    """Stores of as many clips, sentences and objects as there are rows, and their table."""
+    """Write stores of a clip, a sentence and an object per row; return the rows' table as well."""
     clips = [f"clip_{row}" for row in range(rows)]
     suffixes = {"sam2": "/0", "labels": "/1"}
     rng = np.random.default_rng(0)
@@ -139,7 +140,7 @@ def _made_up(
 
         fill_store(
             folder / f"{name}.zarr",
-            specs=[ArraySpec(key, *arrays[key], 16, "made up") for key in arrays],
+            specs=[ArraySpec(key, *arrays[key], 16, "random") for key in arrays],
             ids=[clip + suffixes.get(name, "") for clip in clips],
             provenance={"stage": "benchmark"},
             encode=encode,

@@ -1,4 +1,4 @@
-"""Where something is measured: which code, on which processor."""
+"""The provenance of a measurement: commit and processor."""
 
 import platform
 import subprocess
@@ -6,10 +6,7 @@ from pathlib import Path
 
 
 def commit() -> str:
-    """The commit that is measured, '-dirty' behind it if tracked files differ from it.
-
-    Unknown where the code is no checkout.
-    """
+    """Return the current commit, with '-dirty' if tracked files differ; 'unknown' without git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)

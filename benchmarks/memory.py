@@ -1,7 +1,7 @@
-"""Peak memory of filling and reading a store of many made-up clips over that of a few.
+"""Peak memory of filling and reading a store of many random clips over that of a few.
 
-Each store is filled and read in a process of its own. The clips are small, so that all of those
-that are many would show: 123 MB.
+Each store is filled and read in a process of its own. The many clips are 123 MB, so holding all of
+them in memory would show.
 """
 
 import subprocess
@@ -18,7 +18,7 @@ ITEM = (10, 16, 96)
 
 
 def measure(*, few: int = 400, many: int = 4000, rounds: int = 3) -> dict[str, Leaf]:
-    """Peak resident memory, mapped files included."""
+    """Measure the peak resident memory, mapped files included."""
     peaks = {clips: [_peak_of_process(clips) for _ in range(rounds)] for clips in (few, many)}
     ratios = [above / below for above, below in zip(peaks[many], peaks[few], strict=True)]
     return {
@@ -38,13 +38,13 @@ def _peak_of_process(clips: int) -> int:
 
 
 def main() -> None:
-    """Fill and read a store of as many clips as told; print the peak in KiB."""
+    """Fill and read a store of argv[1] clips; print the peak in KiB."""
     ids = [str(clip) for clip in range(int(sys.argv[1]))]
     rng = np.random.default_rng(0)
     with TemporaryDirectory() as folder:
         fill_store(
             Path(folder) / "vision.zarr",
-            specs=[ArraySpec("patches", ITEM, "float16", 32, "made-up patches")],
+            specs=[ArraySpec("patches", ITEM, "float16", 32, "random patches")],
             ids=ids,
             provenance={},
             encode=lambda batch: {"patches": rng.random((len(batch), *ITEM), np.float32)},

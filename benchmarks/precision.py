@@ -1,9 +1,9 @@
-"""What bfloat16 does to the scores: extract, segment and score again with a finished run's model.
+"""The effect of bfloat16 on the scores: extract, segment and score again with a trained model.
 
     python -m benchmarks.precision OUT
 
-Run from the root of a checkout with the outputs of `dvc repro`; what it makes lies in OUT. All
-networks run in bfloat16, on the CPU, as they do on a GPU; the model is the run's.
+Run it from the root of a checkout with the outputs of `dvc repro`, whose model it uses; it writes
+to OUT. All networks run in bfloat16 on the CPU, as they do on a GPU.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ INDEX, MODEL, MASKS = Path("index"), Path("model"), Path("predictions/masks.zarr
 
 
 def main(out: Path) -> None:
-    """Print the table of scores, and how far the masks agree with the run's."""
+    """Print the table of scores, and the masks' mean IoU with the run's."""
     device.HALF_PRECISION = ("cpu",)
     root = Path(load_params().data.root)
     features, predictions = out / "features", (out / MASKS).parent
@@ -35,10 +35,10 @@ def main(out: Path) -> None:
 
 
 def mask_iou(run: FeatureStore, other: FeatureStore) -> float:
-    """Mean IoU of the masks, before any gate, over the rows and frames that show one."""
+    """Return the mean IoU of ungated masks over the rows and frames where either has one."""
     one, two = (store.read_all("logits") > 0 for store in (run, other))
-    both, either = (masks.sum((2, 3)) for masks in (one & two, one | two))
-    return float((both[either > 0] / either[either > 0]).mean())
+    common, union = (masks.sum((2, 3)) for masks in (one & two, one | two))
+    return float((common[union > 0] / union[union > 0]).mean())
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""Several prompts on one clip: our one batch against the sam2 package's own video predictor.
+"""Several prompts on one clip: one batch of ours against the sam2 package's video predictor.
 
-The mini SAM 2, and SAM 2.1 tiny at 1024; a click a prompt on the first frame. Every way reads the
-JPEGs and encodes them, as often as its user pays for that: once in ours and in one state with many
-objects, once a prompt with a state a prompt. The predictor is as it comes, with a padding point
-beside each click and bfloat16 memories, so a few pixels may differ: `mask_iou` is the overlap of
-both sides' masks.
+The mini SAM 2, and SAM 2.1 tiny at 1024; each prompt is a click on the first frame. Every way reads
+and encodes the JPEGs as often as its user would: once in ours and in one state with many objects,
+once per prompt with one state per prompt. The predictor is unchanged, with a padding point beside
+each click and bfloat16 memories, so a few pixels may differ: `mask_iou` compares the masks.
 """
 
 import contextlib
@@ -35,7 +34,7 @@ TINY = str(files("sam2") / "configs/sam2.1/sam2.1_hiera_t.yaml")
 
 
 def measure_at_1024(*, prompts: int = 3, frames: int = 3, rounds: int = 2) -> Leaf:
-    """SAM 2.1 tiny with random weights, so that no mask is worth a look."""
+    """Measure SAM 2.1 tiny with random weights, whose masks are not compared."""
     torch.manual_seed(0)
     sam2 = build_sam2(TINY)
     predictor = _predictor(sam2, TINY)
@@ -52,10 +51,10 @@ def measure_at_1024(*, prompts: int = 3, frames: int = 3, rounds: int = 2) -> Le
 
 
 def measure(*, prompts: int = 6, frames: int = 10, rounds: int = 7) -> dict[str, Leaf]:
-    """Masks of every prompt in every frame, at the pictures' size."""
+    """Measure the mini SAM 2, with masks of every prompt and frame at the pictures' size."""
     sam2 = build_sam2(CONFIG, WEIGHTS)
     predictor = _predictor(sam2, CONFIG)
-    with TemporaryDirectory() as clip, contextlib.redirect_stderr(io.StringIO()):  # bars
+    with TemporaryDirectory() as clip, contextlib.redirect_stderr(io.StringIO()):  # progress bars
         points = _make_clip(Path(clip), frames, prompts, side=sam2.image_size)
         ways = {
             "batch": lambda: one_batch(sam2, clip, points),
@@ -81,7 +80,7 @@ def measure(*, prompts: int = 6, frames: int = 10, rounds: int = 7) -> dict[str,
 
 
 def one_batch(sam2: SAM2Base, clip: str, points: Tensor) -> Tensor:
-    """Ours: mask logits (prompts, frames, H, W)."""
+    """Return our mask logits, (prompts, frames, H, W)."""
     side = sam2.image_size
     images, *size = load_video_frames(clip, side, False, compute_device=torch.device("cpu"))
     embedding, high_res_0, high_res_1 = encode_frames(sam2, images)
@@ -93,7 +92,7 @@ def one_batch(sam2: SAM2Base, clip: str, points: Tensor) -> Tensor:
 
 
 def one_state(predictor: SAM2VideoPredictor, clip: str, points: Tensor) -> Tensor:
-    """The package's: one inference state with an object a point, the same shape."""
+    """Return the package's mask logits, same shape, by one inference state with all objects."""
     state = predictor.init_state(clip)
     for number, point in enumerate(points):
         predictor.add_new_points_or_box(state, 0, number, points=point[None], labels=[1])
@@ -109,7 +108,7 @@ def _predictor(sam2: SAM2Base, config_file: str) -> SAM2VideoPredictor:
 
 
 def _make_clip(folder: Path, frames: int, objects: int, *, side: int) -> Tensor:
-    """Write JPEGs of coloured boxes that move; returns (objects, 2), x and y of their centres."""
+    """Write JPEGs of moving coloured boxes; return x and y of their centres, (objects, 2)."""
     rng = np.random.default_rng(0)
     colours = rng.integers(0, 255, (objects, 3))
     scale = side // 128

@@ -1,7 +1,6 @@
-"""Where the time of the pipeline goes: `python -m benchmarks.stages` runs all of it again, timed.
+"""Time every stage: `python -m benchmarks.stages` runs the whole pipeline again.
 
-Results stay the same bytes, so nothing but time is lost. It prints the table of
-docs/performance.md.
+The outputs stay the same to the byte. It prints the table of docs/performance.md.
 """
 
 import os
@@ -11,12 +10,12 @@ import time
 from collections.abc import Callable, Iterable
 
 RUNNING = re.compile(r"Running stage '(.+)':")
-"""What DVC prints as it starts a stage."""
+"""The line that DVC prints when it starts a stage."""
 
 
 def main() -> None:
     command = ["dvc", "repro", "--force"]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}  # else its lines come late
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}  # else its lines arrive late
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as dvc:
         assert dvc.stdout is not None
         seconds = seconds_by_stage(dvc.stdout)
@@ -28,9 +27,9 @@ def main() -> None:
 def seconds_by_stage(
     lines: Iterable[str], *, now: Callable[[], float] = time.monotonic
 ) -> dict[str, float]:
-    """Seconds from the start of each stage to that of the next, as DVC tells of them.
+    """Return the seconds from the start of each stage to that of the next, by DVC's output.
 
-    Hashing and storing what a stage wrote is counted in, and what DVC does before the first.
+    They include hashing and storing a stage's outputs; 'dvc' is the time before the first stage.
     """
     marks = [("dvc", now())]
     for line in lines:
@@ -41,11 +40,11 @@ def seconds_by_stage(
 
 
 def table(seconds: dict[str, float]) -> list[str]:
-    """Lines of Markdown: seconds and share of each stage, and of all."""
+    """Return lines of Markdown: seconds and share of each stage, and of all."""
     whole = sum(seconds.values())
     rows = [*seconds.items(), ("all", whole)]
-    told = [f"| {name} | {took:.0f} | {took / whole:.0%} |" for name, took in rows]
-    return ["| stage | seconds | share |", "|---|---|---|", *told]
+    lines = [f"| {name} | {took:.0f} | {took / whole:.0%} |" for name, took in rows]
+    return ["| stage | seconds | share |", "|---|---|---|", *lines]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Random reads of clips from a store like features/vision.zarr, against copies from np.memmap."""
+"""Random reads of clips from a store like features/vision.zarr against copies from np.memmap."""
 
 import os
 from functools import partial
@@ -16,7 +16,7 @@ KEEP_BITS = 7
 
 
 class Stored:
-    """Clips of a store, opened when it is made."""
+    """Clips of a store."""
 
     def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
         self._store = FeatureStore.open(folder / "vision.zarr")
@@ -30,7 +30,7 @@ class Stored:
 
 
 class Mapped:
-    """The same clips in a file of their numbers alone."""
+    """The same clips in a raw file."""
 
     def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
         self._raw = np.memmap(folder / "raw", np.float16, "r", shape=shape)
@@ -48,10 +48,10 @@ WAYS: dict[str, Any] = {"store": Stored, "memmap": Mapped}
 def measure(
     *, clips: int = 192, item: tuple[int, ...] = (10, 196, 768), reads: int = 200, rounds: int = 9
 ) -> dict[str, Leaf]:
-    """Read whole clips in random order: from memory, from the disk, by workers of a DataLoader.
+    """Read whole clips in random order: from memory, from disk, by workers of a DataLoader.
 
-    Cold is cold to this system: files are opened anew, in the time that is taken, after their pages
-    were given up. The store that is rounded and compressed holds normal deviates, as the others do.
+    Cold reads include opening the files, whose pages the system has dropped from its cache. All
+    stores, the rounded and compressed one too, hold normal deviates.
 
     Args:
         item: shape of a clip's float16 features; those of a ViT-B/16 are 3 MB.
@@ -62,14 +62,14 @@ def measure(
     with TemporaryDirectory() as name:
         folder = Path(name)
         _make(folder, shape)
-        # First of all: the pages of a file that is mapped anywhere are not given up.
+        # Cold reads come first: pages of a file that is mapped anywhere are not dropped.
         cold = side_by_side(
             {name: partial(_open_and_read, name, folder, shape, every) for name in WAYS},
             rounds=rounds,
             before=partial(_forget, folder),
         )
         ways = {name: way(folder, shape) for name, way in WAYS.items()}
-        for clip in range(clips):  # the same bytes, and both files in memory
+        for clip in range(clips):  # checks the bytes and loads both files into memory
             np.testing.assert_array_equal(ways["store"][clip], ways["memmap"][clip])
         hot = side_by_side(
             {name: partial(_read, way, order) for name, way in ways.items()}, rounds=rounds
@@ -93,7 +93,7 @@ def measure(
 
 
 def _read(clips: Stored | Mapped, order: list[int]) -> list[np.ndarray]:
-    """Kept until all are read, as for a batch; each has memory of its own."""
+    """Read clips and keep them until all are read, as for a batch."""
     return [clips[clip] for clip in order]
 
 
@@ -102,7 +102,7 @@ def _open_and_read(way: str, folder: Path, shape: tuple[int, ...], order: list[i
 
 
 def _make(folder: Path, shape: tuple[int, ...]) -> None:
-    """Write the same made-up clips as raw, vision.zarr, and rounded.zarr."""
+    """Write the same random clips as raw, vision.zarr, and rounded.zarr."""
     rng = np.random.default_rng(0)
     raw = np.memmap(folder / "raw", np.float16, "w+", shape=shape)
     for clip in raw:
@@ -111,7 +111,7 @@ def _make(folder: Path, shape: tuple[int, ...]) -> None:
     for name, keep_bits in (("vision", None), ("rounded", KEEP_BITS)):
         fill_store(
             folder / f"{name}.zarr",
-            specs=[ArraySpec("patches", shape[1:], "float16", 32, "made-up patches", keep_bits)],
+            specs=[ArraySpec("patches", shape[1:], "float16", 32, "random patches", keep_bits)],
             ids=[str(clip) for clip in range(len(raw))],
             provenance={"stage": "benchmark"},
             encode=lambda ids: {"patches": raw[[int(clip) for clip in ids]]},
@@ -121,7 +121,7 @@ def _make(folder: Path, shape: tuple[int, ...]) -> None:
 
 
 def _rounding_error(folder: Path) -> dict[str, float]:
-    """Of numbers that a half holds with all its bits, not of those near zero."""
+    """Return the relative errors of float16's normal numbers, not of those near zero."""
     exact, rounded = (
         FeatureStore.open(folder / f"{name}.zarr").read_all("patches").astype(np.float32)
         for name in ("vision", "rounded")
@@ -140,8 +140,8 @@ def _size(store: Path, raw: Path) -> Leaf:
 
 
 def _forget(folder: Path) -> None:
-    """Have the system give up the pages of all files."""
-    os.sync()  # what is not yet on the disk would stay
+    """Have the system drop the pages of all files from its cache."""
+    os.sync()  # unwritten pages would stay
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The same work in several ways, in turns within one process: ratios hold better than times."""
+"""Alternate between ways to do the same work in one process: ratios vary less than times."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 Leaf = dict[str, Any]
-"""A figure of results.json: `ratio`, `spread` as [least, most], and what stands behind them."""
+"""A figure of results.json: `ratio`, `spread` as [least, most], and how it was measured."""
 
 
 def side_by_side(
@@ -15,10 +15,10 @@ def side_by_side(
     rounds: int,
     before: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
-    """Seconds of each way in each round, A B A B ..., after a round that warms up.
+    """Return the seconds of each way in each round, A B A B ..., after a warm-up round.
 
     Args:
-        before: called before each of them, untimed.
+        before: called before each way, untimed.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(-1, rounds):
@@ -32,11 +32,11 @@ def side_by_side(
 
 
 def speedup(seconds: Mapping[str, list[float]], ours: str, other: str, **figures: Any) -> Leaf:
-    """Throughput of one way over another's, from their medians; the spread is over rounds.
+    """Return one way's throughput over another's, from their medians; the spread is over rounds.
 
     Args:
-        seconds: what `side_by_side` returned.
-        figures: sizes and remarks to keep beside it.
+        seconds: from `side_by_side`.
+        figures: sizes and remarks to add.
     """
     a, b = seconds[ours], seconds[other]
     ratios = [theirs / own for own, theirs in zip(a, b, strict=True)]
@@ -49,16 +49,16 @@ def speedup(seconds: Mapping[str, list[float]], ours: str, other: str, **figures
     }
 
 
-def share(parts: list[float], **figures: Any) -> Leaf:
-    """The median of a share over rounds, and its spread."""
+def summarise(ratios: list[float], **figures: Any) -> Leaf:
+    """Return the median of a ratio over rounds, and its spread."""
     return {
-        "ratio": short(median(parts)),
-        "spread": [short(min(parts)), short(max(parts))],
-        "rounds": len(parts),
+        "ratio": short(median(ratios)),
+        "spread": [short(min(ratios)), short(max(ratios))],
+        "rounds": len(ratios),
         **figures,
     }
 
 
 def short(value: float) -> float:
-    """Four digits; more are noise."""
+    """Round to four digits; more are noise."""
     return float(f"{value:.4g}")

@@ -1,7 +1,7 @@
 """A training step from the stores against the same step with the frozen encoders in the loop.
 
-Made-up clips and sentences; the stores are filled with what the encoders make of them. Encoding in
-the loop makes just what a step reads: of SAM 2 the first frame, and none while grounding.
+Clips are random; the stores hold the encoders' outputs for them. Encoding in the loop computes only
+what a step reads: of SAM 2 the first frame, and nothing while grounding.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
-from benchmarks.timing import Leaf, share, side_by_side, speedup
+from benchmarks.timing import Leaf, side_by_side, speedup, summarise
 from sam2love.dataset.index import Index
 from sam2love.dataset.refavs import FRAMES
 from sam2love.encoders.audio import AudioEncoder, VGGish, load_audio_encoder
@@ -37,7 +37,7 @@ from sam2love.training.loop import losses, weigh
 
 SIDE, SECONDS, SAMPLE_RATE_HZ = 96, 10, 16000
 TOKENS, PRODUCTS = 90, 20
-"""Of a row on a frame of the default run; matrix products that a round times."""
+"""Tokens per row and frame in the default run; matrix products timed per round."""
 
 
 class Encoders(NamedTuple):
@@ -48,14 +48,14 @@ class Encoders(NamedTuple):
 
 
 class EncodingReader:
-    """Stands in for `FeatureReader`, and encodes made-up clips each time they are read."""
+    """A stand-in for `FeatureReader` that encodes random clips each time they are read."""
 
     def __init__(self, encoders: Encoders) -> None:
         self._encoders = encoders
 
     def features(self, expressions: pd.DataFrame, *, frames: int = FRAMES, **_: object) -> Features:
         audio, vision, text, _ = self._encoders
-        clips = [made_up(key) for key in expressions["key"]]
+        clips = [random_clip(key) for key in expressions["key"]]
         seen = [vision.encode(vision.preprocess(pictures[:frames])) for pictures, _ in clips]
         tokens, length = text.encode(expressions["exp"].tolist())
         return Features(
@@ -70,10 +70,11 @@ class EncodingReader:
         self, keys: Sequence[str], *, frames: Sequence[int] = (0,), **_: object
     ) -> tuple[Tensor, Tensor, Tensor]:
         sam2 = self._encoders.sam2
-        pictures = np.concatenate([made_up(key)[0][list(frames)] for key in keys])
+        pictures = np.concatenate([random_clip(key)[0][list(frames)] for key in keys])
         levels = encode_frames(sam2, preprocess(pictures, sam2.image_size))
-        by_clip = (level.unflatten(0, (len(keys), len(frames))) for level in levels)
-        embedding, high_res_0, high_res_1 = by_clip
+        embedding, high_res_0, high_res_1 = (
+            level.unflatten(0, (len(keys), len(frames))) for level in levels
+        )
         return embedding, high_res_0, high_res_1
 
     def labels(self, keys: Sequence[str], fids: Sequence[int], **_: object) -> list[Tensor]:
@@ -83,7 +84,7 @@ class EncodingReader:
 
 
 def measure(params: Params, *, rows: int = 32, rounds: int = 5) -> dict[str, Leaf]:
-    """A step of the default run, of those on all frames and of the grounding ones before them."""
+    """Measure a step of the default run on all frames, and one of its grounding steps."""
     encoders = Encoders(
         load_audio_encoder(params.audio.weights, params.audio.digest),
         load_vision_encoder(params.vision.weights, params.vision.digest),
@@ -98,10 +99,10 @@ def measure(params: Params, *, rows: int = 32, rounds: int = 5) -> dict[str, Lea
 
 
 def measure_at_paper_size(params: Params, *, rows: int = 2, rounds: int = 2) -> Leaf:
-    """A step with encoders and fusion of the paper's sizes and random weights.
+    """Measure a step with encoders and fusion of the paper's sizes and random weights.
 
     Args:
-        params: of the paper's setting; the tokenizer is the mini one's.
+        params: the paper's profile; the tokenizer is the mini one.
     """
     torch.manual_seed(0)
     roberta = RobertaModel(RobertaConfig(num_hidden_layers=6, max_position_embeddings=514))
@@ -182,27 +183,27 @@ def _measure(
     ]
     return {
         "cached_speedup_over_end_to_end": speedup(seconds, "cached", "end_to_end", **figures),
-        "share_waiting": share(waiting, **figures),
-        "share_of_attainable_flops": share(attainable, step_flops=flops, **figures),
+        "share_waiting": summarise(waiting, **figures),
+        "share_of_attainable_flops": summarise(attainable, step_flops=flops, **figures),
     }
 
 
-def made_up(key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Frames (N, H, W, 3) uint8 and sound (samples,) float32 of a clip."""
+def random_clip(key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return frames (N, H, W, 3) uint8 and sound (samples,) float32, seeded by a clip's key."""
     rng = np.random.default_rng(int(key.rsplit("_", 1)[1]))
     frames = rng.integers(0, 256, (FRAMES, SIDE, SIDE, 3), dtype=np.uint8)
     return frames, rng.standard_normal(SECONDS * SAMPLE_RATE_HZ, dtype=np.float32) / 10
 
 
 def _packed(encoding: EncodingReader, table: pd.DataFrame) -> dict[str, Tensor]:
-    """Labels as the stage of that name keeps them."""
+    """Return labels in the format of the stage `labels`."""
     masks = torch.stack(encoding.labels(table["key"].tolist(), table["fid"].tolist()))
     bits = torch.from_numpy(np.packbits(masks.flatten(1), axis=1))
     return {"bits": bits, "size": torch.tensor([[SIDE, SIDE]] * len(masks))}
 
 
 def _stored(folder: Path, table: pd.DataFrame, encoding: EncodingReader) -> FeatureReader:
-    """Stores as the pipeline keeps them, for as many clips and sentences as the table has."""
+    """Write the pipeline's stores for a table's clips and sentences."""
     features = encoding.features(table)
     lengths = features.text_mask.sum(1)
     levels = dict(zip(EMBEDDING_LEVELS, encoding.embeddings(table["key"].tolist()), strict=True))
@@ -224,7 +225,7 @@ def _stored(folder: Path, table: pd.DataFrame, encoding: EncodingReader) -> Feat
         fill_store(
             folder / f"{name}.zarr",
             specs=[
-                ArraySpec(key, tuple(array.shape[1:]), dtypes.get(key, "float16"), 32, "made up")
+                ArraySpec(key, tuple(array.shape[1:]), dtypes.get(key, "float16"), 32, "random")
                 for key, array in arrays.items()
             ],
             ids=list(unique),

@@ -1,9 +1,9 @@
-"""What is known of the mini weights: a card each, and their digests in params.yaml.
+"""Cards that record the provenance of the mini weights, and their digests in params.yaml.
 
     python -m mini.cards
 
-A card is Markdown under a block of YAML: the code that made the weights (by digest), its settings,
-the weights' digest and the figures. The command writes the weights' digests into params.yaml.
+A card is a Markdown file with a YAML header: digests of the weights and of the code that produced
+them, its settings, and the figures. The command writes the weights' digests into params.yaml.
 """
 
 import ast
@@ -26,14 +26,14 @@ WEIGHTS = {
     "text": Path("weights/mini/roberta"),
     "sam2": Path("weights/mini/sam2/model.safetensors"),
 }
-"""By section of params.yaml."""
+"""Weights by section of params.yaml."""
 
 
 def main(params: Path = Path("params.yaml")) -> None:
-    """Write the digests of the mini weights into a parameter file, comments kept.
+    """Write the digests of the mini weights into a parameter file and keep its comments.
 
     Raises:
-        FileNotFoundError: weights that the file names are not there.
+        FileNotFoundError: weights that the file names do not exist.
     """
     editor = YAML()
     editor.preserve_quotes = True
@@ -48,14 +48,14 @@ def main(params: Path = Path("params.yaml")) -> None:
         values[section]["digest"] = DoubleQuotedScalarString(digest(WEIGHTS[section]))
     with params.open("w", encoding="utf-8") as file:
         editor.dump(values, file)
-    typer.echo(f"{params}: digests of {', '.join(ours)} are those of the mini weights")
+    typer.echo(f"{params}: wrote the digests of the mini weights for {', '.join(ours)}")
 
 
 def code_digest(paths: Iterable[str | Path]) -> str:
-    """SHA-256 of what Python files say, without comments, docstrings and layout.
+    """Return the SHA-256 of Python files, ignoring comments, docstrings and layout.
 
     Args:
-        paths: files relative to the working directory; their names count, their order does not.
+        paths: relative to the working directory; the names count, the order does not.
     """
     total = hashlib.sha256()
     for path in sorted(Path(path).as_posix() for path in paths):
@@ -75,16 +75,15 @@ def write_card(
     settings: dict[str, Any],
     figures: dict[str, Any],
     material: str | None = None,
-    folder: Path = CARDS,
 ) -> None:
     """Write the card of one set of weights.
 
     Args:
-        text: what it is and what it saw.
-        files: the code that made the weights, its material included.
-        settings: its section of mini/params.yaml.
-        figures: measured on held-out material, each under a name that says what it is.
-        material: digest of what it saw, where that is not the files' own doing.
+        text: describes the model and its training material.
+        files: the code that determines the weights, training material included.
+        settings: the model's section of mini/params.yaml.
+        figures: measured on held-out material, under self-explanatory names.
+        material: digest of the training material, where `files` does not determine it.
     """
     facts = {
         "command": command,
@@ -97,24 +96,27 @@ def write_card(
         "figures": figures,
     }
     header = yaml.safe_dump(facts, sort_keys=False, width=100)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.md").write_text(f"---\n{header}---\n# {title}\n\n{text.strip()}\n")
+    CARDS.mkdir(parents=True, exist_ok=True)
+    (CARDS / f"{name}.md").write_text(f"---\n{header}---\n# {title}\n\n{text.strip()}\n")
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """The facts at the head of a card.
+    """Return the facts in the header of a card.
 
     Raises:
-        ValueError: the file does not start with a block of YAML between two lines of '---'.
+        ValueError: the file does not start with YAML between two '---' lines.
     """
     parts = path.read_text(encoding="utf-8").split("---\n", 2)
     if len(parts) != 3 or parts[0]:
-        raise ValueError(f"{path}: expected a card that starts with '---', made by mini.cards")
+        raise ValueError(
+            f"{path}: expected a card with YAML between two '---' lines, found none; "
+            "run the command that trains its weights again"
+        )
     return yaml.safe_load(parts[1])
 
 
 def _plain(node: Any) -> Any:
-    """A syntax tree as nested tuples; bare strings are docstrings, and left out."""
+    """Return a syntax tree as nested tuples, without docstrings (bare strings)."""
     if isinstance(node, list):
         return tuple(_plain(item) for item in node if not _is_docstring(item))
     if isinstance(node, ast.AST):

@@ -1,6 +1,6 @@
-"""Batches of procedural pictures and clips for SAM 2, made in process from a seed.
+"""Batches of procedural pictures and clips for SAM 2, generated in process from a seed.
 
-Shapes: K clips, N frames, B objects of all clips together, S pixels a side.
+Shapes: K clips, N frames, B objects over all clips, S pixels a side.
 """
 
 from dataclasses import dataclass
@@ -14,25 +14,25 @@ from mini.pictures import AREAS, COLOURS, SHAPES, Kind, render, sample_scene
 from sam2love.sam.encode import preprocess
 
 FRAMES = 10
-SMALLEST_PIXELS = 30  # less of an object than this is no fair prompt
+SMALLEST_PIXELS = 30  # objects that show fewer on the first frame are not prompted
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips, and the objects in them that a prompt on the first frame can name."""
+    """Clips, and their objects that can be prompted on the first frame."""
 
     images: Tensor
-    """(K, N, 3, S, S) pre-processed."""
+    """(K, N, 3, S, S) preprocessed."""
     masks: Tensor
-    """(B, N, S, S) bool, what can be seen of each object."""
+    """(B, N, S, S) bool, the visible part of each object."""
     clip_of_object: Tensor
-    """(B,) int64."""
+    """(B,) int64, the index of each object's clip."""
 
 
 def sample_batch(
     rng: np.random.Generator, *, clips: int, frames: int, strides: list[int], side: int = 128
 ) -> Batch:
-    """Draw clips of two to four things, each seen every `stride` frames from a random start."""
+    """Sample clips of two to four things, each with a random stride and a random first frame."""
     pictures, masks, owners = [], [], []
     for clip in range(clips):
         scene = sample_scene(rng, _sample_kinds(rng), frames=FRAMES, side=side)
@@ -54,7 +54,7 @@ def sample_batch(
 
 
 def _sample_kinds(rng: np.random.Generator) -> list[Kind]:
-    """Two to four kinds, any mixture; two may be alike, so that memory has to tell by place."""
+    """Draw two to four kinds; equal ones can be told apart only by place, which trains memory."""
     return [
         Kind(str(rng.choice(SHAPES)), str(rng.choice(list(COLOURS))), str(rng.choice(list(AREAS))))
         for _ in range(rng.integers(2, 5))
@@ -62,7 +62,7 @@ def _sample_kinds(rng: np.random.Generator) -> list[Kind]:
 
 
 def _through_jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
-    """The picture as a JPEG shows it."""
+    """Return the picture after JPEG compression."""
     _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert decoded is not None

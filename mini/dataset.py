@@ -2,19 +2,19 @@
 
     python -m mini.dataset mini/data
 
-Reads section `dataset` of mini/params.yaml and writes metadata.csv, media/, gt_mask/ and, beside
-the layout, families.csv (uid, family) and kinds.csv (uid, kinds: seen or unseen in train) so that
-scores can be broken down. The benchmark's val has seen kinds only; here its second part shows kinds
-that neither train nor test_u has, so that settings can be chosen for unseen kinds without a look
-at the test rows. Every clip has its own generator, seeded by (seed, split, number), so the number
-of workers changes nothing. About a minute on two cores.
+Reads section `dataset` of mini/params.yaml. Writes metadata.csv, media/, gt_mask/ and, beyond the
+layout, families.csv (uid, family) and kinds.csv (uid, kinds: seen or unseen in train), by which
+scores are broken down. The benchmark's val has seen kinds only; here its second part shows kinds
+that neither train nor test_u has, so that settings can be chosen for unseen kinds without looking
+at test rows. Every clip has its own generator, seeded by (seed, split, number), so the output does
+not depend on the number of workers. Takes about a minute on two cores.
 """
 
 import shutil
 import string
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -30,24 +30,24 @@ from mini.story import Part, Story
 
 SPLITS = ("train", "val", "test_s", "test_u", "test_n")
 NULL_FAMILY = "null"
-BLACK_EVERY = 4  # one null clip in so many has black masks, the others have none: both occur
+BLACK_EVERY = 4  # one null clip in four has black masks, the others none: the benchmark has both
 
 Count = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """Unknown keys and wrong types are errors."""
+    """A section of parameters; unknown keys and wrong types are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Clips(Section):
-    """Clips of each split; those of test_n show what clips of test_s show."""
+    """Number of clips per split; those of test_n are null twins of clips of test_s."""
 
     train: Count
     val: Count
     val_unseen: Count
-    """Clips of val, besides those, whose kinds are in no other split."""
+    """Additional clips of val, whose kinds are in no other split."""
     test_s: Count
     test_u: Count
     test_n: Count
@@ -58,30 +58,30 @@ class Params(Section):
 
     seed: int
     side: Annotated[int, Field(ge=32)]
-    """Pixels."""
+    """Pixels per side."""
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
     noise_db: Annotated[float, Field(le=0)]
     """Background noise, root mean square relative to full scale."""
     null_share: Annotated[float, Field(ge=0, lt=1)]
-    """About which share of the rows of train and of val is null."""
+    """Approximate fraction of null rows in train and in val."""
     clips: Clips
 
 
 class Job(NamedTuple):
-    """A clip to write, and how its sound is to be missing from its null twin, if it has one."""
+    """A clip to write, with its null twin if it has one."""
 
     split: str
     number: int
     part: Part
-    """Which kinds of objects it shows."""
+    """The part of the kinds that it shows."""
     null: str | None
-    """Prefix of the twin's uids, null_m (muted) or null_c (changed)."""
+    """Prefix of the twin's key: null_m (muted) or null_c (changed)."""
     black: bool
-    """Give the twin black masks."""
+    """Whether the twin has black masks."""
 
 
 class Row(NamedTuple):
-    """A row of metadata.csv, and its family and part, which go elsewhere."""
+    """A row of metadata.csv, and its family and part for the other files."""
 
     vid: str
     uid: str
@@ -93,11 +93,11 @@ class Row(NamedTuple):
 
 
 def main(
-    out: Annotated[Path, typer.Argument(help="Folder to write; replaced if it is there.")],
-    params: Annotated[Path, typer.Option(help="File with a section `dataset`.")] = Path(
+    out: Annotated[Path, typer.Argument(help="Folder to write; replaced if it exists.")],
+    params: Annotated[Path, typer.Option(help="Parameter file with a section `dataset`.")] = Path(
         "mini/params.yaml"
     ),
-    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    workers: Annotated[int, typer.Option(help="Worker processes.")] = 2,
 ) -> None:
     """Write the mini Ref-AVS."""
     section = yaml.safe_load(params.read_text())["dataset"]
@@ -106,11 +106,7 @@ def main(
 
 
 def write_dataset(out: Path, params: Params, *, workers: int = 2) -> list[Row]:
-    """Write the whole set beside `out`, then rename it.
-
-    Returns:
-        The rows in the order of metadata.csv.
-    """
+    """Write the data set and return its rows in the order of metadata.csv."""
     partial_out = out.with_name(out.name + ".partial")
     shutil.rmtree(partial_out, ignore_errors=True)
     partial_out.mkdir(parents=True)
@@ -118,8 +114,8 @@ def write_dataset(out: Path, params: Params, *, workers: int = 2) -> list[Row]:
     with ProcessPoolExecutor(workers) as pool:
         written = pool.map(write_clip, repeat(partial_out), repeat(params), jobs, chunksize=4)
         lists = list(tqdm(written, total=len(jobs), desc=f"writing {out}", unit="clip"))
-    # As in the benchmark: by clip, splits mixed, and all null rows at the end.
-    rows = sorted((row for rows in lists for row in rows), key=_place_in_file)
+    # In the benchmark's order: by clip, splits mixed, all null rows last.
+    rows = sorted(chain.from_iterable(lists), key=_sort_key)
     write_csv(partial_out / "metadata.csv", Row._fields[:5], [row[:5] for row in rows])
     write_csv(partial_out / "families.csv", ("uid", "family"), [(r.uid, r.family) for r in rows])
     kinds = [(row.uid, "seen" if row.part == "seen" else "unseen") for row in rows]
@@ -129,7 +125,7 @@ def write_dataset(out: Path, params: Params, *, workers: int = 2) -> list[Row]:
 
 
 def _replace(out: Path, new: Path) -> None:
-    """Rename `new` to `out`, which is never there in part, neither the old nor the new."""
+    """Rename `new` to `out`, which is never incomplete."""
     old = out.with_name(out.name + ".old.partial")
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
@@ -139,11 +135,15 @@ def _replace(out: Path, new: Path) -> None:
 
 
 def plan(params: Params) -> list[Job]:
-    """Every clip with pictures of its own, and which of them have a null twin."""
+    """List every clip with pictures of its own, and decide which of them have a null twin.
+
+    Raises:
+        ValueError: a split would need more than one null clip per clip.
+    """
     jobs = []
     rows_per_clip = float(np.mean(story.EXPRESSIONS))
-    share = params.null_share / (1 - params.null_share) * rows_per_clip / story.NULL_EXPRESSIONS
-    twins = {"train": share, "val": share, "test_s": params.clips.test_n / params.clips.test_s}
+    usual = params.null_share / (1 - params.null_share) * rows_per_clip / story.NULL_EXPRESSIONS
+    twins = {"train": usual, "val": usual, "test_s": params.clips.test_n / params.clips.test_s}
     for split in ("train", "val", "test_s", "test_u"):
         rate, count = twins.get(split, 0.0), getattr(params.clips, split)
         parts: list[Part] = ["test_u" if split == "test_u" else "seen"] * count
@@ -151,7 +151,7 @@ def plan(params: Params) -> list[Job]:
             parts += ["val"] * params.clips.val_unseen
         if rate > 1:
             raise ValueError(
-                f"dataset: {rate:.2f} null clips for each clip of {split}, at most 1 can be had; "
+                f"dataset: {rate:.2f} null clips per clip of {split}, expected at most 1; "
                 "lower null_share or clips.test_n, or raise clips.test_s"
             )
         for number, part in enumerate(parts):
@@ -162,63 +162,53 @@ def plan(params: Params) -> list[Job]:
 
 
 def write_clip(root: Path, params: Params, job: Job) -> list[Row]:
-    """Write the files of a clip and of its null twin.
-
-    Returns:
-        Their rows.
-    """
+    """Write the files of a clip and of its null twin; return their rows."""
     rng = clip_rng(params, job)
-    told = tell_clip(params, job, rng)
+    clip = story.sample_story(rng, part=job.part, side=params.side)
     vid = _sample_vid(rng)
-    fids = rng.permutation(len(told.scene.things)).tolist()
-    kinds = [thing.kind for thing in told.scene.things]
-    jpegs = [encode_jpeg(picture, params.jpeg_quality) for picture in told.pictures]
-    write_media(root, vid, jpegs, story.mix(rng, kinds, told.heard, noise_db=params.noise_db))
+    fids = rng.permutation(len(clip.scene.things)).tolist()
+    kinds = [thing.kind for thing in clip.scene.things]
+    jpegs = [encode_jpeg(picture, params.jpeg_quality) for picture in clip.pictures]
+    write_media(root, vid, jpegs, story.mix(rng, kinds, clip.heard, noise_db=params.noise_db))
     for thing, fid in enumerate(fids):
-        write_masks(root, vid, fid, told.masks[:, thing])
-    rows = _rows(vid, job, told, fids)
+        write_masks(root, vid, fid, clip.masks[:, thing])
+    rows = _rows(vid, job, clip, fids)
     if job.null is not None:
-        rows += _write_null(root, params, job, vid, told, jpegs)
+        rows += _write_null(root, params, job, vid, clip, jpegs)
     return rows
 
 
-def clip_rng(params: Params, job: Job, *more: int) -> np.random.Generator:
-    """The clip's own generator."""
-    return np.random.default_rng((params.seed, SPLITS.index(job.split), job.number, *more))
+def clip_rng(params: Params, job: Job, *extra: int) -> np.random.Generator:
+    """Return the clip's generator, or a further one if there are `extra` seeds."""
+    return np.random.default_rng((params.seed, SPLITS.index(job.split), job.number, *extra))
 
 
-def tell_clip(params: Params, job: Job, rng: np.random.Generator) -> Story:
-    """What happens in a clip."""
-    return story.tell(rng, part=job.part, side=params.side)
-
-
-def _rows(vid: str, job: Job, told: Story, fids: list[int]) -> list[Row]:
+def _rows(vid: str, job: Job, clip: Story, fids: list[int]) -> list[Row]:
     rows = []
-    named: Counter[str] = Counter()
-    for meaning, sentence, thing in told.sayings:
-        word = told.scene.things[thing].kind.shape
-        named[word] += 1
-        uid = f"{vid}_{word}_{named[word]}"
-        fid = fids[thing]
-        rows.append(Row(vid, uid, job.split, fid, sentence, meaning.family, job.part))
+    counts: Counter[str] = Counter()
+    for meaning, sentence, thing in clip.expressions:
+        shape = clip.scene.things[thing].kind.shape
+        counts[shape] += 1
+        uid = f"{vid}_{shape}_{counts[shape]}"
+        rows.append(Row(vid, uid, job.split, fids[thing], sentence, meaning.family, job.part))
     return rows
 
 
 def _write_null(
-    root: Path, params: Params, job: Job, vid: str, told: Story, jpegs: list[bytes]
+    root: Path, params: Params, job: Job, vid: str, clip: Story, jpegs: list[bytes]
 ) -> list[Row]:
-    """The same frames, with no sound or with that of kinds that aren't there."""
+    """Write a clip's frames again, with no sound or with that of kinds not in the clip."""
     rng = clip_rng(params, job, 1)
     kinds = []
     if job.null == "null_c":
-        seen = [thing.kind for thing in told.scene.things]
+        seen = [thing.kind for thing in clip.scene.things]
         kinds = story.foreign_kinds(rng, seen, count=int(rng.integers(1, 3)))
-    # Without a kind that is foreign to all of them, muted.
+    # If no kind is foreign to all of the clip's, the twin is muted instead.
     key = f"{job.null if kinds else 'null_m'}-{vid}"
     heard = story.sample_sounds(rng, len(kinds), len(kinds))
     write_media(root, key, jpegs, story.mix(rng, kinds, heard, noise_db=params.noise_db))
     if job.black:
-        write_masks(root, key, 0, np.zeros_like(told.masks[:, 0]))
+        write_masks(root, key, 0, np.zeros_like(clip.masks[:, 0]))
     split = "test_n" if job.split == "test_s" else job.split
     return [
         Row(vid, f"{key}_null_{number}", split, 0, sentence, NULL_FAMILY, job.part)
@@ -226,12 +216,12 @@ def _write_null(
     ]
 
 
-def _place_in_file(row: Row) -> tuple[bool, str, str]:
+def _sort_key(row: Row) -> tuple[bool, str, str]:
     return row.family == NULL_FAMILY, row.vid, row.uid
 
 
 def _sample_vid(rng: np.random.Generator) -> str:
-    """A name in the manner of the benchmark's: a video's and from when to when, in milliseconds."""
+    """Draw a vid in the benchmark's format: video id, start and end in milliseconds."""
     letters = rng.choice(list(string.ascii_letters + string.digits), 11)
     start = int(rng.integers(60)) * 1000
     return f"{''.join(letters)}_{start}_{start + 1000 * story.CLIP_SECONDS}"

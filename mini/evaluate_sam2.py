@@ -1,9 +1,9 @@
-"""Measure the mini SAM 2 on clips it never saw, and write its card.
+"""Evaluate the mini SAM 2 on unseen clips and write its card.
 
     python -m mini.evaluate_sam2
 
-One positive click inside each object on frame 0, then ten frames through memory, by the library's
-own encoding and propagation; seconds of a core. Writes figures.json beside the weights.
+Clicks once inside each object on frame 0 and tracks it over ten frames, with the library's own
+encoding and propagation; takes seconds on one core. Writes figures.json beside the weights.
 
 Shapes: K clips, N frames, B objects, S pixels a side.
 """
@@ -29,9 +29,9 @@ from sam2love.sam.decode import click
 from sam2love.sam.encode import encode_frames
 from sam2love.sam.propagate import propagate
 
-SEED = 20_000_003  # of no other stage
+SEED = 20_000_003  # used by no other stage
 CLIPS_AT_ONCE = 10
-SAW = """
+CARD_TEXT = """
 SAM 2.1 in small, from the sam2 package's own modules: 1.5 million parameters, 128 x 128 pictures.
 Prompts are points (with the package's padding point and without), boxes and masks.
 
@@ -49,7 +49,7 @@ def main(
     params: Path = Path("mini/params.yaml"),
     clips: int = 100,
 ) -> None:
-    """Measure FOLDER/model.safetensors on unseen clips."""
+    """Evaluate FOLDER/model.safetensors on unseen clips."""
     settings = yaml.safe_load(params.read_text())["sam2"]
     torch.set_num_threads(settings["threads"])
     weights = folder / "model.safetensors"
@@ -59,7 +59,7 @@ def main(
     write_card(
         "sam2",
         title="The mini SAM 2",
-        text=SAW,
+        text=CARD_TEXT,
         command="python -m mini.pretrain_sam2 && python -m mini.evaluate_sam2",
         weights=weights,
         files=CODE,
@@ -73,47 +73,45 @@ def main(
 
 
 def evaluate(sam2: SAM2Base, *, clips: int, seed: int = SEED) -> dict[str, float | int]:
-    """J after one click on frame 0 of each object of unseen clips."""
+    """Return J and the object score's accuracy after a click on frame 0 of each unseen object."""
     rng = np.random.default_rng(seed)
-    scores, seen, presence = [], [], []
-    for _ in tqdm(range(0, clips, CLIPS_AT_ONCE), desc="clicking on unseen clips", unit="batch"):
+    scores, visibility, agreements = [], [], []
+    for _ in tqdm(range(0, clips, CLIPS_AT_ONCE), desc="evaluating unseen clips", unit="batch"):
         batch = sample_batch(rng, clips=min(clips, CLIPS_AT_ONCE), frames=FRAMES, strides=[1])
         predicted, object_score = segment(sam2, batch, points_inside(batch.masks[:, 0], rng)[:, 0])
         scores.append(region_j(predicted, batch.masks))
-        seen.append(batch.masks.flatten(2).any(dim=2))
-        presence.append((object_score > 0) == seen[-1])
-    j, there, right = torch.cat(scores), torch.cat(seen), torch.cat(presence)
-    back = there & ((~there).cumsum(dim=1) > 0)
+        visibility.append(batch.masks.flatten(2).any(dim=2))
+        agreements.append((object_score > 0) == visibility[-1])
+    j, visible, right = (torch.cat(parts) for parts in (scores, visibility, agreements))  # (B, N)
+    back = visible & ((~visible).cumsum(dim=1) > 0)
     return {
         "clips": clips,
         "objects": len(j),
         "frame_0": round(j[:, 0].mean().item(), 4),
         "ten_frames": round(j.mean().item(), 4),
-        "ten_frames_seen": round(j[there].mean().item(), 4),
-        "last_frame_seen": round(j[:, -1][there[:, -1]].mean().item(), 4),
+        "ten_frames_seen": round(j[visible].mean().item(), 4),
+        "last_frame_seen": round(j[:, -1][visible[:, -1]].mean().item(), 4),
         "after_absence": round(j[back].mean().item(), 4),
-        "frames_without_object": round(1 - there.float().mean().item(), 4),
+        "frames_without_object": round(1 - visible.float().mean().item(), 4),
         "object_score_right": round(right[:, 1:].float().mean().item(), 4),
     }
 
 
 @torch.inference_mode()
 def segment(sam2: SAM2Base, batch: Batch, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Masks (B, N, S, S) bool and object scores (B, N) from a click (B, 2) on each frame 0."""
+    """Return masks (B, N, S, S) bool and object scores (B, N) for clicks (B, 2) on frame 0."""
     clips, frames, _, side, _ = batch.images.shape
-    levels = encode_frames(sam2, batch.images.flatten(0, 1))
-    embeddings = tuple(level.unflatten(0, (clips, frames)) for level in levels)
-    logits, scores = propagate(
-        sam2,
-        (embeddings[0], embeddings[1], embeddings[2]),
-        click(sam2, points),
-        batch.clip_of_object,
+    embedding, high_res_0, high_res_1 = (
+        level.unflatten(0, (clips, frames))
+        for level in encode_frames(sam2, batch.images.flatten(0, 1))
     )
+    levels = embedding, high_res_0, high_res_1
+    logits, scores = propagate(sam2, levels, click(sam2, points), batch.clip_of_object)
     return F.interpolate(logits, size=(side, side), mode="bilinear") > 0, scores
 
 
 def region_j(predicted: Tensor, truth: Tensor) -> Tensor:
-    """J of each object and frame (B, N); without the object, the share of background agreed on."""
+    """Return J (B, N); in frames without the object, the fraction predicted as background."""
     common = (predicted & truth).flatten(2).sum(dim=2)
     union = (predicted | truth).flatten(2).sum(dim=2).clamp(min=1)
     background = (~predicted).flatten(2).float().mean(dim=2)

@@ -1,7 +1,7 @@
-"""What can be said of a clip: the families of sentences, their wordings and the rules behind them.
+"""The mini language: families of sentences, their wordings and the rules behind them.
 
-`MEANINGS` is the whole language. A sentence is used only of a clip in which its rule is true of
-exactly one thing, and where it is about sound only if text and picture alone leave it open.
+`MEANINGS` is the whole language. A sentence is used for a clip only if its rule holds for exactly
+one thing and, if it is about sound, only if text and picture do not give that thing away.
 """
 
 import itertools
@@ -22,27 +22,32 @@ GROUPS = {
 }
 FAMILIES = tuple(family for families in GROUPS.values() for family in families)
 NEEDS_SOUND = GROUPS["audio"] + GROUPS["audio-vision"]
-NULL_FAMILIES = ("sounding", "loudest", "longest", "order")  # asked of silence or of foreign sound
+NULL_FAMILIES = (
+    "sounding",
+    "loudest",
+    "longest",
+    "order",
+)  # for silence or foreign sound
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """One thing that can be said."""
+    """A rule and the sentences that express it."""
 
     family: str
     wordings: tuple[str, ...]
     rule: Rule
 
     def target(self, seen: Seen, heard: Heard) -> int | None:
-        """The one thing that this is clearly true of, if there is just one."""
+        """Return the only thing for which the rule holds, or None if that is not clear."""
         things = self.rule(seen, heard)
         return next(iter(things)) if things is not None and len(things) == 1 else None
 
     def deaf_guess(self, seen: Seen, heard: Heard) -> float:
-        """How often the best guess from text and picture is right.
+        """Return the accuracy of the best guess from text and picture.
 
-        Which thing makes which sound is free, so all ways to hand out the clip's sounds are equally
-        likely to who can't hear them; of those in which this could be said, the commonest target.
+        Sounds are assigned to things at random, so without hearing them every permutation is
+        equally likely. The best guess is the commonest target of those that allow the sentence.
         """
         orders = itertools.permutations(range(len(heard)))
         targets = [self.target(seen, tuple(heard[i] for i in order)) for order in orders]
@@ -51,19 +56,19 @@ class Meaning:
 
 
 def sentences() -> list[str]:
-    """Every sentence that can occur, in a fixed order."""
+    """Return every sentence of the language in a fixed order."""
     return [wording for meaning in MEANINGS for wording in meaning.wordings]
 
 
 def sample_sentence(rng: np.random.Generator) -> str:
-    """A sentence without a scene: a family, a meaning of it and a wording, each at random."""
+    """Draw a sentence without a scene: a random family, then meaning, then wording."""
     family = rng.choice(FAMILIES)
     meanings = [meaning for meaning in MEANINGS if meaning.family == family]
     return str(rng.choice(meanings[rng.integers(len(meanings))].wordings))
 
 
 def _noun(name: str) -> str:
-    """As it follows 'the sounding'."""
+    """Return the noun that follows 'the sounding'."""
     return f"{name} object" if name in COLOURS else name
 
 

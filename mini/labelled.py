@@ -1,4 +1,4 @@
-"""Pictures labelled patch by patch, drawn in process, for the mini ViT to learn from.
+"""Procedural pictures with a label per patch, to pre-train the mini ViT.
 
 Shapes: B pictures, L = 64 patches row by row, T things of a scene.
 """
@@ -10,31 +10,31 @@ import numpy as np
 
 from mini.pictures import AREAS, COLOURS, SHAPES, Kind, render, sample_scene
 
-SIDE, GRID, CELLS = 128, 8, 4  # pixels, patches a side, cells of a patch's mask a side
+SIDE, GRID, CELLS = 128, 8, 4  # per side: pixels, patches, mask cells of a patch
 NAMES = {"shape": tuple(SHAPES), "colour": tuple(COLOURS), "size": tuple(AREAS)}
 CLASSES = {name: len(names) for name, names in NAMES.items()}
 
 
 @dataclass
 class Pictures:
-    """Labelled pictures, all arrays with the same first axis."""
+    """Labelled pictures; all arrays have the same first axis."""
 
     pixels: np.ndarray
     """(B, 128, 128, 3) uint8 RGB."""
     kinds: np.ndarray
     """(B, L, 3) int64: shape, colour and size of the thing that covers most of the patch."""
     cover: np.ndarray
-    """(B, L) float32: the share of the patch it covers."""
+    """(B, L) float32: the fraction of the patch that it covers."""
     centre: np.ndarray
-    """(B, L, 2) float32: from the patch's centre to the thing's, x and y, in shares of the side."""
+    """(B, L, 2) float32: x and y from the patch's centre to the thing's, in units of the side."""
     mask: np.ndarray
-    """(B, L, 16) float32: share of each cell of the patch that any thing covers."""
+    """(B, L, 16) float32: the fraction of each of the patch's cells covered by any thing."""
     present: np.ndarray
-    """(B, 13) float32: which shapes, colours and sizes can be seen."""
+    """(B, 13) float32: which shapes, colours and sizes are visible."""
 
 
 def draw(rng: np.random.Generator, scenes: int) -> Pictures:
-    """Three pictures of each of some scenes, apart in time so that things overlap and leave."""
+    """Render three frames of each random scene, far enough apart for things to overlap or leave."""
     rows = []
     for _ in range(scenes):
         kinds = [
@@ -54,7 +54,7 @@ def draw(rng: np.random.Generator, scenes: int) -> Pictures:
 
 
 def _labels(kinds: list[Kind], masks: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, ...]:
-    """kinds, cover, centre, mask and present of Pictures, from masks (T, side, side)."""
+    """Return kinds, cover, centre, mask and present of a picture, from masks (T, side, side)."""
     ids = np.array([[NAMES[name].index(getattr(k, name)) for name in NAMES] for k in kinds])
     pixels = SIDE // GRID
     cover = masks.reshape(-1, GRID, pixels, GRID, pixels).mean(axis=(2, 4)).reshape(len(kinds), -1)
@@ -71,7 +71,7 @@ def _labels(kinds: list[Kind], masks: np.ndarray, centres: np.ndarray) -> tuple[
 
 
 def sample(rng: np.random.Generator, pool: Pictures, size: int) -> Pictures:
-    """A batch of the pool, half of it mirrored left to right."""
+    """Draw a batch from the pool, about half of it mirrored left to right."""
     rows = rng.integers(len(pool.pixels), size=size)
     batch = {field.name: getattr(pool, field.name)[rows] for field in fields(pool)}
     flip = np.flatnonzero(rng.uniform(size=size) < 0.5)
@@ -88,7 +88,7 @@ def sample(rng: np.random.Generator, pool: Pictures, size: int) -> Pictures:
 
 
 def renew(pool: Pictures, new: Pictures, oldest: int) -> int:
-    """Put new pictures in the place of the oldest; where those are next time."""
+    """Replace the oldest pictures by new ones; return where the oldest are next time."""
     rows = (oldest + np.arange(len(new.pixels))) % len(pool.pixels)
     for field in fields(pool):
         getattr(pool, field.name)[rows] = getattr(new, field.name)

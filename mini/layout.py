@@ -1,6 +1,6 @@
-"""Where the official layout of Ref-AVS puts the files of a clip, and in which form.
+"""Write the files of a clip in the official layout of Ref-AVS.
 
-A clip's folder is its key, which is its vid, or null_m-<vid> (muted) and null_c-<vid> (changed).
+A clip's folder is named by its key: its vid, or null_m-<vid> (muted) or null_c-<vid> (changed).
 """
 
 import csv
@@ -15,13 +15,13 @@ from mini.sounds import SAMPLE_RATE_HZ
 
 
 def encode_jpeg(picture: np.ndarray, quality: int) -> bytes:
-    """A picture, (side, side, 3) uint8 RGB, as a JPEG file."""
+    """Return a picture, (H, W, 3) uint8 RGB, encoded as JPEG."""
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def write_media(root: Path, key: str, jpegs: Sequence[bytes], wave: np.ndarray) -> None:
-    """Frames, and sound as (samples,) int16."""
+    """Write a clip's frames and its sound, (samples,) int16."""
     frames = root / "media" / key / "frames"
     frames.mkdir(parents=True)
     for number, jpeg in enumerate(jpegs):
@@ -30,7 +30,7 @@ def write_media(root: Path, key: str, jpegs: Sequence[bytes], wave: np.ndarray) 
 
 
 def write_masks(root: Path, key: str, fid: int, masks: np.ndarray) -> None:
-    """The masks of a thing, (frames, side, side) bool, as 8-bit gray, 0 and 255."""
+    """Write the masks of a thing, (frames, H, W) bool, as 8-bit gray PNGs of 0 and 255."""
     folder = root / "gt_mask" / key / f"fid_{fid}"
     folder.mkdir(parents=True)
     for number, mask in enumerate(masks):
@@ -39,7 +39,7 @@ def write_masks(root: Path, key: str, fid: int, masks: np.ndarray) -> None:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """With CRLF, as the benchmark's own."""
+    """Write a CSV file with CRLF line endings, as the benchmark does."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\r\n")
         writer.writerow(header)

@@ -1,4 +1,4 @@
-"""Loose sentences for the mini RoBERTa: words of the mini language, true of no scene."""
+"""Loose sentences for the mini RoBERTa: words of the mini language, not tied to any scene."""
 
 import numpy as np
 
@@ -32,7 +32,7 @@ QUALITIES = ("sounding", "silent", "loudest", "first", "last", "leftmost", "bigg
 
 
 def loose_sentence(rng: np.random.Generator) -> str:
-    """Words of the language put together without a rule that says when it is true."""
+    """Compose a sentence of the language's words that has no rule for when it is true."""
     sentence = f"the {_thing(rng)}"
     if rng.uniform() < 0.6:
         sentence += f" {rng.choice((*DEEDS, *PLACES))}"

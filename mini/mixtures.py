@@ -1,6 +1,6 @@
-"""Mixed sounds, labelled second by second, made in process for the mini VGGish to learn from.
+"""Procedural mixtures of sounds with a label per second, to pre-train the mini VGGish.
 
-Shapes: W windows of a second, K = 60 kinds in the order of KINDS.
+Shapes: W windows of one second, K = 60 kinds in the order of KINDS.
 """
 
 import itertools
@@ -15,13 +15,13 @@ from sam2love.encoders.audio import log_mel
 SECONDS = 10
 KINDS = tuple(Kind(*names) for names in itertools.product(SHAPES, COLOURS, AREAS))
 GRID = (len(SHAPES), len(COLOURS), len(AREAS))
-SOURCES = (0.1, 0.3, 0.3, 0.2, 0.1)  # how often none, one, two, three or four sound in a clip
-QUIETEST_DB, LOUDEST_DB = -45.0, -5.0  # of a window; what is quieter counts as silence
+SOURCES = (0.1, 0.3, 0.3, 0.2, 0.1)  # probabilities that 0, 1, 2, 3 or 4 kinds sound in a clip
+QUIETEST_DB, LOUDEST_DB = -45.0, -5.0  # of a window; anything quieter counts as silence
 
 
 @dataclass
 class Seconds:
-    """Windows of sound and what sounds in them."""
+    """Windows of sound and the kinds that sound in them."""
 
     mel: np.ndarray
     """(W, 96, 64) float32, VGGish's log mel spectrogram."""
@@ -30,7 +30,7 @@ class Seconds:
 
 
 def draw(rng: np.random.Generator, clips: int) -> Seconds:
-    """All windows of some clips in which up to four kinds sound, one after or over another."""
+    """Return all windows of random clips in which up to four kinds sound, overlapping or not."""
     made = [_clip(rng) for _ in range(clips)]
     return Seconds(*(np.concatenate(column) for column in zip(*made, strict=True)))
 
@@ -50,14 +50,14 @@ def _clip(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def levels(energy: np.ndarray) -> np.ndarray:
-    """Energies as loudness: 0 for silence, 1 for the loudest, linear in decibels between."""
+    """Convert energies to levels: 0 for silence, 1 for LOUDEST_DB, linear in decibels."""
     level_db = 10 * np.log10(np.maximum(energy, 1e-12))
     share = (level_db - QUIETEST_DB) / (LOUDEST_DB - QUIETEST_DB)
     return np.clip(share, 0, None).astype(np.float32)
 
 
 def grouped_levels(energy: np.ndarray) -> dict[str, np.ndarray]:
-    """Levels (W, n) of every shape, colour, size, shape with colour, and kind."""
+    """Return the levels (W, n) of every shape, colour, size, shape with colour, and kind."""
     grid = energy.reshape(-1, *GRID)
     groups = {"shape": (2, 3), "colour": (1, 3), "size": (1, 2), "shape and colour": (3,)}
     sums = {name: grid.sum(axis=axes) for name, axes in groups.items()} | {"kind": energy}
@@ -65,7 +65,7 @@ def grouped_levels(energy: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def renew(pool: Seconds, new: Seconds, oldest: int) -> int:
-    """Put new windows in the place of the oldest; where those are next time."""
+    """Replace the oldest windows by new ones; return where the oldest are next time."""
     rows = (oldest + np.arange(len(new.mel))) % len(pool.mel)
     for field in fields(pool):
         getattr(pool, field.name)[rows] = getattr(new, field.name)

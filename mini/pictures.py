@@ -1,7 +1,7 @@
-"""The mini world as seen: coloured shapes that move, occlude, leave and return over backgrounds.
+"""The visible mini world: coloured shapes that move, occlude each other, leave and return.
 
-A picture is square. Lengths are shares of its side, x to the right, y down, (0, 0) top left.
-Everything is drawn from the generator that is passed in, so a seed fixes every pixel.
+A picture is square. Lengths are fractions of its side, x to the right, y down, (0, 0) top left.
+All randomness comes from the generator passed in, so a seed determines every pixel.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ COLOURS = {
     "purple": (150, 60, 175),
     "white": (240, 240, 240),
 }
-AREAS = {"small": (0.042, 0.058), "large": (0.085, 0.115)}  # share of the frame
+AREAS = {"small": (0.042, 0.058), "large": (0.085, 0.115)}  # fraction of the frame
 
 Motion = Literal["static", "left", "right", "up", "down", "away"]
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
@@ -26,7 +26,7 @@ DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 @dataclass(frozen=True)
 class Kind:
-    """What can be seen of an object, and, by `sounds`, what can be heard of it."""
+    """An object's looks, from which `sounds` derives its timbre."""
 
     shape: str
     colour: str
@@ -35,11 +35,11 @@ class Kind:
 
 @dataclass(frozen=True)
 class Thing:
-    """An object of a scene: its kind, its own size and shade, where it is at each frame."""
+    """An object of a scene: its kind, exact size and shade, and its position in each frame."""
 
     kind: Kind
     radius: float
-    """Radius of the disc of the same area."""
+    """Radius of a disc of the same area."""
     rgb: np.ndarray
     path: np.ndarray
     """Centres, (frames, 2)."""
@@ -49,7 +49,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """Things in order of depth, the last one nearest, over one background."""
+    """Things over a background, ordered by depth, the nearest last."""
 
     things: tuple[Thing, ...]
     background: np.ndarray
@@ -64,7 +64,7 @@ def sample_scene(
     frames: int = 10,
     side: int = 128,
 ) -> Scene:
-    """Place one thing of each kind so that none overlap at frame 0, and let them move."""
+    """Place one thing of each kind, none overlapping at frame 0, and draw their motions."""
     areas = [rng.uniform(*AREAS[kind.size]) for kind in kinds]
     radii = [float(np.sqrt(area / np.pi)) for area in areas]
     starts = _separate_centres(rng, radii)
@@ -84,7 +84,7 @@ def sample_scene(
 
 
 def render(scene: Scene, frame: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a frame.
+    """Render one frame.
 
     Returns:
         The picture, (side, side, 3) uint8 RGB, and the visible part of each thing,
@@ -108,7 +108,7 @@ def render(scene: Scene, frame: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sample_motion(rng: np.random.Generator, start: np.ndarray) -> Motion:
-    """Rest, leave and return, or drift in a direction that has room."""
+    """Draw a motion: rest, leave and return, or drift in a direction that has room."""
     choice = rng.uniform()
     if choice < 0.25:
         return "static"
@@ -124,7 +124,7 @@ def _sample_motion(rng: np.random.Generator, start: np.ndarray) -> Motion:
 
 
 def _separate_centres(rng: np.random.Generator, radii: list[float]) -> np.ndarray:
-    """Centres whose discs keep a gap and lie inside the frame, (things, 2)."""
+    """Draw centres, (things, 2), of discs inside the frame with a gap between them."""
     radius = np.array(radii)
     gap = radius[:, None] + radius[None] + 0.02
     while True:
@@ -137,7 +137,7 @@ def _separate_centres(rng: np.random.Generator, radii: list[float]) -> np.ndarra
 def _path(
     rng: np.random.Generator, start: np.ndarray, radius: float, motion: Motion, frames: int
 ) -> np.ndarray:
-    """Centres of a thing that starts at `start`, (frames, 2)."""
+    """Return the centres, (frames, 2), of a thing that starts at `start`."""
     time = np.linspace(0, 1, frames)[:, None] if frames > 1 else np.zeros((1, 1))
     if motion == "static":
         return np.repeat(start[None], frames, axis=0)
@@ -157,7 +157,7 @@ def _path(
 def _cover(
     thing: Thing, frame: int, side: int
 ) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
-    """The box of pixels a thing can touch, how much it covers each, and its shading."""
+    """Return the box of pixels that a thing can touch, its coverage of each, and its shading."""
     x, y = thing.path[frame] * side
     radius = thing.radius * side
     reach = 1.7 * radius
@@ -178,7 +178,7 @@ def _cover(
 
 
 def _signed_distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """About the distance to the outline, negative inside; every shape has the unit disc's area."""
+    """Approximate the signed distance to a shape of the unit disc's area, negative inside."""
     if shape == "circle":
         return np.hypot(u, v) - 1
     if shape == "square":
@@ -198,7 +198,7 @@ def _signed_distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _background(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Two muted colours mixed by a pattern, (side, side, 3) float32."""
+    """Mix two muted colours by a random pattern, (side, side, 3) float32."""
     base = rng.uniform(60, 150) + rng.normal(0, 14, 3)
     other = base + rng.choice([-1, 1]) * rng.uniform(15, 40) + rng.normal(0, 10, 3)
     v, u = np.meshgrid(np.linspace(0, 1, side), np.linspace(0, 1, side), indexing="ij")

@@ -1,13 +1,13 @@
-"""Pre-train a mini CLIP, for Table 2's row, by matching pictures with what is said of them.
+"""Pre-train a mini CLIP for its row of Table 2, by matching pictures with their captions.
 
     python -m mini.pretrain_clip
 
-Reads section `clip` of mini/params.yaml and the mini RoBERTa's tokenizer; writes
-weights/hub/mini-clip as transformers reads it, about half an hour on one core, and prints what it
-can do and its digest. It sees procedural pictures and captions of what they show, no sound. The
-default run has no use for it, so its weights are not committed.
+Reads section `clip` of mini/params.yaml and the mini RoBERTa's tokenizer. Writes
+weights/hub/mini-clip in transformers' format and prints its accuracy and digest; takes about half
+an hour on one core. It is trained on procedural pictures and their captions, without sound. The
+default run does not use it, so its weights are not committed.
 
-Shapes: B pictures and as many captions, d features.
+Shapes: B pictures and as many captions, P tokens, d features.
 """
 
 from pathlib import Path
@@ -37,13 +37,13 @@ MAX_TOKENS = 64
 NORM = [0.5, 0.5, 0.5]
 
 Shown = list[tuple[Kind, float]]
-"""The kinds that can be seen in a picture, with the centre of each, x in shares of the side."""
+"""The kinds visible in a picture, each with the x of its centre in fractions of the side."""
 
 
 def main(
     folder: Path = Path("weights/hub/mini-clip"), params: Path = Path("mini/params.yaml")
 ) -> None:
-    """Pre-train and save the mini CLIP, and tell how often it picks the right caption."""
+    """Pre-train and save the mini CLIP, and print how often it picks the right caption."""
     settings = yaml.safe_load(params.read_text())["clip"]
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(settings["seed"])
@@ -55,12 +55,13 @@ def main(
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     CLIPImageProcessor(image_mean=NORM, image_std=NORM).save_pretrained(folder)
-    right = picked(model, tokenizer, *draw(np.random.default_rng((settings["seed"], 1)), 100))
-    print(f"{folder}: of 100 captions {right:.0%} right, digest {digest(folder)}")
+    held_out = draw(np.random.default_rng((settings["seed"], 1)), 100)
+    right = accuracy(model, tokenizer, *held_out)
+    print(f"{folder}: {right:.0%} of 100 captions matched, digest {digest(folder)}")
 
 
 def build(settings: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> CLIPModel:
-    """The untrained pair of encoders."""
+    """Return the untrained model."""
     text = settings["text"] | {
         "vocab_size": len(tokenizer),
         "max_position_embeddings": MAX_TOKENS,
@@ -80,7 +81,7 @@ def train(
     rng: np.random.Generator,
     settings: dict[str, Any],
 ) -> None:
-    """Tell each picture's caption from those of the batch, and each caption's picture."""
+    """Train to match each picture with its caption within the batch, and the reverse."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings["learning_rate"])
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=settings["learning_rate"], total_steps=settings["steps"]
@@ -109,7 +110,7 @@ def train(
 
 
 def draw(rng: np.random.Generator, count: int) -> tuple[np.ndarray, list[Shown]]:
-    """Pictures (count, side, side, 3) uint8 of two to four things, and what each shows."""
+    """Return pictures (count, side, side, 3) uint8 of two to four things, and what each shows."""
     pixels, shown = [], []
     for _ in range(count):
         kinds = [
@@ -128,7 +129,7 @@ def draw(rng: np.random.Generator, count: int) -> tuple[np.ndarray, list[Shown]]
 
 
 def caption(rng: np.random.Generator, shown: Shown) -> str:
-    """What a picture shows in any order, now and then with sizes and places."""
+    """Name what a picture shows in random order, each thing with or without size and place."""
     said = []
     for index in rng.permutation(len(shown)):
         kind, x = shown[index]
@@ -142,22 +143,22 @@ def caption(rng: np.random.Generator, shown: Shown) -> str:
 def similarities(
     model: CLIPModel, tokenizer: PreTrainedTokenizerBase, pixels: np.ndarray, texts: list[str]
 ) -> Tensor:
-    """Scaled cosines of pictures with captions, (B, B)."""
+    """Return the scaled cosine similarities of pictures with captions, (B, B)."""
     images = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - NORM[0]) / NORM[0]
     seen = model.visual_projection(model.vision_model(pixel_values=images).pooler_output)
     coded = tokenizer(texts, padding=True, return_tensors="pt")
     ids, mask = coded["input_ids"], coded["attention_mask"]
     states = model.text_model(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, P, d)
-    # Not its pooled output: with </s> as token 2, transformers takes the greatest id's state.
+    # Not `pooler_output`: with </s> as token 2, transformers pools at the largest token id.
     said = model.text_projection(states[torch.arange(len(texts)), mask.sum(dim=1) - 1])
     return model.logit_scale.exp() * F.normalize(seen, dim=-1) @ F.normalize(said, dim=-1).T
 
 
 @torch.no_grad()
-def picked(
+def accuracy(
     model: CLIPModel, tokenizer: PreTrainedTokenizerBase, pixels: np.ndarray, shown: list[Shown]
 ) -> float:
-    """The share of pictures whose own caption is the most similar of all."""
+    """Return the fraction of pictures whose own caption is the most similar one."""
     rng = np.random.default_rng(0)
     logits = similarities(model, tokenizer, pixels, [caption(rng, kinds) for kinds in shown])
     return (logits.argmax(dim=1) == torch.arange(len(shown))).float().mean().item()

@@ -1,10 +1,10 @@
-"""Pre-train the mini RoBERTa, and the tokenizer it reads with, by guessing masked words.
+"""Train the mini RoBERTa's tokenizer, and pre-train the model by predicting masked tokens.
 
     python -m mini.pretrain_roberta
 
-Reads section `roberta` of mini/params.yaml; writes weights/mini/roberta (model and tokenizer, as
-transformers reads them) and its card, about two minutes on one core. It sees sentences alone: those
-of the mini language and looser ones with the same words, never a scene that they are true of.
+Reads section `roberta` of mini/params.yaml; writes weights/mini/roberta (model and tokenizer in
+transformers' format) and its card; takes about two minutes on one core. It is trained on text only:
+sentences of the mini language and looser ones with the same words, never with a scene.
 
 Shapes: B sentences, P tokens, d features.
 """
@@ -32,14 +32,14 @@ from mini.pictures import COLOURS, SHAPES
 from mini.probes import area_under_curve, probe
 
 FILES = ["mini/pretrain_roberta.py", "mini/loose.py", "mini/pictures.py", "mini/probes.py"]
-SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # RoBERTa's own order of ids
+SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # in the order of RoBERTa's ids
 MAX_TOKENS = 25
 
 
 def main(
     folder: Path = Path("weights/mini/roberta"), params: Path = Path("mini/params.yaml")
 ) -> None:
-    """Train the tokenizer and the model, save and probe them."""
+    """Train, save and probe the tokenizer and the model."""
     settings = yaml.safe_load(params.read_text())["roberta"]
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(settings["seed"])
@@ -69,12 +69,12 @@ def main(
 
 
 def language_digest() -> str:
-    """SHA-256 of all sentences of the mini language."""
+    """Return the SHA-256 of all sentences of the mini language."""
     return hashlib.sha256("\n".join(sentences()).encode()).hexdigest()
 
 
 def build_tokenizer(rng: np.random.Generator, vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE that knows the language's words whole, and any other text in pieces."""
+    """Train a byte-level BPE that keeps the language's words whole and splits any other text."""
     texts = [*sentences(), *(loose_sentence(rng) for _ in range(5000))]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -104,7 +104,7 @@ def build(settings: dict[str, Any], vocabulary: int) -> RobertaForMaskedLM:
         **settings["model_args"],
     )
     model = RobertaForMaskedLM(config)
-    # The encoder that is loaded later has a pooler; with one here the file holds its every weight.
+    # The encoder is later loaded with a pooler, so the file must hold the pooler's weights too.
     model.roberta = RobertaModel(config, add_pooling_layer=True)
     model.tie_weights()
     return model
@@ -116,7 +116,7 @@ def train(
     rng: np.random.Generator,
     settings: dict[str, Any],
 ) -> None:
-    """Guess hidden tokens; and name some open ones, so that words alike in use stay apart."""
+    """Predict masked tokens, and some visible ones, so that words of similar use stay distinct."""
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=settings["learning_rate"], weight_decay=0.01
     )
@@ -140,7 +140,7 @@ def train(
 
 
 def save(model: RobertaForMaskedLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write encoder and tokenizer, each file at once."""
+    """Write the encoder and the tokenizer, each file atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, suffix=".partial") as partial:
         model.roberta.save_pretrained(partial)
@@ -153,7 +153,7 @@ def save(model: RobertaForMaskedLM, tokenizer: PreTrainedTokenizerFast, folder: 
 def figures(
     model: RobertaForMaskedLM, tokenizer: PreTrainedTokenizerFast, seed: int
 ) -> dict[str, float]:
-    """How well tokens, masked or not, and what a sentence names can be told."""
+    """Measure how well tokens, masked or not, and a sentence's names are predicted."""
     rng = np.random.default_rng((seed, 1))
     torch.manual_seed(seed)
     ids, mask = _tokens(tokenizer, [_sentence(rng) for _ in range(1000)])
@@ -178,7 +178,7 @@ def figures(
 def encode_means(
     model: RobertaModel, tokenizer: PreTrainedTokenizerFast, texts: list[str]
 ) -> tuple[Tensor, int]:
-    """Mean last states (B, d), and the length of the longest text in tokens."""
+    """Return mean last states (B, d), and the length of the longest text in tokens."""
     ids, mask = _tokens(tokenizer, texts)
     states = model(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, P, d)
     weight = mask[..., None].float()
@@ -186,7 +186,7 @@ def encode_means(
 
 
 def _sentence(rng: np.random.Generator) -> str:
-    """One of the language or a loose one, with or without capital and full stop."""
+    """Draw a sentence of the language or a loose one, with or without capital and full stop."""
     text = sample_sentence(rng) if rng.uniform() < 0.5 else loose_sentence(rng)
     text = text.rstrip(".")
     plain = rng.uniform() < 0.5
@@ -194,7 +194,7 @@ def _sentence(rng: np.random.Generator) -> str:
 
 
 def _tokens(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> tuple[Tensor, Tensor]:
-    """Ids and attention mask, both (B, P) int64."""
+    """Return token ids and attention mask, both (B, P) int64."""
     coded = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
     return coded["input_ids"], coded["attention_mask"]
 
@@ -202,7 +202,7 @@ def _tokens(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> tuple[Tenso
 def _hide(
     ids: Tensor, mask: Tensor, tokenizer: PreTrainedTokenizerFast, *, kept: float = 0.1
 ) -> tuple[Tensor, Tensor]:
-    """Mask 15 % of the tokens; ask for those and for a share that is left open."""
+    """Mask 15 % of the tokens; select those, and a fraction `kept` unmasked, for the loss."""
     word = mask.bool() & (ids >= len(SPECIAL))
     chance = torch.rand(ids.shape)
     hidden = word & (chance < 0.15)

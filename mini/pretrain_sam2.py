@@ -3,9 +3,9 @@
     python -m mini.pretrain_sam2
 
 Reads section `sam2` of mini/params.yaml and weights/mini/sam2/config.yaml; writes
-weights/mini/sam2/model.safetensors, 30 to 45 minutes on one core. It sees pictures alone: no
-sentence, no sound. A run that was stopped goes on where its last checkpoint left it, to the same
-weights, since a step's batch follows from the seed and the step's number.
+weights/mini/sam2/model.safetensors; takes 30 to 45 minutes on one core. It is trained on pictures
+only: no text, no sound. An interrupted run resumes from its last checkpoint and ends with the same
+weights, since each step's batch depends only on the seed and the step number.
 
 Shapes: N frames, B objects of a batch, S pixels a side.
 """
@@ -31,7 +31,7 @@ from mini.tracking import PROMPTS, Tracked, track
 from sam2love.sam.build import build_sam2
 
 CODE = ["mini/pictures.py", "mini/clips.py", "mini/tracking.py", "mini/pretrain_sam2.py"]
-"""What the weights follow from, besides the settings and the model's configuration."""
+"""The code that determines the weights, with the settings and the model's configuration."""
 
 
 def main(
@@ -39,7 +39,7 @@ def main(
     params: Path = Path("mini/params.yaml"),
     checkpoint: Path = Path(".staging/mini/sam2.pt"),
 ) -> None:
-    """Pre-train, or go on pre-training, the mini SAM 2 of FOLDER/config.yaml."""
+    """Pre-train the mini SAM 2 of FOLDER/config.yaml, or resume from its checkpoint."""
     settings = yaml.safe_load(params.read_text())["sam2"]
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(settings["seed"])
@@ -66,11 +66,12 @@ def main(
 
 
 def prepare(sam2: SAM2Base) -> None:
-    """Begin where a small model learns fast; every weight is free afterwards.
+    """Initialise the weights so that a small model learns fast; all remain trainable.
 
-    Every object counts as seen at first, the memory encoder mixes from the start, and the mask
-    decoder's queries and keys begin alike, so that a point attends to the cells around it. Left
-    to chance, a point means nothing for a thousand steps: masks of all objects, or of none.
+    Every object starts as visible, the memory encoder mixes from the start, and the mask decoder's
+    query and key projections start equal, so that a point attends to the cells around it. With the
+    default initialisation, points have no effect for a thousand steps: masks show all objects or
+    none.
     """
     torch.nn.init.constant_(sam2.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 2.0)
     for block in sam2.memory_encoder.fuser.layers:
@@ -93,7 +94,7 @@ def train_step(
     step: int,
     settings: dict[str, Any],
 ) -> dict[str, float]:
-    """One step of the phase that `step` falls into; returns the terms of the loss."""
+    """Run one step of the phase that `step` falls into; return the terms of the loss."""
     rng = np.random.default_rng((settings["seed"], step))
     phase = _phase(step, settings["phases"])
     batch = sample_batch(
@@ -113,7 +114,7 @@ def train_step(
 
 
 def losses(tracked: list[Tracked], masks: Tensor) -> dict[str, Tensor]:
-    """Mean BCE (an absent object's mask is empty); dice and quality where it can be seen; score."""
+    """Return mean BCE (an absent object's target is empty), dice and IoU where visible, score."""
     logits = torch.stack([frame.logits for frame in tracked], dim=1)  # (B, N, S, S)
     iou = torch.stack([frame.iou for frame in tracked], dim=1)
     score = torch.stack([frame.object_score for frame in tracked], dim=1)
@@ -143,7 +144,7 @@ def _phase(step: int, phases: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _rate(step: int, settings: dict[str, Any]) -> float:
-    """The learning rate: linear warm-up, then half a cosine that reaches zero at `decay_steps`."""
+    """Return the learning rate: linear warm-up, then half a cosine to zero at `decay_steps`."""
     peak, warmup, end = (settings[key] for key in ("learning_rate", "warmup_steps", "decay_steps"))
     if step < warmup:
         return peak * ((step + 1) / warmup)
@@ -164,7 +165,7 @@ def _keep(path: Path, sam2: SAM2Base, optimiser: Optimizer, run: dict, done: int
 
 
 def _resume(path: Path, sam2: SAM2Base, optimiser: Optimizer, run: dict) -> int:
-    """Load the checkpoint if it is of this very run; the steps it has done."""
+    """Load the checkpoint if it belongs to this run; return the number of completed steps."""
     if not path.is_file():
         return 0
     kept = torch.load(path, weights_only=True)

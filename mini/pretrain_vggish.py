@@ -1,11 +1,11 @@
-"""Pre-train the mini VGGish: which kinds of sound a second holds, and how loud each is.
+"""Pre-train the mini VGGish to predict which kinds sound in a second, and how loud each is.
 
     python -m mini.pretrain_vggish
 
-Reads section `vggish` of mini/params.yaml; writes weights/mini/vggish.safetensors and its card,
-about ten minutes on one core. It hears procedural mixtures alone: no picture, no sentence.
+Reads section `vggish` of mini/params.yaml; writes weights/mini/vggish.safetensors and its card;
+takes about ten minutes on one core. It is trained on procedural mixtures only: no picture, no text.
 
-Shapes: W windows of a second, d features.
+Shapes: W windows of one second, d features.
 """
 
 import math
@@ -40,7 +40,7 @@ GROUPS = {
     "shape and colour": GRID[0] * GRID[1],
     "kind": len(KINDS),
 }
-CLEAR_DB = 6.0  # by how much the loudest sound of the mini data set is louder than the next
+CLEAR_DB = 6.0  # least margin of a loudest sound in the mini data set
 
 
 def main(
@@ -82,7 +82,7 @@ def build(settings: dict[str, Any]) -> VGGish:
 
 
 def train(model: VGGish, settings: dict[str, Any]) -> None:
-    """Teach the vectors, through linear heads that are thrown away, who sounds and how loud."""
+    """Train the vectors, through linear heads that are then discarded, on who sounds how loud."""
     rng = np.random.default_rng(settings["seed"])
     width = settings["embeddings"][-1]
     heads = nn.ModuleDict({name: nn.Linear(width, 2 * size) for name, size in GROUPS.items()})
@@ -109,7 +109,7 @@ def train(model: VGGish, settings: dict[str, Any]) -> None:
 
 
 def losses(model: VGGish, heads: nn.ModuleDict, batch: Seconds) -> dict[str, Tensor]:
-    """Presence and level of each group's members, and what the loudest kind is."""
+    """Return the loss of each group, for presence and level, and that of the loudest kind."""
     vectors = model(torch.from_numpy(batch.mel))  # (W, d)
     terms = {}
     for name, truth in grouped_levels(batch.energy).items():
@@ -134,7 +134,7 @@ def save(model: VGGish, weights: Path) -> None:
 
 
 def figures(model: VGGish, seed: int, clips: int = 400) -> dict[str, float]:
-    """Linear probes of the frozen vectors, fitted and tested on clips of other seeds."""
+    """Fit linear probes to the frozen vectors and test them, on clips of other seeds."""
     heard, held_out = (draw(np.random.default_rng((seed, part)), clips) for part in (1, 2))
     vectors = [encode(model, part.mel) for part in (heard, held_out)]
     taught, truth = grouped_levels(heard.energy), grouped_levels(held_out.energy)
@@ -153,7 +153,7 @@ def figures(model: VGGish, seed: int, clips: int = 400) -> dict[str, float]:
 
 
 def _loudest_right(guess: np.ndarray, energy: np.ndarray) -> float:
-    """Of windows in which two kinds sound well apart in level, share with the louder one told."""
+    """Return how often the louder of two kinds is found, where their levels differ clearly."""
     order = energy.argsort(axis=1)[:, ::-1][:, :2]
     first, second = (np.take_along_axis(energy, order[:, i : i + 1], axis=1)[:, 0] for i in (0, 1))
     fair = (levels(second) > 0) & (first > second * 10 ** (CLEAR_DB / 10))
@@ -162,7 +162,7 @@ def _loudest_right(guess: np.ndarray, energy: np.ndarray) -> float:
 
 
 def _sounding_right(guess: np.ndarray, energy: np.ndarray, rng: np.random.Generator) -> float:
-    """Of windows with a single kind, share in which it is told from two silent ones."""
+    """Return how often the only kind that sounds scores above two random silent ones."""
     fair = np.flatnonzero((levels(energy) > 0).sum(axis=1) == 1)
     right = []
     for row in fair:
@@ -174,12 +174,12 @@ def _sounding_right(guess: np.ndarray, energy: np.ndarray, rng: np.random.Genera
 
 @torch.no_grad()
 def encode(model: VGGish, mel: np.ndarray) -> Tensor:
-    """(W, d)."""
+    """Return the vectors of windows, (W, d)."""
     return torch.cat([model(batch) for batch in torch.from_numpy(mel).split(256)])
 
 
 def _schedule(step: int, steps: int, warmup: int) -> float:
-    """Linear warm-up, then half a cosine down to zero."""
+    """Return the learning rate's factor: linear warm-up, then half a cosine down to zero."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))

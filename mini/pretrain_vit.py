@@ -1,11 +1,11 @@
-"""Pre-train the mini ViT: what covers each patch of a picture, and where it is.
+"""Pre-train the mini ViT to predict what covers each patch of a picture, and where it is.
 
     python -m mini.pretrain_vit
 
 Reads section `vit` of mini/params.yaml; writes weights/mini/vit (config.json, model.safetensors)
-and its card, about a quarter of an hour on one core. It sees procedural pictures alone: no
-sentence, no sound. Every patch answers for the thing that covers most of it: shape, colour, size,
-its centre, the patch's own place and a coarse mask of it; [cls] says what is in the picture.
+and its card; takes about 15 minutes on one core. It is trained on procedural pictures only: no
+text, no sound. Every patch predicts the thing that covers most of it (shape, colour, size, centre),
+its own place and a coarse mask; [cls] predicts what is in the picture.
 
 Shapes: B pictures, L = 64 patches row by row, d features.
 """
@@ -31,7 +31,7 @@ from mini.labelled import CELLS, CLASSES, GRID, Pictures, draw, renew, sample
 from mini.probes import classify
 
 HEADS = CLASSES | {"covered": 1, "centre": 2, "row": GRID, "column": GRID, "mask": CELLS**2}
-FAINT, CLEAR = 0.1, 0.25  # least share of a patch that its thing covers to be taught, to be probed
+FAINT, CLEAR = 0.1, 0.25  # least coverage of a patch by its thing: to train, to probe
 FILES = ["mini/pretrain_vit.py", "mini/labelled.py", "mini/pictures.py", "mini/probes.py"]
 
 
@@ -63,7 +63,7 @@ def main(folder: Path = Path("weights/mini/vit"), params: Path = Path("mini/para
 
 
 def build(settings: dict[str, Any]) -> VisionTransformer:
-    """The untrained encoder, with all that its config.json has to say."""
+    """Return the untrained encoder, with every field that its config.json needs."""
     model = timm.create_model(
         settings["architecture"],
         pretrained_cfg_overlay={"tag": "mini", "license": "mit", "crop_pct": 1.0},
@@ -75,7 +75,7 @@ def build(settings: dict[str, Any]) -> VisionTransformer:
 
 
 def save(model: VisionTransformer, folder: Path) -> None:
-    """Write config.json and model.safetensors, each at once."""
+    """Write config.json and model.safetensors, each atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, suffix=".partial") as partial:
         save_for_hf(model, partial, safe_serialization=True)
@@ -84,7 +84,7 @@ def save(model: VisionTransformer, folder: Path) -> None:
 
 
 def train(model: VisionTransformer, settings: dict[str, Any]) -> None:
-    """Teach every patch, and [cls], through linear heads that are thrown away."""
+    """Train every patch and [cls] through linear heads that are then discarded."""
     rng = np.random.default_rng(settings["seed"])
     width = settings["model_args"]["embed_dim"]
     heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in HEADS.items()})
@@ -113,7 +113,7 @@ def train(model: VisionTransformer, settings: dict[str, Any]) -> None:
 
 
 def losses(model: VisionTransformer, heads: nn.ModuleDict, batch: Pictures) -> dict[str, Tensor]:
-    """What each head gets wrong; what a patch shows counts by how much of it that covers."""
+    """Return the loss of each head; a patch's thing has weight by how much it covers."""
     features = model.forward_features(normalise(batch.pixels))  # (B, 1 + L, d)
     patches = features[:, 1:]
     cover = torch.from_numpy(batch.cover)
@@ -139,12 +139,12 @@ def losses(model: VisionTransformer, heads: nn.ModuleDict, batch: Pictures) -> d
 
 
 def normalise(pixels: np.ndarray) -> Tensor:
-    """(B, side, side, 3) uint8 to (B, 3, side, side) float32, by timm's 0.5 and 0.5."""
+    """Convert (B, side, side, 3) uint8 to (B, 3, side, side) float32, with mean and std 0.5."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def figures(model: VisionTransformer, seed: int, scenes: int = 300) -> dict[str, float]:
-    """Linear probes of the frozen features, fitted and tested on pictures of other seeds."""
+    """Fit linear probes to the frozen features and test them, on pictures of other seeds."""
     seen, held_out = (draw(np.random.default_rng((seed, part)), scenes) for part in (1, 2))
     features = [encode(model, pictures.pixels) for pictures in (seen, held_out)]
     patches = [feature[:, 1:].flatten(0, 1) for feature in features]
@@ -175,13 +175,13 @@ def figures(model: VisionTransformer, seed: int, scenes: int = 300) -> dict[str,
 
 @torch.no_grad()
 def encode(model: VisionTransformer, pixels: np.ndarray) -> Tensor:
-    """(B, 1 + L, d)."""
+    """Return the features of [cls] and the patches, (B, 1 + L, d)."""
     batches = [normalise(pixels[start : start + 64]) for start in range(0, len(pixels), 64)]
     return torch.cat([model.forward_features(batch) for batch in batches])
 
 
 def _schedule(step: int, steps: int, warmup: int) -> float:
-    """Linear warm-up, then half a cosine down to zero."""
+    """Return the learning rate's factor: linear warm-up, then half a cosine down to zero."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))

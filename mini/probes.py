@@ -1,4 +1,4 @@
-"""What can be read off frozen features by a linear map: the measure of the mini encoders."""
+"""Linear probes of frozen features, which evaluate the mini encoders."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ RIDGE = 1e-3
 
 
 def probe(train: Tensor, train_targets: Tensor, test: Tensor) -> Tensor:
-    """Fit targets by ridge regression and predict them for held-out features.
+    """Fit a ridge regression to targets and predict them for held-out features.
 
     Args:
         train: (n, d) features.
@@ -27,7 +27,7 @@ def probe(train: Tensor, train_targets: Tensor, test: Tensor) -> Tensor:
 
 
 def classify(train: Tensor, labels: Tensor, test: Tensor, classes: int) -> Tensor:
-    """Multinomial logistic regression on the same terms: the class of each held-out row, (m,)."""
+    """Fit a multinomial logistic regression and return the class of each held-out row, (m,)."""
     mean, spread = train.mean(dim=0), train.std(dim=0) + 1e-6
     inputs, held_out = _with_one((train - mean) / spread), _with_one((test - mean) / spread)
     weights = torch.zeros(inputs.shape[1], classes, requires_grad=True)
@@ -44,7 +44,11 @@ def classify(train: Tensor, labels: Tensor, test: Tensor, classes: int) -> Tenso
 
 
 def area_under_curve(scores: Tensor, labels: Tensor) -> float:
-    """Chance that a true row (labels bool) scores above a false one, by ranks without ties."""
+    """Return the probability that a true row (labels bool) scores above a false one.
+
+    Raises:
+        ValueError: the labels are all true or all false.
+    """
     ranks = scores.argsort().argsort().double() + 1
     positives = int(labels.sum())
     negatives = len(labels) - positives

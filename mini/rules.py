@@ -1,7 +1,7 @@
-"""Of which things of a clip something is true: a rule for each kind of saying.
+"""Rules that decide for which things of a clip a sentence holds.
 
-A rule gives the things that it is true of, or None where a viewer could doubt it (two things about
-as loud, say). Things are numbered in the scene's order; places and sizes are as of frame 0.
+A rule returns the things for which it holds, or None where a viewer could doubt it (say, two things
+are about equally loud). Things are numbered in the scene's order; places and sizes are of frame 0.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,8 @@ SIZE_RATIO = 1.4
 LEVEL_MARGIN_DB = 6.0
 LENGTH_MARGIN_SECONDS = 2.0
 ONSET_MARGIN_SECONDS = 1.5
-MOVED, UNMOVED = 0.2, 0.08  # shares of the side: clearly moves, hardly moves
-PRESENT, GONE = 0.25, 0.0  # shares of a thing's own area: can be seen well, not at all
+MOVED, UNMOVED = 0.2, 0.08  # fractions of the side: clearly moves, hardly moves
+PRESENT, GONE = 0.25, 0.0  # fractions of a thing's own area: clearly visible, invisible
 
 Heard = tuple[Sound | None, ...]
 """The sound of each thing, None for a silent one."""
@@ -26,19 +26,19 @@ Heard = tuple[Sound | None, ...]
 
 @dataclass(frozen=True)
 class Seen:
-    """What the rules need of a scene."""
+    """What the rules need to know of a scene."""
 
     kinds: tuple[Kind, ...]
     paths: np.ndarray
     """Centres, (things, frames, 2)."""
     areas: np.ndarray
-    """Shares of the frame, (things,)."""
+    """Fractions of the frame, (things,)."""
     visible: np.ndarray
-    """Share of each thing's own area that can be seen, (things, frames)."""
+    """Visible fraction of each thing's own area, (things, frames)."""
 
     @classmethod
     def of(cls, scene: Scene, masks: np.ndarray) -> "Seen":
-        """From a scene and the visible parts of its things, (frames, things, side, side) bool."""
+        """Build from a scene and its things' visible parts, (frames, things, side, side) bool."""
         areas = np.array([np.pi * thing.radius**2 for thing in scene.things])
         return cls(
             kinds=tuple(thing.kind for thing in scene.things),
@@ -52,7 +52,7 @@ Rule = Callable[[Seen, Heard], "set[int] | None"]
 
 
 def _of_class(seen: Seen, name: str) -> list[int]:
-    """The things that a colour, a shape, or 'object' names."""
+    """Return the things that a colour, a shape, or 'object' names."""
     return [i for i, kind in enumerate(seen.kinds) if name in (kind.colour, kind.shape, "object")]
 
 
@@ -61,16 +61,16 @@ def _sounding(heard: Heard) -> list[int]:
 
 
 def _highest(values: dict[int, float], margin: float) -> set[int] | None:
-    """The thing with the highest value, if there are others and all are lower by the margin."""
+    """Return the thing with the highest value if there are others, all lower by the margin."""
     ranked = sorted(values, key=values.__getitem__, reverse=True)
     if len(ranked) < 2 or values[ranked[0]] - values[ranked[1]] < margin:
         return None
     return {ranked[0]}
 
 
-def _each(heard: Heard, value: Callable[[Sound], float]) -> dict[int, float]:
-    """A value of each thing that sounds."""
-    return {i: value(sound) for i, sound in enumerate(heard) if sound is not None}
+def _clear(holds: np.ndarray, fails: np.ndarray) -> set[int] | None:
+    """Return the things for which it holds, unless for some thing it neither holds nor fails."""
+    return set(np.flatnonzero(holds).tolist()) if np.all(holds | fails) else None
 
 
 def class_rule(name: str) -> Rule:
@@ -88,20 +88,17 @@ def size_rule(sign: int) -> Rule:
     )
 
 
-def loudest_rule(seen: Seen, heard: Heard) -> set[int] | None:
-    return _highest(_each(heard, lambda sound: sound.level_db), LEVEL_MARGIN_DB)
+def _sound_rule(value: Callable[[Sound], float], margin: float) -> Rule:
+    """Return the rule for the sounding thing with the highest value."""
+    return lambda seen, heard: _highest(
+        {i: value(sound) for i, sound in enumerate(heard) if sound is not None}, margin
+    )
 
 
-def longest_rule(seen: Seen, heard: Heard) -> set[int] | None:
-    return _highest(_each(heard, lambda sound: sound.seconds), LENGTH_MARGIN_SECONDS)
-
-
-def first_rule(seen: Seen, heard: Heard) -> set[int] | None:
-    return _highest(_each(heard, lambda sound: -sound.onset_seconds), ONSET_MARGIN_SECONDS)
-
-
-def last_rule(seen: Seen, heard: Heard) -> set[int] | None:
-    return _highest(_each(heard, lambda sound: sound.onset_seconds), ONSET_MARGIN_SECONDS)
+loudest_rule = _sound_rule(lambda sound: sound.level_db, LEVEL_MARGIN_DB)
+longest_rule = _sound_rule(lambda sound: sound.seconds, LENGTH_MARGIN_SECONDS)
+first_rule = _sound_rule(lambda sound: -sound.onset_seconds, ONSET_MARGIN_SECONDS)
+last_rule = _sound_rule(lambda sound: sound.onset_seconds, ONSET_MARGIN_SECONDS)
 
 
 def sounds_rule(name: str, sounds: bool) -> Rule:
@@ -111,7 +108,7 @@ def sounds_rule(name: str, sounds: bool) -> Rule:
 
 
 def relation_rule(side: str, name: str) -> Rule:
-    """The next thing on one side of the one of that name that sounds."""
+    """Return the rule for the next thing on one side of the only sounding one of that name."""
 
     def rule(seen: Seen, heard: Heard) -> set[int] | None:
         reference = set(_of_class(seen, name)) & set(_sounding(heard))
@@ -129,34 +126,29 @@ def relation_rule(side: str, name: str) -> Rule:
 
 
 def moving_rule(direction: str) -> Rule:
-    """Moves that way and never back, while the others hardly ever go that way."""
+    """Return the rule for things that move that way and never back, unlike all others."""
     way = np.array(DIRECTIONS[direction])
 
     def rule(seen: Seen, heard: Heard) -> set[int] | None:
         steps = np.diff(seen.paths @ way, axis=1)
         ahead, back = np.maximum(steps, 0).sum(1), np.maximum(-steps, 0).sum(1)
-        moves = (ahead >= MOVED) & (back <= 0.02)
-        clear = np.all(moves | (ahead <= UNMOVED))
-        return set(np.flatnonzero(moves).tolist()) if clear else None
+        return _clear((ahead >= MOVED) & (back <= 0.02), ahead <= UNMOVED)
 
     return rule
 
 
 def still_rule(seen: Seen, heard: Heard) -> set[int] | None:
     travel = np.linalg.norm(np.diff(seen.paths, axis=1), axis=2).sum(1)
-    clear = np.all((travel <= 0.01) | (travel >= MOVED))
-    return set(np.flatnonzero(travel <= 0.01).tolist()) if clear else None
+    return _clear(travel <= 0.01, travel >= MOVED)
 
 
 def away_rule(seen: Seen, heard: Heard) -> set[int] | None:
     lowest = seen.visible.min(axis=1)
     outside = np.any((seen.paths < 0) | (seen.paths > 1), axis=(1, 2))
     leaves = (lowest <= GONE) & outside & (seen.visible[:, -1] >= PRESENT)
-    clear = np.all(leaves | (lowest >= PRESENT))
-    return set(np.flatnonzero(leaves).tolist()) if clear else None
+    return _clear(leaves, lowest >= PRESENT)
 
 
 def throughout_rule(seen: Seen, heard: Heard) -> set[int] | None:
     lowest = seen.visible.min(axis=1)
-    clear = np.all((lowest >= PRESENT) | (lowest <= GONE))
-    return set(np.flatnonzero(lowest >= PRESENT).tolist()) if clear else None
+    return _clear(lowest >= PRESENT, lowest <= GONE)

@@ -1,7 +1,7 @@
-"""The mini world as heard: the timbre of a thing follows from what can be seen of it.
+"""The audible mini world: the looks of a thing determine its timbre.
 
-Size sets the pitch, shape the spectrum, colour the modulation, so a sound can be traced to a kind
-that was never heard. Loudness, onset and duration are free.
+Size sets the pitch, shape the spectrum, colour the modulation, so a sound can be matched to a kind
+never heard before. Loudness, onset and duration are independent of the looks.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from mini.pictures import Kind
 
 SAMPLE_RATE_HZ = 16_000
 PITCH_HZ = {"small": 520.0, "large": 220.0}
-PARTIALS = {  # of each shape: (multiple of the pitch, amplitude)
+PARTIALS = {  # per shape: (multiple of the pitch, amplitude)
     "circle": ((1, 1.0),),
     "square": tuple((n, 1 / n) for n in (1, 3, 5, 7, 9, 11)),
     "triangle": tuple((n, 1 / n**0.5) for n in range(1, 13)),
@@ -33,7 +33,7 @@ class Sound:
 
 
 def synthesize(kind: Kind, sound: Sound, rng: np.random.Generator, *, seconds: float) -> np.ndarray:
-    """The sound of a thing over a clip, (seconds * 16,000,) float32 in about -1 to 1."""
+    """Return the sound of a thing over a clip, (seconds * 16,000,) float32 in about -1 to 1."""
     wave = np.zeros(round(seconds * SAMPLE_RATE_HZ), dtype=np.float32)
     start = round(sound.onset_seconds * SAMPLE_RATE_HZ)
     length = min(round(sound.seconds * SAMPLE_RATE_HZ), len(wave) - start)
@@ -62,7 +62,7 @@ def _tone(kind: Kind, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _slow_noise(length: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise below about 700 Hz, which turns a tone into a band of noise around it."""
+    """Return noise below about 700 Hz, which turns a tone into a band of noise around it."""
     return np.convolve(rng.normal(0, 1, length + 15), np.ones(16) / 4, mode="valid")
 
 

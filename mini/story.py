@@ -1,7 +1,7 @@
-"""What happens in a clip of the mini set: which things it shows, which sound, what is said of them.
+"""Draw the content of a mini clip: its things, their sounds, and the expressions that name them.
 
-Which thing makes which sound is drawn apart from everything that can be seen, so pictures tell
-nothing of sounds but the timbre. Everything follows from the generator that is passed in.
+Which thing sounds when and how loud is drawn independently of everything visible, so pictures
+reveal only the timbre of a sound. All randomness comes from the generator passed in.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ from mini.sounds import SAMPLE_RATE_HZ, Sound, synthesize
 FRAMES = 10
 CLIP_SECONDS = 10
 Part = Literal["seen", "val", "test_u"]
-"""The kinds of train, val's seen clips and test_s; those of val's unseen clips; those of test_u."""
-HELD_OUT = {  # ten of thirty combinations; each shape and each colour is seen in others
+"""Kinds of train, val's seen clips and test_s; kinds of val's unseen clips; kinds of test_u."""
+HELD_OUT = {  # 10 of 30 combinations; every shape and colour is seen in others
     "val": frozenset(
         {
             ("circle", "red"),
@@ -44,42 +44,42 @@ HELD_OUT = {  # ten of thirty combinations; each shape and each colour is seen i
         }
     ),
 }
-THINGS = {2: 0.2, 3: 0.5, 4: 0.3}
-SOUNDING = {  # of so many things, how many sound, from none up
+THINGS = {2: 0.2, 3: 0.5, 4: 0.3}  # probability of each number of things
+SOUNDING = {  # by number of things, the probabilities that 0, 1, 2 or 3 of them sound
     2: (0.03, 0.52, 0.45),
     3: (0.03, 0.32, 0.50, 0.15),
     4: (0.03, 0.30, 0.35, 0.32),
 }
-LEAVING = 0.3  # how often to look for a scene that one thing leaves, or all but one
+LEAVING = 0.3  # probability of looking for a scene that one thing leaves, or all but one
 LEAVING_DRAWS = 10
-KINSHIP = 0.6  # how often the first two things share their colour or their shape
-LONGEST_SECONDS, LATEST_SECONDS = 5.0, 5.0  # together a clip: onset and length stay independent
+KINSHIP = 0.6  # probability that the first two things share their colour or shape
+LONGEST_SECONDS, LATEST_SECONDS = 5.0, 5.0  # sum to a clip: onset and length stay independent
 SHORTEST_SECONDS = 1.5
 QUIETEST_DB, LOUDEST_DB = -28.0, -11.0
 HIGHEST_PEAK = 0.95
-DEAF_GUESS = 0.5  # the most that text and picture may give away of what needs sound
-GROUP_SHARES = {"vision": 0.24, "sound": 0.62, "temporal": 0.14}
+DEAF_GUESS = 0.5  # highest accuracy without sound of an expression that needs sound
+GROUP_WEIGHTS = {"vision": 0.24, "sound": 0.62, "temporal": 0.14}
 GROUP_FAMILIES = GROUPS | {"sound": NEEDS_SOUND}
 FAMILY_WEIGHTS = {"relation": 3.0, "sounding": 1.5, "silent": 1.5, "away": 4.0, "throughout": 6.0}
-EXPRESSIONS = (5, 6)  # said of a clip, if there is as much to say
+EXPRESSIONS = (5, 6)  # per clip, if that many meanings apply
 NULL_EXPRESSIONS = 4
 
 
 @dataclass(frozen=True)
 class Story:
-    """A clip: what is seen, what is heard, and what is said of which thing."""
+    """A clip: what is seen, what is heard, and which expression names which thing."""
 
     scene: Scene
     pictures: np.ndarray
     """(frames, side, side, 3) uint8 RGB."""
     masks: np.ndarray
-    """What can be seen of each thing, (frames, things, side, side) bool."""
+    """The visible part of each thing, (frames, things, side, side) bool."""
     heard: Heard
-    sayings: tuple[tuple[Meaning, str, int], ...]
-    """Meaning, sentence, and the thing that it is true of."""
+    expressions: tuple[tuple[Meaning, str, int], ...]
+    """Meaning, sentence, and the thing for which it holds."""
 
 
-def tell(rng: np.random.Generator, *, part: Part, side: int) -> Story:
+def sample_story(rng: np.random.Generator, *, part: Part, side: int) -> Story:
     """Draw a clip whose kinds are all of one part."""
     things = int(rng.choice(list(THINGS), p=list(THINGS.values())))
     scene = _sample_scene(rng, sample_kinds(rng, things, part), side)
@@ -87,20 +87,20 @@ def tell(rng: np.random.Generator, *, part: Part, side: int) -> Story:
     masks = np.stack([masks for _, masks in frames])
     sounding = int(rng.choice(len(SOUNDING[things]), p=SOUNDING[things]))
     heard = sample_sounds(rng, things, sounding)
-    sayings = sample_sayings(rng, Seen.of(scene, masks), heard)
-    return Story(scene, np.stack([picture for picture, _ in frames]), masks, heard, sayings)
+    expressions = sample_expressions(rng, Seen.of(scene, masks), heard)
+    return Story(scene, np.stack([picture for picture, _ in frames]), masks, heard, expressions)
 
 
 def _sample_scene(rng: np.random.Generator, kinds: list[Kind], side: int) -> Scene:
-    """A scene, drawn again now and then for something to say of who leaves and who stays."""
-    wished = (1, len(kinds) - 1) if rng.uniform() < LEAVING else range(len(kinds) + 1)
+    """Draw a scene; some are redrawn so that one thing leaves, or all but one."""
+    wanted = (1, len(kinds) - 1) if rng.uniform() < LEAVING else range(len(kinds) + 1)
     for _ in range(LEAVING_DRAWS):
         scene = sample_scene(rng, kinds, frames=FRAMES, side=side)
         leaving = sum(
             bool(np.any((thing.path < -thing.radius) | (thing.path > 1 + thing.radius)))
             for thing in scene.things
         )
-        if leaving in wished:
+        if leaving in wanted:
             break
     return scene
 
@@ -114,7 +114,7 @@ def part_of(shape: str, colour: str) -> Part:
 
 
 def kinds_of(part: Part) -> list[Kind]:
-    """List the kinds of a part, of both sizes."""
+    """List the kinds of a part, in both sizes."""
     return [
         Kind(shape, colour, size)
         for shape in SHAPES
@@ -125,19 +125,19 @@ def kinds_of(part: Part) -> list[Kind]:
 
 
 def sample_kinds(rng: np.random.Generator, things: int, part: Part) -> list[Kind]:
-    """Draw kinds no two of which look alike but for their size, in random order."""
+    """Draw kinds in random order, no two of which share both shape and colour."""
     pool = kinds_of(part)
     kinds = [pool[rng.integers(len(pool))]]
     while len(kinds) < things:
         pool = [kind for kind in pool if all(_likeness(kind, other) < 2 for other in kinds)]
         kin = [kind for kind in pool if _likeness(kind, kinds[0]) == 1]
-        choice = kin if len(kinds) == 1 and kin and rng.uniform() < KINSHIP else pool
-        kinds.append(choice[rng.integers(len(choice))])
+        candidates = kin if len(kinds) == 1 and kin and rng.uniform() < KINSHIP else pool
+        kinds.append(candidates[rng.integers(len(candidates))])
     return [kinds[i] for i in rng.permutation(things)]
 
 
 def foreign_kinds(rng: np.random.Generator, kinds: list[Kind], count: int) -> list[Kind]:
-    """Up to so many kinds that share neither shape nor colour with any of those given."""
+    """Draw up to `count` kinds that share neither shape nor colour with any of those given."""
     pool = [
         kind for kind in kinds_of("seen") if all(_likeness(kind, other) == 0 for other in kinds)
     ]
@@ -145,7 +145,7 @@ def foreign_kinds(rng: np.random.Generator, kinds: list[Kind], count: int) -> li
 
 
 def sample_sounds(rng: np.random.Generator, things: int, sounding: int) -> Heard:
-    """Sounds for some of the things, with one clearly loudest, longest, first and last."""
+    """Draw sounds for some of the things, with one clearly loudest, longest, first and last."""
     steps = rng.uniform(LEVEL_MARGIN_DB, LEVEL_MARGIN_DB + 1.5, max(0, sounding - 1)).cumsum()
     top = rng.uniform(QUIETEST_DB + steps.max(initial=0), LOUDEST_DB)
     levels = rng.permutation(top - np.insert(steps, 0, 0)[:sounding])
@@ -167,7 +167,7 @@ def sample_sounds(rng: np.random.Generator, things: int, sounding: int) -> Heard
 def mix(
     rng: np.random.Generator, kinds: list[Kind], heard: Heard, *, noise_db: float
 ) -> np.ndarray:
-    """All sounds together over a low noise, (samples,) int16; turned down if it would clip."""
+    """Mix all sounds over a low noise, (samples,) int16, attenuated if it would clip."""
     samples = CLIP_SECONDS * SAMPLE_RATE_HZ
     wave = rng.normal(0, 10 ** (noise_db / 20), samples)
     for kind, sound in zip(kinds, heard, strict=True):
@@ -177,43 +177,36 @@ def mix(
     return np.round(wave * 32767).astype(np.int16)
 
 
-def sample_sayings(
+def sample_expressions(
     rng: np.random.Generator, seen: Seen, heard: Heard
 ) -> tuple[tuple[Meaning, str, int], ...]:
-    """What is said of a clip: each meaning once, groups and then families about in balance."""
-    sayable = {meaning: meaning.target(seen, heard) for meaning in MEANINGS}
+    """Draw a clip's expressions, no meaning twice, by the weights of groups and then families."""
+    targets = {meaning: meaning.target(seen, heard) for meaning in MEANINGS}
     left = {
         meaning: target
-        for meaning, target in sayable.items()
+        for meaning, target in targets.items()
         if target is not None
         and (meaning.family not in NEEDS_SOUND or meaning.deaf_guess(seen, heard) <= DEAF_GUESS)
     }
-    sayings = []
-    for _ in range(int(rng.choice(EXPRESSIONS))):
-        groups = {
-            name: share
-            for name, share in GROUP_SHARES.items()
-            if any(meaning.family in GROUP_FAMILIES[name] for meaning in left)
+    expressions = []
+    for _ in range(min(int(rng.choice(EXPRESSIONS)), len(left))):
+        families = {meaning.family for meaning in left}
+        weights = {
+            name: weight
+            for name, weight in GROUP_WEIGHTS.items()
+            if families.intersection(GROUP_FAMILIES[name])
         }
-        if not groups:
-            break
-        group = _draw(rng, groups)
-        family = _draw(
-            rng,
-            {
-                name: FAMILY_WEIGHTS.get(name, 1.0)
-                for name in GROUP_FAMILIES[group]
-                if any(meaning.family == name for meaning in left)
-            },
-        )
+        group = _draw(rng, weights)
+        names = [name for name in GROUP_FAMILIES[group] if name in families]
+        family = _draw(rng, {name: FAMILY_WEIGHTS.get(name, 1.0) for name in names})
         meanings = [meaning for meaning in left if meaning.family == family]
         meaning = meanings[rng.integers(len(meanings))]
-        sayings.append((meaning, str(rng.choice(meaning.wordings)), left.pop(meaning)))
-    return tuple(sayings)
+        expressions.append((meaning, str(rng.choice(meaning.wordings)), left.pop(meaning)))
+    return tuple(expressions)
 
 
 def sample_null_sentences(rng: np.random.Generator) -> list[str]:
-    """What is asked of silence or of foreign sound: sentences that are elsewhere true."""
+    """Draw sentences for a silent or foreign-sounding clip from those that other clips use."""
     meanings = [meaning for meaning in MEANINGS if meaning.family in NULL_FAMILIES]
     chosen = rng.permutation(len(meanings))[:NULL_EXPRESSIONS]
     return [str(rng.choice(meanings[i].wordings)) for i in chosen]
@@ -224,5 +217,5 @@ def _likeness(one: Kind, other: Kind) -> int:
 
 
 def _draw(rng: np.random.Generator, weights: dict[str, float]) -> str:
-    shares = np.array(list(weights.values()))
-    return str(rng.choice(list(weights), p=shares / shares.sum()))
+    values = np.array(list(weights.values()))
+    return str(rng.choice(list(weights), p=values / values.sum()))

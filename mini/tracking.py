@@ -1,4 +1,4 @@
-"""The mini SAM 2 with gradients: prompt objects on a first frame, follow them through memory.
+"""Track with gradients: prompt objects on the first frame, follow them through memory.
 
 Shapes: K clips, N frames, B objects, C channels, h x w cells of the embedding, S pixels a side.
 """
@@ -18,21 +18,21 @@ PROMPTS = ("token", "point", "box", "mask")
 
 
 class Tracked(NamedTuple):
-    """What the model says of each object in one frame."""
+    """The model's output for each object in one frame."""
 
     logits: Tensor
-    """(B, S, S) mask logits, whatever the object score says: a gate has no gradient."""
+    """(B, S, S) mask logits, not gated by the object score: a gate has no gradient."""
     iou: Tensor
-    """(B,) its own estimate of the mask's quality."""
+    """(B,) the model's estimate of the mask's IoU."""
     object_score: Tensor
-    """(B,) logit of 'the object can be seen'."""
+    """(B,) logit of the object being visible."""
 
 
 def track(sam2: SAM2Base, batch: Batch, prompt: str, rng: np.random.Generator) -> list[Tracked]:
-    """Prompt every object on the first frame and follow it, with the package's own memory.
+    """Prompt every object on the first frame and follow it with the package's own memory.
 
-    As the package's tracking step, but the masks of objects scored absent keep their gradient, and
-    a clip's frames are encoded once for all its objects.
+    Does what the package's tracking step does, except that masks of objects scored absent keep
+    their gradient, and a clip's frames are encoded once for all its objects.
     """
     frames = batch.images.shape[1]
     first = batch.masks[:, 0]
@@ -64,7 +64,7 @@ def track(sam2: SAM2Base, batch: Batch, prompt: str, rng: np.random.Generator) -
         )
         masks = F.interpolate(logits, size=first.shape[-2:], mode="bilinear")
         tracked.append(Tracked(masks[:, 0], iou[:, 0], score[:, 0]))
-        if frame == 0:  # a prompted object counts as seen
+        if frame == 0:  # a prompted object counts as visible
             kept = first[:, None] * 20.0 - 10.0 if prompt == "mask" else masks
             seen = torch.ones_like(score, dtype=torch.bool)
             memory["cond_frame_outputs"][0] = _remember(sam2, levels, sizes, kept, tokens, seen)
@@ -83,11 +83,11 @@ def _remember(
     tokens: Tensor,
     seen: Tensor,
 ) -> dict:
-    """A frame in the form in which the package's tracking step reads it back.
+    """Encode a frame into memory, in the format that the package's tracking step reads.
 
     Args:
         masks: (B, 1, S, S) logits.
-        seen: (B, 1) bool; an object that is not seen is remembered as such.
+        seen: (B, 1) bool; an object that is not seen is remembered as absent.
     """
     features, positions = sam2._encode_new_memory(
         current_vision_feats=levels,
@@ -103,10 +103,10 @@ def _remember(
 def embed_prompt(
     sam2: SAM2Base, masks: Tensor, prompt: str, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Sparse (B, tokens, C) and dense (B, C, h, w) embeddings of a prompt for each mask (B, S, S).
+    """Embed a prompt for each mask (B, S, S): sparse (B, tokens, C) and dense (B, C, h, w).
 
-    `token` is a click's embedding alone, as a sentence's token enters later; `point` and `box`
-    come with the package's padding point; `mask` is dense; `nothing` is a frame that is tracked.
+    `token` is a click without the package's padding point, the form in which a sentence's token
+    enters later; `point` and `box` have it; `mask` is dense; `nothing` is for tracked frames.
     """
     rows = len(masks)
     encoder = sam2.sam_prompt_encoder
@@ -125,14 +125,14 @@ def embed_prompt(
 
 
 def points_inside(masks: Tensor, rng: np.random.Generator) -> Tensor:
-    """A random pixel (x, y) of each mask (B, S, S): (B, 1, 2) float32."""
+    """Draw a random pixel (x, y) of each mask (B, S, S): (B, 1, 2) float32."""
     inside = [np.argwhere(mask) for mask in masks.numpy()]
     chosen = np.stack([pixels[rng.integers(len(pixels))] for pixels in inside])
     return torch.from_numpy(chosen[:, None, ::-1].astype(np.float32))
 
 
 def boxes_around(masks: Tensor, rng: np.random.Generator) -> Tensor:
-    """Both corners of each mask's box, a pixel or so off: (B, 2, 2) float32."""
+    """Return both corners of each mask's box, a pixel or so off: (B, 2, 2) float32."""
     inside = [np.argwhere(mask)[:, ::-1] for mask in masks.numpy()]
     corners = np.stack([[pixels.min(axis=0), pixels.max(axis=0)] for pixels in inside])
     return torch.from_numpy((corners + rng.normal(0, 1, corners.shape)).astype(np.float32))

@@ -1,1 +1,1 @@
-"""The paper's profile, run at full size on random weights and generated clips: `make rehearsal`."""
+"""Run the paper's profile at full size on random weights and generated clips."""

@@ -1,10 +1,10 @@
-"""Run the paper's profile from data to report at full size, before the data set is downloaded.
+"""Run the paper's profile at full size, from data to report, before downloading the data set.
 
     python -m rehearsal [--clips 6] [--steps 1] [--out rehearsal.json]
 
-Of profiles/paper.yaml only the weights' digests, the number of steps and what the devices at hand
-demand are changed. The stages run in a scratch folder, by `dvc repro` or, without DVC, by the
-commands of dvc.yaml. It prints what each took and what that makes for Ref-AVS (`estimate.py`).
+Only the weights' digests, the number of steps and what the available devices demand differ from
+profiles/paper.yaml. The stages run in a scratch folder, by `dvc repro` or, without DVC, by the
+commands of dvc.yaml. Prints the cost of each stage and an estimate for Ref-AVS (`estimate.py`).
 """
 
 import json
@@ -33,13 +33,13 @@ from sam2love.params import load_params, read_yaml
 
 PROFILE = Path("profiles/paper.yaml")
 DONE = re.compile(rb"\| (\d+)/\d+ \[")
-"""What a progress bar says is done."""
+"""The completed units in a progress bar."""
 
 
 def main(
     clips: Annotated[int, typer.Option(help="Clips; by default 6 on a CPU, 64 on a GPU.")] = 0,
-    steps: Annotated[int, typer.Option(help="Of training; by default 1 or 30.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="JSON to write after every stage.")] = None,
+    steps: Annotated[int, typer.Option(help="Training steps; by default 1 or 30.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write after every stage.")] = None,
 ) -> None:
     """Run the paper's profile at full size on random weights and a few generated clips."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated"))
@@ -51,7 +51,7 @@ def main(
     with tempfile.TemporaryDirectory(suffix=".partial", dir=".") as name:
         folder = Path(name).resolve()
         changes = {"train.steps": steps} | device_changes(len(gpus))
-        # A CPU takes minutes for a row of val or test.
+        # A CPU takes minutes per row of val or test.
         prepare(folder, changes, clips=clips, rows=8 if gpus else 1)
         print(f"{clips} clips; changed in {PROFILE}: {changes}", flush=True)
         stages: dict[str, Any] = {}
@@ -77,11 +77,11 @@ def main(
 
 
 def device_changes(gpus: int) -> dict[str, Any]:
-    """What the profile needs to run on fewer GPUs than it asks for, by dotted name."""
+    """Return the changes that let the profile run on fewer GPUs than it needs, by dotted name."""
     train = load_params(PROFILE).train
     if gpus >= train.processes:
         return {}
-    # A GPU's step still sees the profile's rows; on a CPU it would take too long.
+    # On a GPU a step keeps the profile's number of rows; on a CPU it would take too long.
     accumulation = train.accumulation * train.processes if gpus else 1
     one = {"processes": 1, "engine": "ddp", "accumulation": accumulation}
     cpu = {} if gpus else {"runtime.device": "cpu", "runtime.threads": os.cpu_count()}
@@ -89,7 +89,7 @@ def device_changes(gpus: int) -> dict[str, Any]:
 
 
 def prepare(folder: Path, changes: dict[str, Any], *, clips: int, rows: int) -> None:
-    """Write code, data, weights and params.yaml; the weights' digests are added to the changes."""
+    """Write code, data, weights and params.yaml; add the weights' digests to the changes."""
     for name in ("stages", "sam2love"):
         shutil.copytree(name, folder / name)
     shutil.copy("dvc.yaml", folder)
@@ -98,10 +98,10 @@ def prepare(folder: Path, changes: dict[str, Any], *, clips: int, rows: int) -> 
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
     python.chmod(0o755)
     write_profile(folder / "params.yaml", changes)
-    # In a process of its own, since a stage's peak memory begins with that of this one.
+    # In a process of its own, since a stage's peak memory starts at that of its parent.
     command = [sys.executable, "-m", "rehearsal.inputs", str(folder), str(clips), str(rows)]
     if subprocess.run(command).returncode:
-        sys.exit("error: weights and clips could not be written")
+        sys.exit("error: writing weights and clips failed; see the message above")
     for section in ("audio", "vision", "text", "sam2"):
         weights = getattr(load_params(PROFILE), section).weights
         changes[f"{section}.digest"] = digest(folder / local_path(weights))
@@ -119,7 +119,7 @@ def write_profile(path: Path, changes: dict[str, Any]) -> None:
 
 
 def commands(folder: Path) -> dict[str, str]:
-    """What runs each stage in a folder, in order."""
+    """Return the shell command of each stage in a folder, in order."""
     stages = read_yaml(folder / "dvc.yaml")["stages"]
     if shutil.which("dvc"):
         subprocess.run(["dvc", "init", "--quiet", "--no-scm"], cwd=folder, check=True)
@@ -129,7 +129,7 @@ def commands(folder: Path) -> dict[str, str]:
 
 
 def run(command: str, folder: Path, *, typical: bool) -> dict[str, Any]:
-    """Run a stage; `memory` is the peak of its largest process. `typical`: see `pace`."""
+    """Run a stage and measure it; `memory` is its largest process's peak. `typical`: see `pace`."""
     print(f"> {command}", flush=True)
     marks: list[tuple[float, int]] = []
     start, unread = time.monotonic(), b""
@@ -145,7 +145,7 @@ def run(command: str, folder: Path, *, typical: bool) -> dict[str, Any]:
                     unread = unread[done.end() :]
     finally:
         if sys.exception():
-            process.kill()  # and what it started dies with it
+            process.kill()  # its children exit with it
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -173,14 +173,14 @@ def count(stage: str, units: int, folder: Path) -> dict[str, int]:
         clips = pd.read_csv(folder / "index/clips.csv")
         encoded = clips.loc[clips["split"] != "train", "frames_key"].nunique()
     elif stage == "score":
-        items = int((rows["split"] != "train").sum())  # its bar counts clips
+        items = int((rows["split"] != "train").sum())  # its progress bar counts clips
     outs = [folder / out for out in read_yaml(folder / "dvc.yaml")["stages"][stage]["outs"]]
     files = [path for out in outs for path in (out, *out.rglob("*")) if path.is_file()]
     return {"items": items, "encoded": encoded, "bytes": sum(f.stat().st_size for f in files)}
 
 
 def gpu_memory(which: str) -> list[int]:
-    """Bytes of each GPU's memory, `total` or `used`; none without NVIDIA's driver."""
+    """Return each GPU's memory in bytes, `total` or `used`; empty without NVIDIA's driver."""
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", f"--query-gpu=memory.{which}", "--format=csv,noheader,nounits"]
@@ -190,7 +190,7 @@ def gpu_memory(which: str) -> list[int]:
 
 @contextmanager
 def gpu_peaks() -> Iterator[list[int]]:
-    """The most memory that each GPU uses meanwhile, asked twice a second."""
+    """Track the peak memory of each GPU meanwhile, sampled twice a second."""
     peaks, over = gpu_memory("used"), threading.Event()
 
     def watch() -> None:
@@ -203,7 +203,7 @@ def gpu_peaks() -> Iterator[list[int]]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """What each stage took, what it and its outputs are for Ref-AVS, and what doesn't fit."""
+    """Format each stage's cost, the estimate for Ref-AVS, and what doesn't fit."""
     took, whole = (pd.DataFrame(result[part]).T for part in ("stages", "whole"))
     gpus = pd.DataFrame(took.pop("gpu_memory").tolist(), index=took.index).add_prefix("GPU ")
     columns = {

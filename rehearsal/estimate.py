@@ -1,8 +1,8 @@
-"""From what a rehearsal's stages took to what the whole benchmark takes.
+"""Estimate the cost of the whole benchmark from the cost of a rehearsal's stages.
 
 A stage's seconds are a fixed part + items x pace + clips it encodes x the pace of `embeddings` for
-their nine later frames, which no store holds. Bytes grow with the items. Memory is that of a batch
-and doesn't grow.
+their nine later frames, which no store holds. Bytes grow with the items; memory, which depends on
+the batch, does not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,24 +23,24 @@ WHOLE = {
     "propagate": 6321,  # rows of val and test
     "score": 6321,
 }
-"""Items of each stage on Ref-AVS (20,434 usable rows). The report is made once."""
+"""Items of each stage on Ref-AVS (20,434 usable rows); the report does not scale with them."""
 ENCODED = {"baselines": 806, "propagate": 806}
-"""Clips of val and test with frames of their own: each is encoded once."""
+"""Clips of val and test with frames of their own, each encoded once."""
 VAL_ROWS, VALIDATIONS = 1349, 10
-A_VALIDATED_ROW = 1 / 3
-"""Of the time for a trained one, which goes backward too."""
+VALIDATED_ROW = 1 / 3
+"""Time for a row of validation over that for one of training, which has a backward pass."""
 
 
 def pace(marks: Sequence[tuple[float, int]], seconds: float, *, typical: bool = False) -> float:
-    """Seconds for a unit of a stage's progress bar; 0 without a bar.
+    """Return the seconds per unit of a stage's progress bar; 0 without a bar.
 
-    From the first mark above 0 to the last, without the warming up; where there are not two, from
-    the bar's appearance to the stage's end.
+    Measured from the first mark above 0, after the warm-up, to the last; with fewer than two such
+    marks, from the bar's appearance to the stage's end.
 
     Args:
-        marks: seconds since the stage began, and how much the bar said was done.
-        seconds: that the whole stage took.
-        typical: take the median between two marks, for training, where some steps validate.
+        marks: seconds since the stage began, and the bar's completed units.
+        seconds: of the whole stage.
+        typical: take the median between marks, for training, where some steps validate.
     """
     first = {done: when for when, done in reversed(marks)}
     done = sorted(first)
@@ -54,26 +54,26 @@ def pace(marks: Sequence[tuple[float, int]], seconds: float, *, typical: bool = 
 def extrapolate(
     stages: Mapping[str, Mapping[str, Any]], *, rows_trained: int
 ) -> dict[str, dict[str, float]]:
-    """Split the time of each stage, and say what it and its outputs are for the whole benchmark.
+    """Split the time of each stage, and estimate time and bytes for the whole benchmark.
 
     Args:
-        stages: of each, in order, `seconds`, `pace` and `units` of its bar, `items`, `encoded`
+        stages: in order, with `seconds`, `pace` and `units` of the progress bar, `items`, `encoded`
             clips and `bytes` of outputs.
         rows_trained: the profile's steps times the rows of a step.
 
     Returns:
-        Of each `fixed` seconds and `pace` (seconds an item), measured; `items`, `hours` and
-        `bytes`, expected.
+        Per stage, measured: `fixed` seconds and `pace` (seconds per item); estimated: `items`,
+        `hours` and `bytes`.
     """
     whole = WHOLE | {"train": rows_trained + validated(VALIDATIONS, VAL_ROWS)}
     found: dict[str, dict[str, float]] = {}
     for name, stage in stages.items():
-        a_clip = (FRAMES - 1) * found["embeddings"]["pace"] if stage["encoded"] else 0.0
+        per_clip = (FRAMES - 1) * found["embeddings"]["pace"] if stage["encoded"] else 0.0
         work = stage["pace"] * stage["units"]
         items = whole.get(name, stage["items"])
         fixed = max(0.0, stage["seconds"] - work)
-        own = max(0.0, work - stage["encoded"] * a_clip) / max(1, stage["items"])
-        seconds = fixed + items * own + ENCODED.get(name, 0) * a_clip
+        own = max(0.0, work - stage["encoded"] * per_clip) / max(1, stage["items"])
+        seconds = fixed + items * own + ENCODED.get(name, 0) * per_clip
         growth = 1 if name == "train" else items / max(1, stage["items"])
         found[name] = {
             "fixed": fixed,
@@ -86,8 +86,8 @@ def extrapolate(
 
 
 def validated(validations: int, rows: int) -> int:
-    """Validations as a number of trained rows."""
-    return round(validations * rows * A_VALIDATED_ROW)
+    """Return the number of training rows that take as long as these validations."""
+    return round(validations * rows * VALIDATED_ROW)
 
 
 def misfits(
@@ -95,10 +95,10 @@ def misfits(
     whole: Mapping[str, Mapping[str, float]],
     machine: Mapping[str, Any],
 ) -> list[str]:
-    """What doesn't fit the machine, a line each: over the free disk, or 9 tenths of a memory.
+    """List what exceeds the machine's free disk or nine tenths of a memory.
 
     Args:
-        stages: of each `memory` and, for each GPU, `gpu_memory`: bytes at the peak.
+        stages: with peak bytes of `memory` and, for each GPU, of `gpu_memory`.
         whole: from `extrapolate`.
         machine: bytes of `disk` (free) and `memory`, and `gpu_memory` of each GPU.
     """

@@ -1,9 +1,9 @@
-"""Write what the paper's profile reads: random weights, and a few clips of 1280 x 720 with sound.
+"""Write inputs for the paper's profile: random weights, and a few 1280 x 720 clips with sound.
 
     python -m rehearsal.inputs FOLDER CLIPS ROWS
 
-Weights have the published sizes and forms and lie in FOLDER where `sam2love weights` would put the
-real ones; the clips, of at most ROWS rows each, are in the layout of Ref-AVS.
+Weights have the published sizes and formats and are written where `sam2love weights` would put the
+real ones in FOLDER; the clips, of at most ROWS rows each, are in the layout of Ref-AVS.
 """
 
 import sys
@@ -29,15 +29,15 @@ from sam2love.sam.build import build_sam2
 
 WIDTH, HEIGHT = 1280, 720
 ROWS = {"train": 5, "val": 5, "test_s": 8, "test_u": 6, "test_n": 4}
-"""A clip's rows in the benchmark, rounded."""
+"""Mean rows per clip in the benchmark, rounded."""
 HELD_OUT = 0.07
-"""Of the benchmark's clips, those of each split but train."""
+"""Fraction of the benchmark's clips in each split except train."""
 DISTILROBERTA: dict[str, Any] = {
     "vocab_size": 50265,
     "num_hidden_layers": 6,
     "max_position_embeddings": 514,
 }
-"""Otherwise it is transformers' default RoBERTa."""
+"""Where it differs from transformers' default RoBERTa."""
 
 
 def write_weights(folder: Path, params: Params) -> None:
@@ -57,11 +57,11 @@ def write_weights(folder: Path, params: Params) -> None:
 
 
 def write_clips(root: Path, *, clips: int, rows: int) -> None:
-    """Write a data set; each clip of test_s has a muted twin in test_n. Of a few, none is test_u's.
+    """Write a data set, in which each clip of test_s has a muted twin in test_n.
 
     Args:
-        clips: twins count too.
-        rows: the most that a clip has.
+        clips: their number, twins included; test_u is empty if there are few.
+        rows: the maximum per clip.
 
     Raises:
         ValueError: there are too few clips for train, val, test_s and test_n.
@@ -86,7 +86,7 @@ def write_clips(root: Path, *, clips: int, rows: int) -> None:
 
 
 def _write_clip(root: Path, keys: list[str], rng: np.random.Generator, *, things: int) -> None:
-    """Write ellipses that move over soft noise, with noise for the first key, muted for others."""
+    """Write ellipses that move over smooth noise; the first key has sound, the others are muted."""
     noise = rng.integers(0, 255, (HEIGHT // 16, WIDTH // 16, 3), np.uint8)
     background = cv2.resize(noise, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
     masks = np.zeros((things, FRAMES, HEIGHT, WIDTH), np.uint8)

@@ -1,4 +1,4 @@
-"""Fixtures that every test may ask for; tests/tiny.py makes what they hand out."""
+"""Fixtures for all tests; most come from tests/tiny.py."""
 
 import contextlib
 import shutil
@@ -19,14 +19,14 @@ from tests import tiny
 from tests.made_run import make_run
 from tests.tiny import build_index
 
-# A busy machine is no fault of the code.
+# A busy machine must not fail a test.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
 def refavs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny data set in the official layout, shared by all tests: read it, never change it."""
+    """A tiny data set in the official layout, shared by all tests: never modify it."""
     return tiny.make_refavs(tmp_path_factory.mktemp("refavs"), families=True)
 
 
@@ -50,7 +50,7 @@ def roberta_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random CLIP with its tokenizer and pre-processing."""
+    """A tiny random CLIP with its tokenizer and preprocessing."""
     return tiny.make_clip(tmp_path_factory.mktemp("clip"))
 
 
@@ -89,9 +89,9 @@ def feature_folder(
     sam2_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """The five stores that a run folder's encoders make, every frame of val and test cached.
+    """The five stores of a run folder's encoders, with every frame of val and test cached.
 
-    Shared by all tests: read it, never change it.
+    Shared by all tests: never modify it.
     """
     folder = tmp_path_factory.mktemp("features")
     encoders = {"vggish": vggish_file, "vit": vit_folder, "roberta": roberta_folder}
@@ -109,7 +109,7 @@ def feature_folder(
 
 @pytest.fixture
 def first_frame_features(run_folder: Path, refavs_root: Path, feature_folder: Path) -> Path:
-    """The same four stores, but of SAM 2's embeddings those of first frames alone."""
+    """The same stores without labels, and SAM 2's embeddings of first frames only."""
     folder = run_folder / "features"
     folder.mkdir()
     for name in ("audio", "vision", "text"):
@@ -121,27 +121,27 @@ def first_frame_features(run_folder: Path, refavs_root: Path, feature_folder: Pa
 
 @pytest.fixture
 def frames_read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Key and number of each frame that is decoded by itself, as it happens."""
+    """A list to which the key and number of each individually decoded frame are added."""
     read: list[tuple[str, int]] = []
     read_frame = refavs.read_frame
 
-    def watched(root: Path, key: str, t: int) -> np.ndarray:
+    def record(root: Path, key: str, t: int) -> np.ndarray:
         read.append((key, t))
         return read_frame(root, key, t)
 
-    monkeypatch.setattr(refavs, "read_frame", watched)
+    monkeypatch.setattr(refavs, "read_frame", record)
     return read
 
 
 @pytest.fixture(scope="session")
 def finished_run(refavs_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all that the report reads. Shared by all tests: read it, never change it."""
+    """A folder with everything that the report reads, shared by all tests: never modify it."""
     return make_run(refavs_root, tmp_path_factory.mktemp("made") / "run")
 
 
 @pytest.fixture
 def model_folder(run_folder: Path, feature_folder: Path) -> Path:
-    """A random model of the tiny encoders, saved for from_pretrained."""
+    """A random model for the tiny encoders, saved for from_pretrained."""
     small: dict[str, object] = {"fusion.dim": 16, "fusion.heads": 2, "fusion.layers": 1}
     tiny.change_params(run_folder / "params.yaml", small)
     params = load_params(run_folder / "params.yaml")
@@ -154,7 +154,7 @@ def model_folder(run_folder: Path, feature_folder: Path) -> Path:
 
 @pytest.fixture
 def own_refavs_root(refavs_root: Path, tmp_path: Path) -> Path:
-    """A copy of the same data set, without families, for a test that damages it."""
+    """A copy of the tiny data set, without families, for a test that damages it."""
     root = shutil.copytree(refavs_root, tmp_path / "refavs")
     (root / "families.csv").unlink()
     return root

@@ -1,4 +1,4 @@
-"""A made-up run on the tiny data set: everything that the report reads, in a folder."""
+"""Write a simulated run on the tiny data set: everything that the report reads."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ SPECS = [
 
 
 def make_run(root: Path, run: Path) -> Path:
-    """Write a run whose masks are the true ones, too large by a pixel; even null rows are gated."""
+    """Write a run whose masks are the true ones, coarsened; odd null rows are gated."""
     run.mkdir(exist_ok=True)
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["data"]["root"] = str(root)
@@ -47,7 +47,7 @@ def make_run(root: Path, run: Path) -> Path:
 
 
 def write_scores(root: Path, run: Path) -> None:
-    """Score the rows of the run's index by its masks, as the stage does."""
+    """Score the run's masks, as the stage does."""
     index = read_index(run / "index")
     expressions = index.expressions[index.expressions["split"].isin(SCORED_SPLITS)]
     baselines = ObjectBaselines(
@@ -64,7 +64,7 @@ def write_scores(root: Path, run: Path) -> None:
 
 
 def fill(path: Path, items: dict[str, tuple[np.ndarray, float]], **provenance: bool) -> None:
-    """Write a store of logits (10, SIDE, SIDE) and an object score by id."""
+    """Write a store of logits (10, SIDE, SIDE) and object scores by id."""
 
     def encode(ids: list[str]) -> dict[str, np.ndarray]:
         return {
@@ -84,7 +84,7 @@ def fill(path: Path, items: dict[str, tuple[np.ndarray, float]], **provenance: b
 
 
 def _logits(root: Path, key: str, fid: int) -> np.ndarray:
-    """True masks as coarse logits; a block in the middle for what has none."""
+    """Return true masks as coarse logits, or a central block where there are none."""
     masks = None if is_null(key) else refavs.read_masks(root, key, fid)
     if masks is None:
         masks = np.zeros((refavs.FRAMES, 48, 64), bool)

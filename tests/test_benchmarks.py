@@ -1,4 +1,4 @@
-"""The benchmarks run, at toy size, and give figures of the promised shape; nothing is timed."""
+"""The benchmarks run at toy size and return figures in the documented form."""
 
 import math
 
@@ -93,7 +93,7 @@ def test_speedup_is_throughput_over_throughput():
     assert (leaf["ratio"], leaf["spread"], leaf["rounds"]) == (2.0, [1.0, 3.0], 3)
 
 
-def test_ways_take_turns():
+def test_ways_alternate():
     turns = []
     ways = {name: lambda name=name: turns.append(name) for name in "ab"}
     seconds = timing.side_by_side(ways, rounds=2)
@@ -101,7 +101,7 @@ def test_ways_take_turns():
     assert [len(kept) for kept in seconds.values()] == [2, 2]
 
 
-def test_the_bound_of_the_papers_fusion(toy_fusion):
+def test_the_flops_bound_of_the_papers_fusion(toy_fusion):
     paper = toy_fusion.model_copy(update={"dim": 1024, "layers": 6, "heads": 16})
     assert fusion.flops_bound(paper, tokens=0) == pytest.approx(1.16, abs=0.005)
 
@@ -114,7 +114,7 @@ def test_a_stage_lasts_until_the_next_starts():
     assert stages.table(seconds)[-2:] == ["| index | 10 | 67% |", "| all | 15 | 100% |"]
 
 
-def test_where_it_was_measured():
+def test_machine_names_commit_and_processor():
     assert len(machine.commit().removesuffix("-dirty")) == 40
     assert machine.processor()
 
@@ -123,7 +123,7 @@ def test_where_it_was_measured():
 def test_bfloat16_is_compared_with_the_run(run_folder, refavs_root, monkeypatch, capsys):
     for _, run in tiny.stage_runs(refavs_root):
         run()
-    monkeypatch.setattr(device, "HALF_PRECISION", device.HALF_PRECISION)  # put back afterwards
+    monkeypatch.setattr(device, "HALF_PRECISION", device.HALF_PRECISION)  # restored afterwards
     precision.main(run_folder / "half")
     agreement = float(capsys.readouterr().out.rpartition("masks.zarr: ")[2])
     assert 0.5 < agreement < 1

@@ -1,4 +1,4 @@
-"""The rehearsal: its inputs load, its profile is the paper's, its arithmetic holds."""
+"""The rehearsal: its inputs load, its profile is the paper's, its estimates are correct."""
 
 from functools import partial
 
@@ -28,7 +28,7 @@ def flat(params: dict) -> dict:
     }
 
 
-# ---- what it runs -------------------------------------------------------------------------------
+# ---- profile and stages -------------------------------------------------------------------------
 
 
 ONE_PROCESS = {"runtime.processes", "train.processes", "train.engine", "train.accumulation"}
@@ -38,20 +38,20 @@ ONE_PROCESS = {"runtime.processes", "train.processes", "train.engine", "train.ac
     ("gpus", "differ"),
     [(0, ONE_PROCESS | {"runtime.device", "runtime.threads"}), (1, ONE_PROCESS), (2, set())],
 )
-def test_the_profile_differs_by_the_devices_alone(gpus, differ, tmp_path):
+def test_only_the_devices_change_the_profile(gpus, differ, tmp_path):
     changes = rehearsal.device_changes(gpus)
     rehearsal.write_profile(tmp_path / "params.yaml", changes)
     paper, written = (
         flat(yaml.safe_load(path.read_text()))
         for path in (rehearsal.PROFILE, tmp_path / "params.yaml")
     )
-    # What is set may be what the profile has.
+    # A change may set the profile's own value.
     assert {key for key in paper if paper[key] != written[key]} <= differ == set(changes)
     assert paper.keys() == written.keys()
     load_params(tmp_path / "params.yaml")
 
 
-def test_a_step_on_one_gpu_sees_as_many_rows_as_the_profiles(tmp_path):
+def test_a_step_on_one_gpu_has_as_many_rows_as_the_profiles(tmp_path):
     rehearsal.write_profile(tmp_path / "params.yaml", rehearsal.device_changes(1))
     one, paper = (load_params(path).train for path in (tmp_path / "params.yaml", rehearsal.PROFILE))
     assert one.accumulation == paper.accumulation * paper.processes
@@ -74,15 +74,15 @@ def test_a_stage_is_measured(tmp_path, capfd):
     assert bars[2] in capfd.readouterr().err
 
 
-def test_a_stage_that_fails_ends_it(tmp_path):
+def test_a_failing_stage_ends_the_rehearsal(tmp_path):
     with pytest.raises(SystemExit, match="status 3"):
         rehearsal.run("exit 3", tmp_path, typical=False)
 
 
-# ---- what it runs on ----------------------------------------------------------------------------
+# ---- inputs -------------------------------------------------------------------------------------
 
 
-def test_weights_have_the_forms_that_the_loaders_take(tmp_path, monkeypatch):
+def test_weights_have_the_formats_that_the_loaders_accept(tmp_path, monkeypatch):
     small = {"channels": (2, 2, 4, 4, 8, 8), "embeddings": (16, 16, 12)}
     monkeypatch.setattr(inputs, "VGGish", partial(VGGish, **small))
     roberta = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 16}
@@ -113,17 +113,17 @@ def test_clips_have_the_layout_of_refavs(tmp_path):
         "train": 2, "val": 2, "test_s": 2, "test_n": 2
     }  # fmt: skip
     assert set(index.clips["width"]) == {1280}
-    assert index.clips["frames_key"].nunique() == 3  # a null clip shows another's
+    assert index.clips["frames_key"].nunique() == 3  # a null clip shows another's frames
 
 
 @pytest.mark.parametrize("clips", [1, 3])
-def test_too_few_clips_are_refused(clips, tmp_path):
+def test_too_few_clips_are_an_error(clips, tmp_path):
     with pytest.raises(ValueError, match=f"--clips is {clips}, expected at least 4"):
         inputs.write_clips(tmp_path, clips=clips, rows=1)
     assert not any(tmp_path.iterdir())
 
 
-# ---- what it makes of it ------------------------------------------------------------------------
+# ---- estimates ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_too_few_clips_are_refused(clips, tmp_path):
     [
         ([], False, 0),
         ([(4, 0)], False, 0),
-        ([(4, 0), (9, 3)], False, 2),  # to the stage's end at 10
+        ([(4, 0), (9, 3)], False, 2),  # up to the stage's end at 10
         ([(4, 0), (7, 1), (8, 3), (8.5, 3)], False, 0.5),  # the first batch warms up
         ([(4, 0), (5, 1), (6, 2), (9, 3), (10, 4), (11, 5)], True, 1),  # step 3 validates
     ],
@@ -172,7 +172,7 @@ def test_extrapolation():
     assert whole["report"]["hours"] * 3600 == pytest.approx(10)
 
 
-def test_what_does_not_fit():
+def test_misfits():
     stages = {"train": {"memory": 60e9, "gpu_memory": [70e9, 75e9]}}
     machine = {"disk": 30e9, "memory": 64e9, "gpu_memory": [80e9, 80e9]}
     assert estimate.misfits(stages, {"train": {"bytes": 31e9}}, machine) == [

@@ -1,7 +1,7 @@
-"""Makers of tiny inputs for tests: a data set in the official layout, and random encoders.
+"""Write tiny inputs for tests: a data set in the official layout, and random encoders.
 
-Tests take them through the fixtures of conftest.py (`refavs_root`, `vggish_file`, ...); call a
-maker yourself when a test is to damage what it made.
+Tests use them through the fixtures of conftest.py (`refavs_root`, `vggish_file`, ...); a test that
+modifies its input calls the functions here.
 """
 
 import importlib
@@ -53,7 +53,7 @@ CLIPS = {
     "Ünseen E_30_40": ((1, 2), 48000, 1),
 }
 NULL_CLIPS = {
-    # key: (whose frames, muted, black masks; else none)
+    # key: (clip with the same frames, muted, black masks rather than none)
     "null_m-vidA_0_10000": ("vidA_0_10000", True, False),
     "null_m-vidC_1_2": ("vidC_1_2", True, True),
     "null_c---seenD_1_2": ("--seenD_1_2", False, True),
@@ -86,12 +86,12 @@ ROWS = [
 
 
 def build_index(root: Path) -> Index:
-    """The index of a data set, as the stage makes it."""
+    """Return a data set's index, as the stage builds it."""
     return checked(survey(root))
 
 
 def make_refavs(root: Path, *, families: bool = False) -> Path:
-    """Write a data set with the odd cases of the real one: 9 clips, 20 usable rows, 64x48."""
+    """Write a data set with the real one's odd cases: 9 clips, 20 usable rows, 64 x 48 pixels."""
     for seed, (key, (fids, sample_rate_hz, channels)) in enumerate(CLIPS.items()):
         rng = np.random.default_rng(seed)
         masks = _moving_boxes(fids, rng)
@@ -116,7 +116,7 @@ def make_refavs(root: Path, *, families: bool = False) -> Path:
 
 
 def write_metadata(root: Path, rows: list[tuple], *, encoding: str = "utf-8") -> None:
-    """Write metadata.csv with CRLF, as the benchmark's is; rows of (vid, uid, split, fid, exp)."""
+    """Write rows of (vid, uid, split, fid, exp) to metadata.csv, with CRLF as in the benchmark."""
     quoted = [['"' + str(value).replace('"', '""') + '"' for value in row] for row in rows]
     lines = ["vid,uid,split,fid,exp", *(",".join(row) for row in quoted)]
     text = "\r\n".join(lines) + "\r\n"
@@ -129,7 +129,7 @@ def _row(split: str, key: str, ending: str, fid: int, exp: str) -> tuple:
 
 
 def _moving_boxes(fids: tuple[int, ...], rng: np.random.Generator) -> dict[int, np.ndarray]:
-    """Masks (10, H, W) of boxes that move a pixel a frame, in columns of their own."""
+    """Return masks (10, H, W) of boxes that move a pixel per frame, each in a column of its own."""
     masks = {}
     column = WIDTH // len(fids)
     for place, fid in enumerate(fids):
@@ -170,7 +170,7 @@ def _write_audio(root: Path, key: str, hz: float, sample_rate_hz: int, channels:
 
 
 def make_vggish(path: Path, *, seed: int = 0) -> Path:
-    """A VGGish of 12 features, as .safetensors or .pth."""
+    """Write a VGGish of 12 features, as .safetensors or .pth."""
     torch.manual_seed(seed)
     state = VGGish(channels=(2, 2, 4, 4, 8, 8), embeddings=(16, 16, 12)).state_dict()
     save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
@@ -178,7 +178,7 @@ def make_vggish(path: Path, *, seed: int = 0) -> Path:
 
 
 def make_vit(folder: Path, *, seed: int = 0) -> Path:
-    """A timm ViT of 8 features and 4 x 4 patches on pictures of 32 x 32."""
+    """Write a timm ViT of 8 features and 4 x 4 patches on pictures of 32 x 32."""
     torch.manual_seed(seed)
     model = timm.create_model(
         "vit_tiny_patch16_224",
@@ -190,7 +190,7 @@ def make_vit(folder: Path, *, seed: int = 0) -> Path:
 
 
 def make_sam2(folder: Path, *, seed: int = 0) -> Path:
-    """The mini SAM 2's configuration beside random weights: config.yaml, model.safetensors."""
+    """Write the mini SAM 2's config.yaml with random weights, model.safetensors."""
     torch.manual_seed(seed)
     shutil.copy(SAM2_CONFIG, folder / "config.yaml")
     save_file(build_sam2(str(SAM2_CONFIG)).state_dict(), folder / "model.safetensors")
@@ -207,7 +207,7 @@ def write_params(
     sam2: Path,
     **changes: object,
 ) -> None:
-    """Write params.yaml: the default run's, on one thread, with other encoders.
+    """Write the default params.yaml, changed to one thread and to the given encoders.
 
     Args:
         changes: values by dotted name, such as `**{"sam2.cache_test_frames": "first"}`.
@@ -226,7 +226,7 @@ def write_params(
 
 
 def change_params(path: Path, changes: dict[str, object]) -> None:
-    """Change a file of parameters: values by dotted name, of any depth."""
+    """Change values of a parameter file, by dotted names of any depth."""
     params = yaml.safe_load(path.read_text(encoding="utf-8"))
     for name, value in changes.items():
         *sections, key = name.split(".")
@@ -238,7 +238,7 @@ def change_params(path: Path, changes: dict[str, object]) -> None:
 
 
 def stage_runs(root: Path) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Each stage's name and what runs it in the working folder, with the paths of dvc.yaml."""
+    """Yield each stage's name and a call to run it in the working folder, with dvc.yaml's paths."""
     short = {"fusion.dim": 16, "fusion.heads": 2, "fusion.layers": 1, "train.grounding_steps": 1}
     change_params(Path("params.yaml"), short | {"train.steps": 1, "score.bootstrap": 10})
     for stage, described in yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"].items():
@@ -249,7 +249,7 @@ def stage_runs(root: Path) -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 def make_roberta(folder: Path, *, seed: int = 0) -> Path:
-    """A RoBERTa of 8 features with a byte-level tokenizer of its own."""
+    """Write a RoBERTa of 8 features with a byte-level tokenizer of its own."""
     torch.manual_seed(seed)
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -274,9 +274,9 @@ def make_roberta(folder: Path, *, seed: int = 0) -> Path:
 
 
 def make_clip(folder: Path, *, seed: int = 0) -> Path:
-    """CLIP as it is published, both halves and their pre-processing in one folder.
+    """Write a CLIP as published: both encoders and their preprocessing in one folder.
 
-    Pictures of 32 x 32 have 4 x 4 patches of 12 features, texts a token of 8 features a letter.
+    Pictures of 32 x 32 have 4 x 4 patches of 12 features; each letter is a token of 8 features.
     """
     torch.manual_seed(seed)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -304,7 +304,7 @@ def make_clip(folder: Path, *, seed: int = 0) -> Path:
 
 
 class Pickled:
-    """Runs a command when it is unpickled, as a file from anyone may."""
+    """Runs a command when it is unpickled, as an untrusted file may."""
 
     def __init__(self, command: str) -> None:
         self.command = command

@@ -1,12 +1,11 @@
-"""`make verify`: are the figures the committed ones, do two runs give the same bytes, and does the
-paper's recipe run?
+"""`make verify`: check that results are reproducible and that the paper's recipe runs.
 
-1. metrics.json, as `make repro` just made it, against the committed one, within a tolerance: other
-   processors round otherwise, and 0.3 % of half-precision features already differ. Without a run
-   the file is the committed one itself, so DVC is asked first whether a run stands behind it.
-2. A small configuration, run twice from nothing in clones of this checkout: the same dvc.lock.
-3. The paper's recipe (profiles/paper-mini.yaml) with a few steps, to the report, in the first of
-   those clones: DVC runs every stage whose parameters the recipe changes, and all that follow.
+1. metrics.json from the latest `make repro` agrees with the committed one within a tolerance, since
+   processors round differently: 0.3 % of half-precision features already differ. Without a run the
+   file would be the committed one itself, so DVC is asked first whether it is up to date.
+2. A small configuration, run twice from scratch in clones of this checkout, gives one dvc.lock.
+3. The paper's recipe (profiles/paper-mini.yaml) with a few steps runs up to the report in the first
+   clone: DVC runs every stage whose parameters the recipe changes, and all that follow.
 """
 
 import json
@@ -30,7 +29,7 @@ FEW_STEPS = {
 
 
 def differences(committed: dict, made: dict, *, path: str = "") -> list[str]:
-    """Figures of the pipeline's own protocols that are missing or further off than allowed."""
+    """List figures that are missing or differ by more than the tolerance."""
     faults = []
     for name, value in committed.items():
         place = f"{path}.{name}".lstrip(".")
@@ -40,13 +39,13 @@ def differences(committed: dict, made: dict, *, path: str = "") -> list[str]:
             faults += differences(value, made[name], path=place)
         elif isinstance(value, float) and name in {"J", "F", "J&F", "S"}:
             off = abs(value - made[name]) * (100 if name == "S" else 1)
-            if not off <= TOLERANCE:  # NaN too
+            if not off <= TOLERANCE:  # true for NaN too
                 faults.append(f"{place} is {made[name]}, committed {value}")
     return faults
 
 
 def stages_not_run(folder: Path) -> list[str]:
-    """The stages up to `score` whose inputs or outputs are not those of the latest run."""
+    """List the stages up to `score` whose inputs or outputs have changed since the latest run."""
     status = subprocess.run(
         ["dvc", "status", "--json", "--with-deps", "score"],
         cwd=folder,
@@ -58,8 +57,8 @@ def stages_not_run(folder: Path) -> list[str]:
 
 
 def clone(folder: Path) -> Path:
-    """Clone what is committed, for a run from nothing with few clips and steps."""
-    # Without its history, which `dvc exp show -A` would read commit by commit.
+    """Clone the latest commit, for a run from scratch with few clips and steps."""
+    # Without history, which `dvc exp show -A` would read commit by commit.
     command = ["git", "clone", "--quiet", "--no-local", "--depth", "1", ".", str(folder)]
     subprocess.run(command, check=True)
     (folder / "dvc.lock").unlink(missing_ok=True)
@@ -69,7 +68,7 @@ def clone(folder: Path) -> Path:
 
 
 def take_few_steps(folder: Path, params: str) -> None:
-    """Make a file of parameters, a key of FEW_STEPS, the clone's own, with few steps."""
+    """Write a key of FEW_STEPS, a parameter file, to the clone's params.yaml with few steps."""
     (folder / "params.yaml").write_bytes((folder / params).read_bytes())
     _change(folder / "params.yaml", {"train": FEW_STEPS[params]})
 
@@ -79,7 +78,7 @@ def _change(file: Path, changes: dict) -> None:
 
 
 def run(folder: Path) -> str:
-    """Run in a clone what has yet to run; return its dvc.lock."""
+    """Run the outdated stages of a clone; return its dvc.lock."""
     subprocess.run(
         ["dvc", "repro", "--quiet"],
         cwd=folder,
@@ -91,17 +90,17 @@ def run(folder: Path) -> str:
 
 
 def environment() -> dict[str, str]:
-    """This environment's `dvc` and `python`, with the code of the folder where they start."""
+    """Return an environment with this Python's `dvc`, whose stages use the clone's code."""
     return os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "OMP_WAIT_POLICY": "PASSIVE",  # a waiting thread leaves its core to the run beside it
+        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads leave their cores to the parallel run
     }
 
 
 def merge(values: dict, changes: dict) -> dict:
-    """Values with some of them changed, at any depth; what they lack is an error."""
+    """Return values with changes at any depth; a change to an unknown key is an error."""
     if unknown := sorted(changes.keys() - values.keys()):
-        raise ValueError(f"{unknown} to change, but there are {sorted(values)}")
+        raise ValueError(f"changes to unknown keys {unknown}, expected some of {sorted(values)}")
     merged = dict(values)
     for name, change in changes.items():
         merged[name] = merge(merged[name], change) if isinstance(change, dict) else change
@@ -111,7 +110,7 @@ def merge(values: dict, changes: dict) -> dict:
 def main() -> None:
     if stages := stages_not_run(Path()):
         sys.exit(
-            "metrics.json: no run of this checkout stands behind it (by `dvc status`, to be run: "
+            "metrics.json: not from a run of this checkout (by `dvc status`, to be run: "
             f"{', '.join(stages)}); run `make repro` first"
         )
     committed = subprocess.run(
@@ -121,13 +120,13 @@ def main() -> None:
         {"refavs": json.loads(committed)["refavs"]}, json.loads(Path("metrics.json").read_text())
     )
     if faults:
-        sys.exit("metrics.json is not the committed one:\n" + "\n".join(faults))
+        sys.exit("metrics.json differs from the committed one:\n" + "\n".join(faults))
     print(f"metrics.json agrees with the committed figures within {TOLERANCE} points")
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor() as pool:
         clones = [clone(Path(scratch) / name) for name in ("first", "second")]
         first, second = pool.map(run, clones)
         if first != second:
-            sys.exit("two runs of the small configuration gave other bytes: their dvc.lock differ")
+            sys.exit("two runs of the small configuration gave different bytes, by their dvc.lock")
         print("two runs of the small configuration gave the same bytes")
         take_few_steps(clones[0], PAPERS_RECIPE)
         run(clones[0])

@@ -1,4 +1,4 @@
-"""Makers of small videos for tests, by PyAV itself."""
+"""Write small test videos with PyAV."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -19,7 +19,7 @@ def make_video(
     codec: str = "ffv1",
     pixels: str = "bgr0",
 ) -> Path:
-    """Write pictures (N, H, W, 3) uint8 RGB, one a second if no times are given, to an .mkv.
+    """Write pictures (N, H, W, 3) uint8 RGB to an .mkv, one per second if no times are given.
 
     Args:
         sound: (channels, n) float32.
@@ -49,13 +49,13 @@ def make_video(
 def make_stamped(
     path: Path, pictures: Sequence[float], *, sound: Sequence[float] = (), seconds: float = 0.2
 ) -> Path:
-    """Write an .flv whose pictures and pieces of sound come at any times, in any order.
+    """Write an .flv with pictures and pieces of sound at any times, in any order.
 
-    Picture i is of gray 20 * i + 20, 32 pixels square; sound is 0.5 throughout, 8 kHz.
+    Picture i is gray, 20 * i % 240 + 10, 32 pixels square; sound is 0.5 throughout, 11,025 Hz.
 
     Args:
-        pictures, sound: seconds.
-        seconds: how long a piece of sound is.
+        pictures, sound: timestamps in seconds.
+        seconds: length of a piece of sound.
     """
     with av.open(str(path), "w", format="flv") as container:
         stream = container.add_stream("flv1", rate=5)
@@ -73,7 +73,7 @@ def make_stamped(
         container.mux(stream.encode(None))
     data = bytearray(path.read_bytes())
     times, at = {8: iter(sound), 9: iter(pictures)}, 13
-    while at < len(data):  # a tag: kind, size in 3 bytes, time in 3 bytes and a 4th above them
+    while at < len(data):  # a tag: kind, size in 3 bytes, time in 3 bytes, then its high byte
         kind, size = data[at], int.from_bytes(data[at + 1 : at + 4], "big")
         if kind in times:
             stamp = round(1000 * next(times[kind])).to_bytes(4, "big")

@@ -1,4 +1,4 @@
-"""The cards of the mini weights: they speak of these weights, this code and these settings."""
+"""The cards of the mini weights match the weights, the code and the settings."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def test_params_name_the_mini_weights_by_digest() -> None:
 
 
 def test_all_mini_backbones_stay_small() -> None:
-    ours = Path(DEFAULT)  # what the default run trained is no backbone
+    ours = Path(DEFAULT)  # the default run's model, which is no backbone
     files = [file for file in Path("weights/mini").rglob("*") if file.is_file()]
     files = [file for file in files if not file.is_relative_to(ours)]
     assert sum(file.stat().st_size for file in files) <= MOST_BYTES
@@ -50,7 +50,8 @@ def test_code_digest_ignores_comments_docstrings_and_layout(
     assert code_digest(["code.py"]) != before
 
 
-def test_card_is_read_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cards_round_trip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cards, "CARDS", tmp_path)
     weights = tmp_path / "weights.bin"
     weights.write_bytes(b"1")
     write_card(
@@ -62,7 +63,6 @@ def test_card_is_read_as_it_was_written(tmp_path: Path, monkeypatch: pytest.Monk
         files=["mini/cards.py"],
         settings={"seed": 1},
         figures={"right": 0.5},
-        folder=tmp_path,
     )
     card = read_card(tmp_path / "tiny.md")
     assert card["weights_digest"] == digest(weights)
@@ -70,10 +70,10 @@ def test_card_is_read_as_it_was_written(tmp_path: Path, monkeypatch: pytest.Monk
     assert card["figures"] == {"right": 0.5}
 
 
-def test_file_that_is_no_card_says_so(tmp_path: Path) -> None:
+def test_a_file_without_header_is_no_card(tmp_path: Path) -> None:
     path = tmp_path / "notes.md"
     path.write_text("# Notes\n")
-    with pytest.raises(ValueError, match=r"notes\.md: expected a card"):
+    with pytest.raises(ValueError, match=r"notes\.md: expected a card.*found none"):
         read_card(path)
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from mini import describe, story
-from mini.dataset import Job, Params, clip_rng, plan, tell_clip, write_clip, write_dataset
+from mini.dataset import Job, Params, clip_rng, plan, write_clip, write_dataset
 from mini.expressions import MEANINGS, NULL_FAMILIES, sentences
 from mini.pictures import COLOURS, SHAPES
 from mini.rules import Seen
@@ -26,7 +26,6 @@ PARAMS = Params.model_validate(
         "clips": {"train": 10, "val": 4, "val_unseen": 4, "test_s": 4, "test_u": 6, "test_n": 4},
     }
 )
-SEEN_SPLITS = ("train", "val", "test_s")
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +40,8 @@ def index(root: Path) -> Index:
     return build_index(root)
 
 
-def _told(split: str) -> list[story.Story]:
-    jobs = [job for job in plan(PARAMS) if job.split == split]
-    return [tell_clip(PARAMS, job, clip_rng(PARAMS, job)) for job in jobs]
+def _clip(job: Job) -> story.Story:
+    return story.sample_story(clip_rng(PARAMS, job), part=job.part, side=PARAMS.side)
 
 
 def test_committed_params_are_valid():
@@ -51,7 +49,7 @@ def test_committed_params_are_valid():
     assert len(plan(Params.model_validate(section))) > 0
 
 
-def test_reader_finds_every_row_and_no_fault(root, index):
+def test_reader_accepts_every_row(root, index):
     rows = list(csv.reader((root / "metadata.csv").open(newline="")))
     assert rows[0] == ["vid", "uid", "split", "fid", "exp"]
     assert len(index.expressions) == len(rows) - 1
@@ -62,14 +60,14 @@ def test_reader_finds_every_row_and_no_fault(root, index):
     assert index.expressions["uid"].is_unique
 
 
-def test_rows_of_a_clip_lie_together_and_splits_mix(index):
+def test_rows_of_a_clip_are_adjacent_and_splits_are_mixed(index):
     keys = index.expressions["key"]
     assert (keys != keys.shift()).sum() == keys.nunique()
     positive = index.expressions[~index.expressions["null"]]
     assert (positive["split"] != positive["split"].shift()).sum() > 8
 
 
-def test_every_thing_is_annotated_and_what_is_meant_is_in_sight_at_first(root, index):
+def test_every_thing_is_annotated_and_the_target_is_visible_at_first(root, index):
     for row in index.expressions[~index.expressions["null"]].itertuples():
         fids = refavs.objects(root, row.key)
         assert fids == list(range(len(fids)))
@@ -86,7 +84,7 @@ def test_masks_of_a_clip_never_overlap(root, index):
 
 
 def test_masks_fit_the_pictures(root, index):
-    """What is under the mask of 'the red object' is red."""
+    """The pixels under the mask of 'the red object' are red."""
     palette = np.array(list(COLOURS.values()))
     families = index.families.set_index("uid")["family"]
     rows = index.expressions[index.expressions["uid"].map(families) == "colour"]
@@ -99,15 +97,15 @@ def test_masks_fit_the_pictures(root, index):
                 assert list(COLOURS)[np.abs(palette - tint).sum(axis=1).argmin()] in row.exp
 
 
-def test_rows_name_the_mask_that_is_meant_and_fid_says_nothing(tmp_path):
+def test_rows_name_the_target_s_mask_and_fids_are_uninformative(tmp_path):
     first = []
     for job in plan(PARAMS)[:10]:
-        told = tell_clip(PARAMS, job, clip_rng(PARAMS, job))
+        clip = _clip(job)
         rows = write_clip(tmp_path, PARAMS, job)
-        for row, (_, sentence, thing) in zip(rows, told.sayings, strict=False):
+        for row, (_, sentence, thing) in zip(rows, clip.expressions, strict=False):
             assert row.exp == sentence
             masks = refavs.read_masks(tmp_path, row.vid, row.fid)
-            np.testing.assert_array_equal(masks, told.masks[:, thing])
+            np.testing.assert_array_equal(masks, clip.masks[:, thing])
             first += [row.fid] if thing == 0 else []
     assert len(set(first)) >= 3
 
@@ -118,20 +116,19 @@ def test_same_seed_same_bytes_with_any_number_of_workers(root, tmp_path, workers
     assert _digests(tmp_path / "again") == _digests(root)
 
 
-def test_another_seed_is_another_set(root, tmp_path):
-    few = PARAMS.model_copy(update={"seed": 6})
-    write_dataset(tmp_path / "other", few)
+def test_another_seed_gives_other_pictures(root, tmp_path):
+    write_dataset(tmp_path / "other", PARAMS.model_copy(update={"seed": 6}))
     assert not set(_digests(root).values()) & {
         digest for path, digest in _digests(tmp_path / "other").items() if path.endswith(".jpg")
     }
 
 
-def test_stage_depends_on_just_the_modules_it_uses():
+def test_stage_depends_on_exactly_the_modules_it_uses():
     stage = yaml.safe_load(Path("mini/dvc.yaml").read_text())["stages"]["dataset"]
     assert set(stage["deps"]) == _modules("mini/dataset.py")
 
 
-def test_out_is_replaced_and_nothing_else_left(tmp_path):
+def test_out_is_replaced_and_nothing_else_is_left(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "stale").touch()
     clips = PARAMS.clips.model_copy(update={"train": 1, "val": 1, "test_u": 1})
@@ -144,8 +141,7 @@ def test_kinds_of_train_of_val_s_unseen_part_and_of_test_u_are_disjoint():
     shown: dict[tuple[str, str], set] = {}
     for job in plan(PARAMS):
         part = "unseen" if job.part == "val" else "seen"
-        told = tell_clip(PARAMS, job, clip_rng(PARAMS, job))
-        kinds = {(thing.kind.shape, thing.kind.colour) for thing in told.scene.things}
+        kinds = {(thing.kind.shape, thing.kind.colour) for thing in _clip(job).scene.things}
         shown.setdefault((job.split, part), set()).update(kinds)
     train, unseen, test_u = (
         shown[name] for name in (("train", "seen"), ("val", "unseen"), ("test_u", "seen"))
@@ -158,7 +154,7 @@ def test_kinds_of_train_of_val_s_unseen_part_and_of_test_u_are_disjoint():
 
 
 def test_held_out_parts_are_as_mixed_as_each_other():
-    """So that what is chosen on one holds for the other: as many kinds, near kin among them."""
+    """Settings chosen on one then suit the other: as many kinds, some closely related."""
     for part in ("val", "test_u"):
         kinds = story.HELD_OUT[part]
         kin = [(a, b) for a in kinds for b in kinds if a < b and (a[0] == b[0]) != (a[1] == b[1])]
@@ -166,7 +162,7 @@ def test_held_out_parts_are_as_mixed_as_each_other():
         assert len(kin) >= 3
 
 
-def test_kinds_csv_says_which_rows_show_unseen_kinds(index):
+def test_kinds_csv_marks_rows_with_unseen_kinds(index):
     kinds = index.kinds.set_index("uid")["kinds"]
     rows = index.expressions.assign(kinds=index.expressions["uid"].map(kinds))
     assert set(rows.loc[rows["split"].isin(["train", "test_s", "test_n"]), "kinds"]) == {"seen"}
@@ -221,22 +217,20 @@ def test_null_sentences_are_true_elsewhere():
     assert families == set(NULL_FAMILIES)
 
 
-def test_share_of_null_rows_is_about_what_was_asked_for():
+def test_fraction_of_null_rows_is_about_null_share():
     clips = PARAMS.clips.model_copy(update={"train": 900})
     params = PARAMS.model_copy(update={"null_share": 0.15, "clips": clips})
     null = sum(job.null is not None for job in plan(params) if job.split == "train") * 4
     assert null / (null + 5.5 * 900) == pytest.approx(0.15, abs=0.01)
 
 
-def test_more_null_clips_than_clips_are_refused():
+def test_more_null_clips_than_clips_are_an_error():
     clips = PARAMS.clips.model_copy(update={"test_n": 5})
-    with pytest.raises(
-        ValueError, match=r"1\.25 null clips for each clip of test_s.*clips\.test_n"
-    ):
+    with pytest.raises(ValueError, match=r"1\.25 null clips per clip of test_s.*clips\.test_n"):
         plan(PARAMS.model_copy(update={"clips": clips}))
 
 
-def test_sounds_are_heard_never_clipped_and_muted_ones_are_not(root, index):
+def test_sounds_are_audible_and_never_clipped_and_muted_clips_are_silent(root, index):
     levels = {}
     for key in index.clips["key"]:
         samples, sample_rate_hz = refavs.read_audio(root, key)
@@ -246,9 +240,8 @@ def test_sounds_are_heard_never_clipped_and_muted_ones_are_not(root, index):
         levels[key] = float(np.sqrt(np.mean(samples.reshape(-1, 1600) ** 2, axis=1)).max())
     assert all(level < 0.002 for key, level in levels.items() if key.startswith("null_m"))
     assert all(level > 0.02 for key, level in levels.items() if key.startswith("null_c"))
-    told = [told for split in (*SEEN_SPLITS, "test_u") for told in _told(split)]
-    heard = [level > 0.02 for key, level in levels.items() if not key.startswith("null")]
-    assert sum(heard) == sum(any(sound is not None for sound in clip.heard) for clip in told)
+    audible = [level > 0.02 for key, level in levels.items() if not key.startswith("null")]
+    assert sum(audible) == sum(any(_clip(job).heard) for job in plan(PARAMS))
 
 
 def test_foreign_kinds_share_neither_shape_nor_colour():
@@ -277,8 +270,8 @@ def test_sounds_differ_clearly_in_level_length_and_onset():
         assert max(s.onset_seconds + s.seconds for s in sounds) <= 10
 
 
-def test_no_baseline_gets_far():
-    """Nothing but chance in whether what is meant is the largest, the central or all there is."""
+def test_trivial_baselines_score_low():
+    """The largest and the central object are the target about as often as any other."""
     params = PARAMS.model_copy(
         update={"clips": PARAMS.clips.model_copy(update={"train": 120, "test_n": 1})}
     )
@@ -292,16 +285,16 @@ def test_no_baseline_gets_far():
         assert rows[f"J_{name}"].mean() < 0.45
 
 
-def test_what_is_seen_is_drawn_apart_from_what_is_heard():
+def test_looks_are_independent_of_sounds():
     """Over many clips, sounding things are as large and as central as silent ones."""
     jobs = [Job("train", number, "seen", None, black=False) for number in range(250)]
     areas, reach, sounds = [], [], []
     for job in jobs:
-        told = tell_clip(PARAMS, job, clip_rng(PARAMS, job))
-        seen = Seen.of(told.scene, told.masks)
+        clip = _clip(job)
+        seen = Seen.of(clip.scene, clip.masks)
         areas += list(seen.areas)
         reach += list(np.linalg.norm(seen.paths[:, 0] - 0.5, axis=1))
-        sounds += [sound is not None for sound in told.heard]
+        sounds += [sound is not None for sound in clip.heard]
     for values in (areas, reach):
         assert abs(np.corrcoef(values, sounds)[0, 1]) < 0.1
 
@@ -315,7 +308,7 @@ def _digests(root: Path) -> dict[str, str]:
 
 
 def _modules(path: str) -> set[str]:
-    """A module and all of mini/ that it imports, and what these import."""
+    """Return a module and all modules of mini/ that it imports, directly or not."""
     found = {path}
     for node in ast.walk(ast.parse(Path(path).read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "mini":

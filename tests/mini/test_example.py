@@ -5,7 +5,7 @@ from sam2love.prediction.video import Video
 from tests.tiny import REPOSITORY
 
 
-def test_the_defaults_write_the_clip_that_comes_with_the_package(tmp_path):
+def test_the_defaults_write_the_clip_that_ships_with_the_package(tmp_path):
     example.main(tmp_path / "example.mp4")
     written = Video(tmp_path / "example.mp4")
     shipped = Video(REPOSITORY / "sam2love/shipped/example.mp4")

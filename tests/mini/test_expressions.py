@@ -7,7 +7,7 @@ from mini.expressions import FAMILIES, MEANINGS, NEEDS_SOUND, Meaning, sample_se
 from mini.pictures import COLOURS, SHAPES, Kind
 from mini.rules import Seen
 from mini.sounds import SAMPLE_RATE_HZ, Sound, synthesize
-from mini.story import Story, tell
+from mini.story import Story, sample_story
 
 SIDE = 128
 PARTS = ("seen", "seen", "val", "test_u")
@@ -18,7 +18,7 @@ def _meaning(sentence: str) -> Meaning:
 
 
 def _seen(*things: tuple[str, float]) -> Seen:
-    """Things at rest in a row: 'colour shape' and x."""
+    """Return things at rest in a row, from pairs of 'colour shape' and x."""
     kinds = tuple(Kind(name.split()[1], name.split()[0], "small") for name, _ in things)
     paths = np.array([[[x, 0.5]] * 10 for _, x in things])
     return Seen(kinds, paths, np.full(len(things), 0.05), np.ones((len(things), 10)))
@@ -28,12 +28,12 @@ SOUND = Sound(onset_seconds=1, seconds=3, level_db=-10)
 TWO_STARS = _seen(("red circle", 0.2), ("red star", 0.5), ("blue star", 0.8))
 
 
-def test_every_sentence_means_one_thing():
+def test_every_sentence_has_one_meaning():
     assert len(set(sentences())) == len(sentences())
     assert {meaning.family for meaning in MEANINGS} == set(FAMILIES)
 
 
-def test_sampled_sentences_are_of_the_language_and_repeat_with_the_seed():
+def test_sampled_sentences_are_of_the_language_and_depend_on_the_seed():
     drawn = [sample_sentence(np.random.default_rng(seed)) for seed in range(50)]
     assert set(drawn) <= set(sentences())
     assert len(set(drawn)) > 15
@@ -84,12 +84,12 @@ def test_rules_of_sight(sentence, target):
     assert _meaning(sentence).target(TWO_STARS, (None,) * 3) == target
 
 
-def test_close_neighbours_leave_a_place_in_doubt():
+def test_close_neighbours_make_a_place_ambiguous():
     seen = _seen(("red circle", 0.2), ("red star", 0.3), ("blue star", 0.8))
     assert _meaning("The leftmost object.").target(seen, (None,) * 3) is None
 
 
-def test_deaf_guess_tells_what_text_and_picture_give_away():
+def test_deaf_guess_measures_what_text_and_picture_give_away():
     one_star = _seen(("red circle", 0.2), ("red square", 0.5), ("blue star", 0.8))
     heard = (None, None, SOUND)
     assert _meaning("The sounding star.").deaf_guess(one_star, heard) == 1
@@ -103,69 +103,65 @@ def test_deaf_guess_tells_what_text_and_picture_give_away():
 @pytest.fixture(scope="module")
 def stories() -> list[Story]:
     return [
-        tell(
-            np.random.default_rng((7, number)),
-            part=("seen", "seen", "val", "test_u")[number % 4],
-            side=SIDE,
-        )
+        sample_story(np.random.default_rng((7, number)), part=PARTS[number % 4], side=SIDE)
         for number in range(60)
     ]
 
 
-def test_what_is_said_is_true_of_its_thing_alone(stories):
-    """By the pixels and the waves alone, judged by other code than the rules'."""
+def test_expressions_are_true_of_their_target_only(stories):
+    """Judged from pixels and waves, by other code than the rules'."""
     seen_families = set()
-    for told in stories:
-        facts = _measure(told)
-        for meaning, sentence, target in told.sayings:
+    for clip in stories:
+        facts = _measure(clip)
+        for meaning, sentence, target in clip.expressions:
             assert _true_of(sentence, facts) == {target}, sentence
             seen_families.add(meaning.family)
     assert seen_families == set(FAMILIES)
 
 
-def test_who_cannot_hear_can_only_guess(stories):
+def test_without_hearing_one_can_only_guess(stories):
     guesses = [
-        meaning.deaf_guess(Seen.of(told.scene, told.masks), told.heard)
-        for told in stories
-        for meaning, _, _ in told.sayings
+        meaning.deaf_guess(Seen.of(clip.scene, clip.masks), clip.heard)
+        for clip in stories
+        for meaning, _, _ in clip.expressions
         if meaning.family in NEEDS_SOUND
     ]
     assert len(guesses) > 100
     assert max(guesses) <= 0.5
 
 
-def test_who_cannot_see_does_not_pick_by_the_sound(stories):
-    """Sight alone decides what sight is asked about: sounding things are meant as often as not."""
+def test_sound_does_not_give_away_visual_targets(stories):
+    """Targets of visual expressions sound about as often as other things."""
     vision = [
-        (told.heard[target] is not None, np.mean([sound is not None for sound in told.heard]))
-        for told in stories
-        for meaning, _, target in told.sayings
+        (clip.heard[target] is not None, np.mean([sound is not None for sound in clip.heard]))
+        for clip in stories
+        for meaning, _, target in clip.expressions
         if meaning.family not in NEEDS_SOUND
     ]
-    meant, expected = np.mean(vision, axis=0)
-    assert abs(meant - expected) < 0.15
+    targets, all_things = np.mean(vision, axis=0)
+    assert abs(targets - all_things) < 0.15
 
 
-def _measure(told: Story) -> dict[str, np.ndarray]:
-    """What an attentive viewer and listener notes down, a value for each thing."""
+def _measure(clip: Story) -> dict[str, np.ndarray]:
+    """Return what an attentive viewer and listener observes, a value for each thing."""
     rng = np.random.default_rng(0)
     names = list(COLOURS)
     palette = np.array(list(COLOURS.values()))
-    tints = [told.pictures[0][mask].mean(axis=0) for mask in told.masks[0]]
+    tints = [clip.pictures[0][mask].mean(axis=0) for mask in clip.masks[0]]
     waves = [
         np.zeros(1) if sound is None else synthesize(thing.kind, sound, rng, seconds=10)
-        for thing, sound in zip(told.scene.things, told.heard, strict=True)
+        for thing, sound in zip(clip.scene.things, clip.heard, strict=True)
     ]
     spans = [np.flatnonzero(np.abs(wave) > 1e-5) for wave in waves]
-    centres = np.array([np.argwhere(mask).mean(axis=0) for mask in told.masks[0]]) / SIDE
-    paths = np.stack([thing.path for thing in told.scene.things])
+    centres = np.array([np.argwhere(mask).mean(axis=0) for mask in clip.masks[0]]) / SIDE
+    paths = np.stack([thing.path for thing in clip.scene.things])
     return {
         "colour": np.array([names[np.abs(palette - tint).sum(1).argmin()] for tint in tints]),
-        "shape": np.array([thing.kind.shape for thing in told.scene.things]),
+        "shape": np.array([thing.kind.shape for thing in clip.scene.things]),
         "x": centres[:, 1],
         "y": centres[:, 0],
-        "area": told.masks[0].mean(axis=(1, 2)),
-        "pixels": told.masks.sum(axis=(2, 3)).T,
+        "area": clip.masks[0].mean(axis=(1, 2)),
+        "pixels": clip.masks.sum(axis=(2, 3)).T,
         "moved": paths[:, -1] - paths[:, 0],
         "span": np.ptp(paths, axis=1).max(axis=1),
         "sounds": np.array([len(span) > 0 for span in spans]),
@@ -180,7 +176,7 @@ def _measure(told: Story) -> dict[str, np.ndarray]:
     }
 
 
-EXTREMES = {  # pattern: (value, sign, by how much ahead)
+EXTREMES = {  # pattern: (value, sign, margin)
     r"leftmost|on the left": ("x", -1, 0.05),
     r"rightmost|on the right": ("x", 1, 0.05),
     r"topmost|at the top": ("y", -1, 0.05),
@@ -232,7 +228,7 @@ def _holds(sentence: str, words: set[str], facts: dict[str, np.ndarray]) -> np.n
 
 
 def _beside(sentence: str, facts: dict[str, np.ndarray]) -> set[int]:
-    """'The object just to the <side> of <some one thing>.'"""
+    """Resolve 'The object just to the <side> of <some one thing>.'"""
     side, phrase = re.fullmatch(r"The object just to the (\w+) of (the .*)", sentence).groups()  # type: ignore[union-attr]
     (here,) = np.flatnonzero(_holds(phrase, set(re.findall(r"[a-z]+", phrase)), facts))
     ahead = (facts["x"] - facts["x"][here]) * (1 if side == "right" else -1)

@@ -1,4 +1,4 @@
-"""The mini CLIP: what captions say, what is matched, and that Table 2's encoders load it."""
+"""The mini CLIP: its captions, its similarities, and that the encoders of Table 2 load it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,20 +53,20 @@ def test_the_encoders_of_table_2_load_what_was_trained(tmp_path: Path, capsys) -
     params.write_text(yaml.safe_dump({"clip": SETTINGS}))
     folder = tmp_path / "mini-clip"
     pretrain_clip.main(folder, params)
-    told = capsys.readouterr().out.split()[-1]
-    vision = load_vision_encoder(str(folder), told)
-    text = load_text_encoder(str(folder), told, max_tokens=25)
+    printed = capsys.readouterr().out.split()[-1]
+    vision = load_vision_encoder(str(folder), printed)
+    text = load_text_encoder(str(folder), printed, max_tokens=25)
     assert (vision.patches, vision.dim, text.dim) == (64, 16, 8)
     _, lengths = text.encode(["the red star", "the large red star"])
     assert lengths.tolist() == [5, 6]
-    assert told == digest(folder)
+    assert printed == digest(folder)
     again = tmp_path / "again"
     pretrain_clip.main(again, params)
-    assert capsys.readouterr().out.split()[-1] == told
+    assert capsys.readouterr().out.split()[-1] == printed
 
 
 @torch.no_grad()
-def test_a_caption_is_matched_by_its_whole_and_not_by_its_neighbours(model: CLIPModel) -> None:
+def test_a_caption_is_encoded_whole_and_apart_from_its_batch(model: CLIPModel) -> None:
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
     pixels, _ = draw(np.random.default_rng(0), 2)
     texts = ["a red star", "a red cross", "a red star and a large blue circle on the left"]
@@ -77,7 +77,7 @@ def test_a_caption_is_matched_by_its_whole_and_not_by_its_neighbours(model: CLIP
     assert (together[:, :1] - together[:, 1:]).abs().min() > 1e-4
 
 
-def test_captions_say_each_thing_once_and_nothing_else() -> None:
+def test_captions_name_each_thing_once_and_nothing_else() -> None:
     shown = [(Kind("star", "red", "small"), 0.1), (Kind("cross", "blue", "large"), 0.5)]
     said = {caption(np.random.default_rng(seed), shown) for seed in range(200)}
     things = [
@@ -92,8 +92,8 @@ def test_captions_say_each_thing_once_and_nothing_else() -> None:
     assert said == {f"{a} and {b}" for a, b in pairs} | {f"{b} and {a}" for a, b in pairs}
 
 
-def test_what_is_hidden_is_not_said() -> None:
+def test_hidden_things_are_not_shown() -> None:
     pixels, shown = draw(np.random.default_rng(3), 200)
     assert pixels.shape == (200, 128, 128, 3)
     counts = [len(kinds) for kinds in shown]
-    assert min(counts) < 2 < max(counts)  # two to four were placed, some left the view
+    assert min(counts) < 2 < max(counts)  # two to four are placed, some leave the view

@@ -1,4 +1,4 @@
-"""The mini RoBERTa: its tokenizer, a few steps of training, what its states tell."""
+"""The mini RoBERTa: its tokenizer, a few steps of training, its states."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,17 +32,17 @@ def encoder() -> TextEncoder:
     return load_text_encoder(WEIGHTS, digest(WEIGHTS), max_tokens=MAX_TOKENS)
 
 
-def test_it_was_trained_on_the_language_as_it_is() -> None:
+def test_it_was_trained_on_the_current_language() -> None:
     card = read_card(CARDS / "roberta.md")
     assert card["material_digest"] == language_digest(), f"run `{card['command']}` again"
 
 
-def test_weights_fill_the_model_and_nothing_is_left() -> None:
+def test_weights_match_the_model_exactly() -> None:
     _, report = AutoModel.from_pretrained(WEIGHTS, output_loading_info=True)
     assert not any(report[part] for part in ("missing_keys", "unexpected_keys", "mismatched_keys"))
 
 
-def test_every_sentence_fits_and_every_word_is_whole() -> None:
+def test_every_sentence_fits_and_every_word_is_one_token() -> None:
     tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
     for sentence in sentences():
         tokens = tokenizer.tokenize(sentence)
@@ -52,7 +52,7 @@ def test_every_sentence_fits_and_every_word_is_whole() -> None:
 
 
 @pytest.mark.parametrize("text", ["an ocelot", "🎻 plays", "汉字", "", "<b>&amp;</b>"])
-def test_any_text_can_be_read(text: str, encoder: TextEncoder) -> None:
+def test_any_text_can_be_encoded(text: str, encoder: TextEncoder) -> None:
     tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
     ids = tokenizer(text)["input_ids"]
     assert tokenizer.unk_token_id not in ids
@@ -63,7 +63,7 @@ def test_any_text_can_be_read(text: str, encoder: TextEncoder) -> None:
     assert torch.isfinite(states).all()
 
 
-def test_words_used_alike_keep_apart(encoder: TextEncoder) -> None:
+def test_words_of_similar_use_stay_distinct(encoder: TextEncoder) -> None:
     pairs = [("left", "right"), ("loudest", "longest"), ("first", "last"), ("sounding", "silent")]
     for one, other in pairs:
         states, length = encoder.encode([f"the {one} object", f"the {other} object"])

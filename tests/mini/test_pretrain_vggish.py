@@ -1,4 +1,4 @@
-"""The mini VGGish: its material, a few steps of training, what its weights hear."""
+"""The mini VGGish: its training material, a few steps of training, its committed weights."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +31,7 @@ def model() -> VGGish:
     return vggish_from_state(read_tensors(WEIGHTS)).eval()
 
 
-def test_windows_have_the_energy_of_what_sounds_in_them() -> None:
+def test_windows_with_energy_are_louder_than_silent_ones() -> None:
     seconds = draw(np.random.default_rng(1), 8)
     assert seconds.mel.shape == (8 * SECONDS, 96, 64)
     assert seconds.energy.shape == (8 * SECONDS, len(KINDS))
@@ -45,7 +45,7 @@ def test_levels_are_linear_in_decibels() -> None:
     np.testing.assert_allclose(levels(energy), [0, 0, 0.5, 1], atol=1e-6)
 
 
-def test_a_group_is_as_loud_as_its_kinds_together() -> None:
+def test_a_group_has_the_level_of_its_kinds_together() -> None:
     energy = np.zeros((1, len(KINDS)), dtype=np.float32)
     circles = [i for i, kind in enumerate(KINDS) if kind.shape == "circle"]
     energy[0, circles[:2]] = 0.01
@@ -54,14 +54,14 @@ def test_a_group_is_as_loud_as_its_kinds_together() -> None:
     assert grouped["shape and colour"].shape == (1, GRID[0] * GRID[1])
 
 
-def test_new_windows_take_the_place_of_the_oldest() -> None:
+def test_new_windows_replace_the_oldest() -> None:
     pool = Seconds(np.zeros((4, 96, 64)), np.zeros((4, 60)))
     new = Seconds(np.ones((2, 96, 64)), np.ones((2, 60)))
     assert renew(pool, new, 3) == 1
     assert pool.energy[:, 0].tolist() == [1, 0, 0, 1]
 
 
-def test_vectors_show_what_sounds_and_how_loud(model: VGGish) -> None:
+def test_vectors_encode_what_sounds_and_how_loud(model: VGGish) -> None:
     found = figures(model, seed=77, clips=120)
     assert found["shape_auc"] > 0.93
     assert found["colour_auc"] > 0.88
@@ -70,7 +70,7 @@ def test_vectors_show_what_sounds_and_how_loud(model: VGGish) -> None:
     assert found["sounding"] > 0.85
 
 
-def test_each_second_of_a_clip_has_its_vector() -> None:
+def test_each_second_has_a_vector_of_its_own() -> None:
     encoder = load_audio_encoder(WEIGHTS, digest(WEIGHTS))
     sound = Sound(onset_seconds=3, seconds=2, level_db=-10)
     wave = synthesize(KINDS[0], sound, np.random.default_rng(0), seconds=10)

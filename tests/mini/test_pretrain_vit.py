@@ -1,4 +1,4 @@
-"""The mini ViT: its labels against the pictures, a step of training, what its weights show."""
+"""The mini ViT: its labels against the pictures, a step of training, its committed weights."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_mirrored_pictures_carry_their_labels_along() -> None:
 
 
 def _as_picture(pictures: Pictures, name: str) -> np.ndarray:
-    """A label of every patch as a picture, row by row: (B, rows, columns, ...)."""
+    """Return a label of every patch as a picture, (B, rows, columns, ...)."""
     values = getattr(pictures, name)
     values = values.reshape(len(values), GRID, GRID, -1)
     if name != "mask":
@@ -72,24 +72,24 @@ def _as_picture(pictures: Pictures, name: str) -> np.ndarray:
     return cells.reshape(-1, GRID * CELLS, GRID * CELLS)
 
 
-def test_mask_cells_fill_what_is_covered(pictures: Pictures) -> None:
+def test_mask_cells_cover_at_least_the_labelled_thing(pictures: Pictures) -> None:
     assert pictures.mask.shape[-1] == CELLS**2
     assert (pictures.mask.mean(axis=-1) >= pictures.cover - 1e-6).all()
 
 
-def test_new_pictures_take_the_place_of_the_oldest(pictures: Pictures) -> None:
+def test_new_pictures_replace_the_oldest(pictures: Pictures) -> None:
     pool = draw(RNG(1), 3)
     new = draw(RNG(2), 1)
     assert renew(pool, new, 6) == 9
     np.testing.assert_array_equal(pool.pixels[6:], new.pixels)
 
 
-def test_weights_are_those_of_the_settings() -> None:
+def test_weights_fit_the_settings() -> None:
     settings = yaml.safe_load(Path("mini/params.yaml").read_text())["vit"]
     build(settings).load_state_dict(load_file(f"{WEIGHTS}/model.safetensors"), strict=True)
 
 
-def test_patches_show_what_and_where(pictures: Pictures, encoder: VisionEncoder) -> None:
+def test_patches_encode_what_and_where(pictures: Pictures, encoder: VisionEncoder) -> None:
     patches, cls = encoder.encode(encoder.preprocess(pictures.pixels))
     assert patches.shape == (180, GRID**2, encoder.dim)
     assert cls.shape == (180, encoder.dim)
@@ -99,12 +99,12 @@ def test_patches_show_what_and_where(pictures: Pictures, encoder: VisionEncoder)
     for index, (name, least) in enumerate({"shape": 0.85, "colour": 0.95, "size": 0.8}.items()):
         labels = torch.from_numpy(pictures.kinds[..., index].reshape(-1))
         train, test = clear & taught, clear & ~taught
-        told = classify(features[train], labels[train], features[test], CLASSES[name])
-        assert (told == labels[test]).float().mean() >= least, name
+        guess = classify(features[train], labels[train], features[test], CLASSES[name])
+        assert (guess == labels[test]).float().mean() >= least, name
     place = torch.arange(GRID**2).repeat(len(pictures.pixels)) // GRID
     few = torch.arange(GRID**2 * 40)
-    told = classify(features[few], place[few], features[~taught], GRID)
-    assert (told == place[~taught]).float().mean() >= 0.98
+    guess = classify(features[few], place[few], features[~taught], GRID)
+    assert (guess == place[~taught]).float().mean() >= 0.98
 
 
 def test_training_is_repeatable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

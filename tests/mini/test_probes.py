@@ -1,4 +1,4 @@
-"""Linear probes against what they should find on features made for them."""
+"""Linear probes on features with known answers."""
 
 import pytest
 import torch
@@ -14,15 +14,15 @@ def test_probe_finds_a_linear_map() -> None:
     torch.testing.assert_close(found, targets[400:], atol=0.05, rtol=0)
 
 
-def test_classes_that_a_line_parts_are_told_and_noise_is_not() -> None:
+def test_classify_finds_linear_classes_and_none_in_noise() -> None:
     generator = torch.Generator().manual_seed(1)
     features = torch.randn(900, 6, generator=generator)
     labels = features[:, :3].argmax(dim=1)
-    told = classify(features[:600], labels[:600], features[600:], 3)
-    assert (told == labels[600:]).float().mean() > 0.95
+    guess = classify(features[:600], labels[:600], features[600:], 3)
+    assert (guess == labels[600:]).float().mean() > 0.95
     noise = torch.randint(3, (900,), generator=generator)
-    told = classify(features[:600], noise[:600], features[600:], 3)
-    assert (told == noise[600:]).float().mean() < 0.45
+    guess = classify(features[:600], noise[:600], features[600:], 3)
+    assert (guess == noise[600:]).float().mean() < 0.45
 
 
 def test_area_under_curve_counts_pairs() -> None:

@@ -1,4 +1,4 @@
-"""The mini SAM 2: its material, its training against the library's own path, its weights."""
+"""The mini SAM 2: its training material, parity with the library's propagation, its weights."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +37,7 @@ def batch() -> Batch:
     return sample_batch(np.random.default_rng(5), clips=2, frames=10, strides=[1])
 
 
-def test_batches_follow_from_the_seed(batch: Batch) -> None:
+def test_batches_depend_only_on_the_seed(batch: Batch) -> None:
     again = sample_batch(np.random.default_rng(5), clips=2, frames=10, strides=[1])
     other = sample_batch(np.random.default_rng(6), clips=2, frames=10, strides=[1])
     assert torch.equal(batch.images, again.images)
@@ -51,7 +51,7 @@ def test_every_object_can_be_prompted_on_the_first_frame(batch: Batch) -> None:
     assert batch.masks[:, 0].flatten(1).any(dim=1).all()
 
 
-def test_points_lie_inside_and_boxes_around(batch: Batch) -> None:
+def test_points_are_inside_masks_and_boxes_around_them(batch: Batch) -> None:
     masks = batch.masks[:, 0]
     rng = np.random.default_rng(0)
     for mask, (x, y), corners in zip(
@@ -63,12 +63,12 @@ def test_points_lie_inside_and_boxes_around(batch: Batch) -> None:
         assert (corners - edges).abs().max() < 6
 
 
-def test_the_mini_weights_fit_their_configuration_and_a_hook(sam2: SAM2Base) -> None:
+def test_the_weights_fit_their_configuration_and_stay_small(sam2: SAM2Base) -> None:
     assert sum(parameter.numel() for parameter in sam2.parameters()) < 1_600_000
     assert WEIGHTS.stat().st_size < 6_500_000
 
 
-def test_a_click_gives_the_object_and_memory_carries_it(sam2: SAM2Base) -> None:
+def test_a_click_segments_the_object_and_memory_tracks_it(sam2: SAM2Base) -> None:
     figures = evaluate(sam2, clips=10, seed=424_242)
     assert figures["frame_0"] >= 0.75
     assert figures["ten_frames"] >= 0.68
@@ -87,7 +87,7 @@ def test_training_tracks_as_the_library_propagates(sam2: SAM2Base, batch: Batch)
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_every_prompt_reaches_the_whole_model(prompt: str, batch: Batch) -> None:
+def test_every_prompt_gives_gradients_to_the_whole_model(prompt: str, batch: Batch) -> None:
     torch.manual_seed(0)
     sam2 = build_sam2(str(CONFIG)).train()
     prepare(sam2)
@@ -98,7 +98,7 @@ def test_every_prompt_reaches_the_whole_model(prompt: str, batch: Batch) -> None
         assert all(parameter.grad is not None for parameter in part.parameters())
 
 
-def test_losses_of_a_perfect_mask_are_nothing(batch: Batch) -> None:
+def test_losses_of_a_perfect_mask_are_zero(batch: Batch) -> None:
     masks = batch.masks
     seen = masks.flatten(2).any(dim=2)
     tracked = [
@@ -108,7 +108,7 @@ def test_losses_of_a_perfect_mask_are_nothing(batch: Batch) -> None:
     assert all(term < 1e-3 for term in losses(tracked, masks).values())
 
 
-def test_j_without_the_object_is_the_background_agreed_on() -> None:
+def test_j_without_the_object_is_the_predicted_background() -> None:
     truth = torch.zeros(1, 2, 4, 4, dtype=torch.bool)
     truth[0, 0, :2] = True
     predicted = torch.zeros_like(truth)
@@ -116,7 +116,7 @@ def test_j_without_the_object_is_the_background_agreed_on() -> None:
     assert region_j(predicted, truth).tolist() == [[0.5, 0.75]]
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
     settings = yaml.safe_load(Path("mini/params.yaml").read_text())
     settings["sam2"]["phases"] = [
         {"steps": 2, "clips": 1, "frames": 1, "strides": [1]},
@@ -145,7 +145,7 @@ def _stop_at_the_last_step(*args: Any, step: int, **settings: Any) -> dict[str, 
     return train_step(*args, step=step, **settings)
 
 
-def test_an_absent_object_is_asked_for_an_empty_mask() -> None:
+def test_an_absent_object_has_an_empty_target() -> None:
     masks = torch.zeros(2, 1, 8, 8, dtype=torch.bool)
     masks[0, 0, :4] = True
     logits = torch.zeros(2, 8, 8, requires_grad=True)

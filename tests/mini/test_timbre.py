@@ -1,4 +1,4 @@
-"""A thing's looks can be heard, also of kinds that were never heard."""
+"""A thing's looks can be recognised from its sound, even for kinds never heard."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ MODULATIONS_HZ = ((1.5, 3.2), (3.2, 5), (5, 7), (7, 10), (11, 15))
 
 
 def _features(kind: Kind, rng: np.random.Generator) -> np.ndarray:
-    """Spectrum, and how fast its power and its centre change."""
+    """Return a sound's spectrum, and how fast its power and its centre change."""
     wave = synthesize(kind, Sound(0, 3, -15), rng, seconds=3)
     windows = np.lib.stride_tricks.sliding_window_view(wave, 512)[::256] * np.hanning(512)
     power = np.abs(np.fft.rfft(windows, axis=1)) ** 2
@@ -35,7 +35,7 @@ def _modulation(curve: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def heard() -> dict[bool, tuple[np.ndarray, list[Kind]]]:
-    """Features and kinds of sounds, of seen kinds (False) and of held-out ones (True)."""
+    """Features and kinds of sounds by whether the kinds are held out."""
     rng = np.random.default_rng(0)
     result = {}
     for held_out, parts in {False: ["seen"], True: ["val", "test_u"]}.items():
@@ -45,7 +45,7 @@ def heard() -> dict[bool, tuple[np.ndarray, list[Kind]]]:
 
 
 @pytest.mark.parametrize("attribute", ["shape", "colour", "size"])
-def test_a_linear_readout_of_seen_kinds_tells_unheard_ones(heard, attribute):
+def test_a_linear_readout_of_seen_kinds_generalises_to_held_out_ones(heard, attribute):
     features, kinds = heard[False]
     mean, spread = features.mean(axis=0), features.std(axis=0) + 1e-6
     names = sorted({getattr(kind, attribute) for kind in kinds})
