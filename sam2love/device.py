@@ -1,4 +1,4 @@
-"""Where a process computes and in what precision: one answer for every stage and for `predict`."""
+"""Choose the device and the precision of a process, for every stage and for `predict`."""
 
 import os
 
@@ -7,14 +7,13 @@ import torch
 from sam2love.params import Runtime
 
 HALF_PRECISION = ("cuda",)
-"""Types of device on which networks run in bfloat16 by autocast; elsewhere they run in float32."""
+"""Device types on which networks run in bfloat16 autocast; on others they run in float32."""
 
 
 def start_device(runtime: Runtime) -> torch.device:
-    """Set a stage's threads, and return the device of this process.
+    """Set the number of threads, and return the device of this process.
 
-    Of several GPUs each process that torchrun started takes that of its LOCAL_RANK, which becomes
-    the current one.
+    Each process started by torchrun uses the GPU of its LOCAL_RANK, which becomes the current one.
 
     Raises:
         ValueError: there is no such GPU.
@@ -26,7 +25,7 @@ def start_device(runtime: Runtime) -> torch.device:
     if rank not in map(str, range(gpus)):
         raise ValueError(
             f"runtime.device is cuda, but torch finds {gpus} GPUs, and this process (LOCAL_RANK "
-            f"{rank}) needs number {rank}, counted from 0; start one process per GPU at most, or "
+            f"{rank}) needs number {rank}, counted from 0; start at most one process per GPU, or "
             "set runtime.device to cpu in params.yaml"
         )
     device = use_device(f"cuda:{rank}")
@@ -35,10 +34,10 @@ def start_device(runtime: Runtime) -> torch.device:
 
 
 def use_device(name: str | None = None) -> torch.device:
-    """Return a device by name, on a GPU after allowing TF32 in what remains of float32.
+    """Return a device by name; for a GPU, also allow TF32 in float32 matrix products.
 
     Args:
-        name: "cpu", "cuda" or "cuda:N"; by default "cuda" if there is one, else "cpu".
+        name: "cpu", "cuda" or "cuda:N"; by default "cuda" if available, else "cpu".
 
     Raises:
         ValueError: there is no such device.
@@ -56,11 +55,11 @@ def use_device(name: str | None = None) -> torch.device:
 
 
 def precision(device: torch.device) -> str:
-    """The precision of networks on a device, as stores record it: "bfloat16" or "float32"."""
+    """Return the precision of networks on a device, "bfloat16" or "float32", for provenance."""
     return "bfloat16" if device.type in HALF_PRECISION else "float32"
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:
-    """Run what stands within in the precision of a device; weights stay in float32."""
+    """Return the autocast context of a device's precision; weights stay in float32."""
     half = precision(device) == "bfloat16"
     return torch.autocast(device.type, torch.bfloat16, enabled=half)

@@ -1,4 +1,4 @@
-"""From prompts on first frames to masks on every frame of clips.
+"""Segment every frame of stored clips from prompts on their first frames.
 
 Shapes: B rows, N frames, C the width of SAM 2's prompts, 4h x 4w mask logits.
 """
@@ -22,21 +22,17 @@ from sam2love.stores.features import FeatureReader
 from sam2love.stores.store import ArraySpec, rounded
 
 Levels = tuple[Tensor, Tensor, Tensor]
-"""Of one clip, as `encode_frames` returns them."""
-
+"""The embeddings of one clip, as `encode_frames` returns them."""
 
 ROWS_PER_SHARD = 64
 
 
 def prediction_specs(sam2: SAM2Base) -> list[ArraySpec]:
-    """The arrays of predictions/*.zarr, an item a row or an object."""
-    side = 4 * sam2.sam_image_embedding_size
+    """Return the arrays of predictions/*.zarr, whose items are rows or objects."""
+    rows, side = ROWS_PER_SHARD, 4 * sam2.sam_image_embedding_size
     return [
-        ArraySpec(name, shape, dtype, ROWS_PER_SHARD, description)
-        for name, shape, dtype, description in (
-            ("logits", (FRAMES, side, side), "float16", "mask logits before any gate"),
-            ("object_score", (FRAMES,), "float32", "logit of the object being there"),
-        )
+        ArraySpec("logits", (FRAMES, side, side), "float16", rows, "mask logits before any gate"),
+        ArraySpec("object_score", (FRAMES,), "float32", rows, "logit of the object being there"),
     ]
 
 
@@ -49,16 +45,15 @@ def segment_clips(
     *,
     tracker: SAM2Base | None = None,
 ) -> dict[str, np.ndarray]:
-    """Propagate B prompts (B, 1, C), each through the clip that stands beside it in `clips`.
-
-    Rows of one clip share its embeddings.
+    """Propagate prompts (B, 1, C), each through its clip; rows of one clip share its embeddings.
 
     Args:
+        clips: the clip of each prompt.
         read_clip: see `clip_reader`.
         tracker: see `propagate`.
 
     Returns:
-        Arrays as `prediction_specs` declares them: "logits" (B, N, 4h, 4w), "object_score" (B, N).
+        "logits" (B, N, 4h, 4w) and "object_score" (B, N), as `prediction_specs` declares them.
     """
     distinct = list(dict.fromkeys(clips))
     clip_of_row = torch.tensor([distinct.index(clip) for clip in clips], device=prompts.device)
@@ -73,22 +68,22 @@ def segment_clips(
 def clip_reader(
     reader: FeatureReader, encode: Callable[[str, list[int]], Levels], *, device: torch.device
 ) -> Callable[[str], Levels]:
-    """Return what reads the embeddings of all N frames of a clip, by frames_key, to a device.
+    """Return a function that reads the embeddings of all N frames of a clip, by frames_key.
 
-    The clip read last is kept there. So in rows sorted by clip each frame is read or encoded once,
-    even if a clip's rows fall into several batches.
+    They are on `device`, and the last clip is cached. In rows sorted by clip, each frame is thus
+    read or encoded once, even if a clip's rows fall into several batches.
 
     Args:
-        encode: see `frame_encoder`; for the frames that are not in the store.
+        encode: encodes the frames that are not stored, see `frame_encoder`.
     """
 
     @lru_cache(maxsize=1)
     def read(clip: str) -> Levels:
         missing = reader.missing_frames(clip)
-        kept = [frame for frame in range(FRAMES) if frame not in missing]
-        levels = [level[0].to(device) for level in reader.embeddings([clip], frames=kept)]
+        stored = [frame for frame in range(FRAMES) if frame not in missing]
+        levels = [level[0].to(device) for level in reader.embeddings([clip], frames=stored)]
         if missing:
-            in_order = torch.tensor(kept + missing, device=device).argsort()
+            in_order = torch.tensor(stored + missing, device=device).argsort()
             both = zip(levels, encode(clip, missing), strict=True)
             levels = [torch.cat(parts)[in_order] for parts in both]
         embedding, high_res_0, high_res_1 = levels
@@ -100,9 +95,9 @@ def clip_reader(
 def frame_encoder(
     sam2: SAM2Base, root: Path, *, before_high_res_convs: bool, keep_bits: int | None
 ) -> Callable[[str, list[int]], Levels]:
-    """Return what encodes frames of a clip as the store would hold them: rounded, in halves.
+    """Return a function that encodes frames of a clip as the store would: float16 and rounded.
 
-    They stay on SAM 2's device.
+    The results stay on SAM 2's device.
     """
 
     def as_stored(level: Tensor) -> Tensor:
@@ -123,22 +118,22 @@ def frame_encoder(
 
 
 def click_inside(sam2: SAM2Base, masks: Sequence[np.ndarray]) -> Tensor:
-    """The prompts (B, 1, C) of one click deep inside each of B masks (H, W) bool."""
-    shares = [np.divide(deepest_point(mask), mask.shape[::-1]) for mask in masks]
-    points = torch.from_numpy(np.stack(shares)).float() * sam2.image_size
+    """Return the prompts (B, 1, C) of one click deep inside each of B masks (H, W) bool."""
+    relative = [np.divide(deepest_point(mask), mask.shape[::-1]) for mask in masks]
+    points = torch.from_numpy(np.stack(relative)).float() * sam2.image_size  # (B, 2)
     with torch.inference_mode():
         return click(sam2, points.to(sam2.device))
 
 
 def deepest_point(mask: np.ndarray) -> tuple[int, int]:
-    """Find the pixel of a mask (H, W) furthest from its edge: x and y, counted from 0.
+    """Find the pixel of a mask (H, W) that is furthest from its edge: x and y, counted from 0.
 
     Raises:
         ValueError: the mask is empty.
     """
     if not mask.any():
-        raise ValueError("no point lies in an empty mask")
-    padded = np.pad(mask.astype(np.uint8), 1)  # the picture's border is an edge too
+        raise ValueError("an empty mask has no point inside; expected at least one pixel")
+    padded = np.pad(mask.astype(np.uint8), 1)  # the frame's border is an edge too
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
     y, x = np.unravel_index(np.argmax(depth), depth.shape)
     return int(x), int(y)

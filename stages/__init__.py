@@ -1,6 +1,6 @@
 """The pipeline's stages: each module is one stage of dvc.yaml, run as `python -m stages.<name>`.
 
-Where a main begins with the data set's root, the command line goes without it: it is `data.root`.
+If a main's first argument is the data set's root, it is not on the command line but `data.root`.
 """
 
 import ctypes
@@ -21,36 +21,36 @@ _INSTRUCTIONS = {
     "OPENBLAS_CORETYPE": "Haswell",
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
 }
-"""Wider instructions sum in another order, so a processor that has them would give other bytes. The
-libraries read this when they are imported."""
+"""Wider vector instructions sum in another order and would give other bytes. The libraries read
+these variables when they are imported."""
 
 if platform.machine() == "x86_64":
     for _name, _value in _INSTRUCTIONS.items():
         os.environ.setdefault(_name, _value)
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-"""How long a waiting thread spins before it sleeps. By default it spins for so long that one other
-busy process makes a step on two cores 15 times slower; with this it is about twice as slow, and on
-idle cores nothing changes (docs/performance.md). Read when torch is imported."""
+"""How long a waiting thread spins before it sleeps. With the default, one other busy process makes
+a step on two cores 15 times slower, with this value about twice; on idle cores nothing changes
+(docs/performance.md). Read when torch is imported."""
 
 _PARENT = os.getppid()
-"""Asked before a stage's imports, which take seconds."""
+"""Read before a stage's imports, which take seconds."""
 
 
 def run(main: Callable[..., None], *, root: bool = False, processes: str | None = None) -> None:
-    """Run a stage's main on the command line; faults of the input are told in a line.
+    """Run a stage's main from the command line; faults of the input are reported in one line.
 
-    The stage dies with whatever started it, even if that is killed: nothing writes on unseen.
+    The stage exits when its parent does, even if that is killed, so that it never writes unseen.
 
-    A ValueError of our own code speaks to the user: its message names file and remedy, and a
-    traceback would bury it. So does what the system says of files, such as a full disk. Everything
-    else is our mistake and keeps its traceback.
+    A ValueError raised in our own code is for the user: its message names the file and the remedy,
+    and a traceback would bury it. The same holds for errors of the system, such as a full disk.
+    Everything else is a bug and keeps its traceback.
 
     Args:
-        root: whether the first argument is the data set's root. It is taken from params.yaml, so
-            that no shell reads what may stand in a path.
-        processes: the section of params.yaml whose `processes` says how many run this stage
-            together; by default one does.
+        root: whether the first argument is the data set's root. It is read from params.yaml, so
+            that no shell interprets the path.
+        processes: the section of params.yaml whose `processes` is the number of processes that
+            run this stage together; by default one.
     """
     _die_with_parent()
     try:
@@ -77,20 +77,20 @@ def _data_root() -> str:
     from sam2love.params import load_params
 
     root = load_params().data.root
-    return f"./{root}" if root.startswith("-") else root  # else it were taken for an option
+    return f"./{root}" if root.startswith("-") else root  # otherwise it is parsed as an option
 
 
 def _become_launcher(section: str) -> None:
-    """Where several processes are asked for, have torchrun start them, each with a LOCAL_RANK.
+    """If several processes are requested, let torchrun start them, each with a LOCAL_RANK.
 
-    It takes the place of this process, so it too dies with what started the stage.
+    torchrun replaces this process, so it also exits when the stage's parent does.
     """
     from sam2love.params import load_params
 
     params = load_params()
     if (count := getattr(params, section).processes) == 1:
         return
-    # torchrun sets it to 1 otherwise, with a warning.
+    # Otherwise torchrun sets it to 1, with a warning.
     os.environ.setdefault("OMP_NUM_THREADS", str(params.runtime.threads))
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     spec = sys.modules["__main__"].__spec__
@@ -99,10 +99,10 @@ def _become_launcher(section: str) -> None:
 
 
 def _die_with_parent() -> None:
-    """Have the system kill this process when its parent ends; on Linux only."""
+    """Have the system kill this process when its parent exits; on Linux only."""
     if sys.platform != "linux":
         return
-    set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG in <linux/prctl.h>
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    if os.getppid() != _PARENT:  # it ended before it was asked for
-        sys.exit("error: what started this stage has ended")
+    if os.getppid() != _PARENT:  # the parent exited before prctl took effect
+        sys.exit("error: the process that started this stage has exited")

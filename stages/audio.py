@@ -1,4 +1,4 @@
-"""Encode the sound of every clip by VGGish, a vector a second.
+"""Encode the audio of every clip with VGGish, one vector per second.
 
 Reads the index and the clips' audio.wav; writes features/audio.zarr: `audio` (10, d_A) float32 by
 clip key.
@@ -21,7 +21,7 @@ from stages import run
 
 
 def main(root: Path, index_folder: Path, out: Path) -> None:
-    """Encode the sound of every clip of the index."""
+    """Encode the audio of every clip in the index."""
     params = load_params()
     device = start_device(params.runtime)
     index = read_index(index_folder)
@@ -36,9 +36,9 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
     def load(keys: list[str]) -> list:
         return [refavs.read_audio(root, key) for key in keys]
 
-    def encode(sounds: list) -> dict:
-        features = [encoder.encode(*sound) for sound in sounds]
-        return {"audio": torch.stack(features).numpy()}
+    def encode(waveforms: list) -> dict:
+        features = [encoder.encode(*waveform) for waveform in waveforms]
+        return {"audio": torch.stack(features).numpy()}  # (B, 10, d_A)
 
     shape = (refavs.CLIP_SECONDS, encoder.dim)
     fill_store(
@@ -51,7 +51,7 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
         batch_size=16,
         description="audio",
     )
-    print(f"{out}: sound of {len(clips)} clips, {encoder.dim} features a second")
+    print(f"{out}: audio of {len(clips)} clips, {encoder.dim} features per second")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Segment every object of the val and test clips from one click on frame 0: an oracle's point.
+"""Segment every object of the val and test clips from one click inside its true mask on frame 0.
 
-Reads the index, the SAM 2 embeddings, the true masks of the first frames; writes mask logits to
-predictions/objects.zarr, from which the score makes its baselines. SAM 2 is the pre-trained one.
+Reads the index, the SAM 2 embeddings and the true masks of first frames; writes mask logits to
+predictions/objects.zarr, from which `score` computes its baselines. SAM 2 is the pre-trained one.
 
     dvc repro baselines
 """
@@ -30,12 +30,12 @@ from stages import run
 
 
 def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
-    """Segment all annotated objects that can be seen on frame 0."""
+    """Segment all annotated objects that are visible on frame 0."""
     params = load_params()
     device = start_device(params.runtime)
     index = read_index(index_folder)
     shown = index.clips.loc[index.clips["split"] != "train", "frames_key"]
-    # A null clip's objects may be annotated in a train clip with the same pictures alone.
+    # A null clip's objects may be annotated only in a train clip with the same frames.
     clips = index.clips[index.clips["frames_key"].isin(shown)]
     objects = visible_objects(root, clips)
     sam2 = build_sam2(
@@ -55,7 +55,7 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
 
     def encode(ids: list[str]) -> dict:
         masks = [refavs.read_mask(root, *objects[name], 0) for name in ids]
-        prompts = click_inside(sam2, masks)  # type: ignore[arg-type]  # visible: none is None
+        prompts = click_inside(sam2, masks)  # type: ignore[arg-type]  # no mask of a visible object is None
         clips = [split_name(name)[0] for name in ids]
         return segment_clips(sam2, clips, prompts, read_clip)
 
@@ -74,7 +74,7 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
 
 
 def visible_objects(root: Path, clips: pd.DataFrame) -> dict[str, tuple[str, int]]:
-    """Key and fid of each object to be seen on frame 0, by "<frames_key>/<fid>"."""
+    """Return key and fid of each object that is visible on frame 0, by "<frames_key>/<fid>"."""
     objects = {}
     for key, frames_key in zip(clips["key"], clips["frames_key"], strict=True):
         for fid in refavs.objects(root, key):

@@ -1,9 +1,9 @@
-"""Encode the frames that are used again by SAM 2's image encoder.
+"""Encode frames that are used repeatedly with SAM 2's image encoder.
 
 Reads the index and the clips' frames; writes features/sam2.zarr by "<frames_key>/<frame>":
 `embedding` (C, h, w) without memory, and the finer levels `high_res_0` (C/8, 4h, 4w) and
-`high_res_1` (C/4, 2h, 2w), float16. Training needs the first frame alone; of the val and test
-clips, the frames that `sam2.cache_test_frames` names. Propagation encodes the rest.
+`high_res_1` (C/4, 2h, 2w), float16. Training needs only first frames; `sam2.cache_test_frames`
+selects the frames of val and test clips. Propagation encodes the rest.
 
     dvc repro embeddings
 """
@@ -27,7 +27,7 @@ from stages import run
 
 
 def main(root: Path, index_folder: Path, out: Path) -> None:
-    """Encode the frames to keep, each once."""
+    """Encode the frames to store, each once."""
     params = load_params()
     device = start_device(params.runtime)
     index = read_index(index_folder)
@@ -39,7 +39,7 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
     )
 
     def load(ids: list[str]) -> torch.Tensor:
-        # One by one: clips may differ in size.
+        # One at a time: clips may differ in size.
         images = [
             preprocess(refavs.read_frame(root, key, frame)[None], model.image_size)
             for key, frame in map(split_name, ids)
@@ -56,7 +56,7 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
         arrays = (level.float().cpu().numpy() for level in levels)
         return dict(zip(EMBEDDING_LEVELS, arrays, strict=True))
 
-    ids = frames_to_keep(index.clips, test_frames=params.sam2.cache_test_frames)
+    ids = frames_to_store(index.clips, test_frames=params.sam2.cache_test_frames)
     shapes = {name: array.shape[1:] for name, array in encode(load(ids[:1])).items()}
     fill_store(
         out,
@@ -80,11 +80,12 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
     print(f"{out}: {len(ids)} frames, {' + '.join(str(shapes[name]) for name in EMBEDDING_LEVELS)}")
 
 
-def frames_to_keep(clips: pd.DataFrame, *, test_frames: str) -> list[str]:
-    """Names "<frames_key>/<frame>" of the frames in the store: "first" or "all" of val and test."""
-    every = clips[(clips["split"] != "train") & (test_frames == "all")]
+def frames_to_store(clips: pd.DataFrame, *, test_frames: str) -> list[str]:
+    """Name the frames to store "<frames_key>/<frame>": "first" or "all" of val and test clips."""
     pairs = {(key, 0) for key in clips["frames_key"]}
-    pairs |= {(key, t) for key in every["frames_key"] for t in range(refavs.FRAMES)}
+    if test_frames == "all":
+        evaluated = clips.loc[clips["split"] != "train", "frames_key"]
+        pairs |= {(key, t) for key in evaluated for t in range(refavs.FRAMES)}
     return [item_name(key, frame) for key, frame in sorted(pairs)]
 
 

@@ -1,7 +1,7 @@
-"""Segment every row of val and test: fusion over all frames, then SAM 2's memory from frame 0.
+"""Segment every row of val and test: fusion over all frames, then SAM 2 propagation from frame 0.
 
-Reads the index, the feature stores, the trained weights, and the frames that are not in the
-stores; writes mask logits before any gate, and object scores, to predictions/masks.zarr.
+Reads the index, the feature stores, the trained weights and the frames that are not stored; writes
+mask logits before any gate, and object scores, to predictions/masks.zarr.
 
     dvc repro propagate
 """
@@ -26,7 +26,7 @@ from stages import run
 
 
 def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Path) -> None:
-    """Predict the rows of all splits but 'train'."""
+    """Segment the rows of all splits except 'train'."""
     params = load_params()
     device = start_device(params.runtime)
     index = read_index(index_folder)
@@ -73,9 +73,9 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
 
 
 def rows_by_clip(index: Index) -> pd.DataFrame:
-    """The expressions of all splits but 'train', by name, those on the same frames in succession.
+    """Return the expressions of all splits except 'train', sorted by the frames they refer to.
 
-    Adds: frames_key, as in the table of clips.
+    The row number, as text, becomes the index; frames_key is added from the table of clips.
     """
     rows = index.expressions[index.expressions["split"] != "train"]
     rows = rows.merge(index.clips[["key", "frames_key"]], on="key")

@@ -1,7 +1,7 @@
-"""Encode every expression's tokens by a RoBERTa or CLIP, each text once.
+"""Encode the tokens of every expression with RoBERTa or CLIP, each distinct text once.
 
-Reads the index; writes features/text.zarr by text: `tokens` (P, d_T) float16, zero behind the end,
-and `length`, the number of tokens, the special ones included.
+Reads the index; writes features/text.zarr by text: `tokens` (P, d_T) float16, zero on padding, and
+`length`, the number of tokens including special ones.
 
     dvc repro text
 """
@@ -18,7 +18,7 @@ from stages import run
 
 
 def main(index_folder: Path, out: Path) -> None:
-    """Encode each text of the index once."""
+    """Encode each distinct text in the index once."""
     params = load_params()
     device = start_device(params.runtime)
     index = read_index(index_folder)
@@ -49,8 +49,8 @@ def main(index_folder: Path, out: Path) -> None:
     )
     if cut := [text for text in texts if encoder.cut(text)]:
         limit = f"text.max_tokens ({params.text.max_tokens})"
-        print(f"note: {len(cut)} texts have more tokens than {limit} and are cut, first {cut[0]!r}")
-    print(f"{out}: {len(texts)} texts, {encoder.dim} features a token")
+        print(f"note: {len(cut)} texts exceed {limit} and are truncated, the first: {cut[0]!r}")
+    print(f"{out}: {len(texts)} texts, {encoder.dim} features per token")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Encode the frames of every clip by a ViT (timm's or CLIP's): what each patch shows, and [cls].
+"""Encode the frames of every clip with a ViT, timm's or CLIP's: patch features and [cls].
 
-Reads the index and the clips' frames; writes features/vision.zarr by frames_key, so that clips with
-the same frames share theirs: `patches` (10, h*w, d_V) and `cls` (10, d_V), float16.
+Reads the index and the clips' frames; writes features/vision.zarr by frames_key, which clips with
+the same frames share: `patches` (10, h*w, d_V) and `cls` (10, d_V), float16.
 
     dvc repro vision
 """
@@ -21,7 +21,7 @@ from stages import run
 
 
 def main(root: Path, index_folder: Path, out: Path) -> None:
-    """Encode each sequence of frames of the index once."""
+    """Encode each distinct sequence of frames in the index once."""
     params = load_params()
     device = start_device(params.runtime)
     index = read_index(index_folder)

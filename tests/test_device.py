@@ -1,4 +1,4 @@
-"""Which device each process takes, and that everything runs on one that is only pretended."""
+"""The device of each process, and everything run on fake CUDA tensors."""
 
 import pytest
 import torch
@@ -31,16 +31,16 @@ DIMS = {"audio_dim": 12, "visual_dim": 8, "text_dim": 8}
 
 @pytest.fixture
 def gpus(monkeypatch) -> dict:
-    """Two GPUs as far as torch is asked for them, and what it was told."""
-    told: dict = {}
+    """Make torch report two GPUs; return the settings it receives."""
+    settings: dict = {}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: told.update(current=device))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: settings.update(current=device))
     monkeypatch.setattr(
-        torch, "set_float32_matmul_precision", lambda precision: told.update(products=precision)
+        torch, "set_float32_matmul_precision", lambda precision: settings.update(products=precision)
     )
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    return told
+    return settings
 
 
 def runtime(name: str) -> Runtime:
@@ -58,14 +58,14 @@ def test_each_rank_takes_its_own_gpu(gpus, monkeypatch, rank, number):
 
 
 @pytest.mark.parametrize("rank", ["2", "-1", "one"])
-def test_a_rank_without_a_gpu_is_told_what_to_do(gpus, monkeypatch, rank):
+def test_a_rank_without_a_gpu(gpus, monkeypatch, rank):
     monkeypatch.setenv("LOCAL_RANK", rank)
-    told = rf"^runtime\.device is cuda, but torch finds 2 GPUs, .*LOCAL_RANK {rank}.*params\.yaml$"
-    with pytest.raises(ValueError, match=told):
+    message = rf"^runtime\.device is cuda, but torch finds 2 GPUs, .*LOCAL_RANK {rank}.*\.yaml$"
+    with pytest.raises(ValueError, match=message):
         start_device(runtime("cuda"))
 
 
-def test_so_is_a_machine_without_one(monkeypatch):
+def test_a_machine_without_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(ValueError, match=r"finds 0 GPUs, .*set runtime\.device to cpu"):
         start_device(runtime("cuda"))
@@ -81,7 +81,7 @@ def test_a_cpu_computes_in_float32(gpus, monkeypatch):
     assert precision(own) == "float32"
 
 
-def test_a_device_by_name_or_the_best_there_is(gpus):
+def test_a_device_by_name_or_the_best_available(gpus):
     assert use_device() == use_device("cuda") == CUDA
     assert use_device("cuda:1") == torch.device("cuda", 1)
     with pytest.raises(ValueError, match="'cuda:2': not on this machine; expected cpu or cuda or"):
@@ -89,21 +89,21 @@ def test_a_device_by_name_or_the_best_there_is(gpus):
 
 
 @pytest.fixture
-def pretended(monkeypatch) -> FakeTensorMode:
-    """Tensors that have a shape, a type and a device, even `cuda`, but no content."""
+def fake_mode(monkeypatch) -> FakeTensorMode:
+    """Give tensors a shape, dtype and device, even `cuda`, but no content."""
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    # Under inference mode torch asks for a real GPU.
+    # In inference mode torch requires a real GPU.
     monkeypatch.setattr(MaskStream, "step", torch.no_grad()(MaskStream.step.__wrapped__))
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
-def test_no_tensor_is_left_on_the_cpu(pretended):
+def test_no_tensor_is_left_on_the_cpu(fake_mode):
     sam2 = build_sam2(str(tiny.SAM2_CONFIG))
     positions = LearnedPositions(32, patch_positions=grid_positions(sam2, cells=PATCHES))
     sizes = {"dim": 32, "layers": 2, "heads": 4}
     model = SAM2Love(FusionTransformer(**DIMS, **sizes, positions=positions), sam2)
-    with pretended:
+    with fake_mode:
         model.to(CUDA)
         side = sam2.image_size
         levels = encode_frames(sam2, torch.rand(ROWS, 3, side, side, device=CUDA))
@@ -129,11 +129,11 @@ def test_no_tensor_is_left_on_the_cpu(pretended):
             for result in propagate(sam2, clips, prompts, clip_of_row):
                 assert result.is_cuda
                 assert result.dtype == torch.float32
-        with pytest.raises(RuntimeError, match="device"):  # else all of this would show nothing
+        with pytest.raises(RuntimeError, match="device"):  # a tensor on the CPU is detected
             losses(model, batch)
 
 
-def test_each_encoder_computes_in_the_device_s_precision(run_folder, monkeypatch):
+def test_each_encoder_computes_in_the_precision_of_the_device(run_folder, monkeypatch):
     params = load_params()
     audio = load_audio_encoder(params.audio.weights, params.audio.digest)
     vision = load_vision_encoder(params.vision.weights, params.vision.digest)
@@ -153,10 +153,10 @@ def test_each_encoder_computes_in_the_device_s_precision(run_folder, monkeypatch
 
 
 @pytest.mark.slow
-def test_every_stage_runs_in_bfloat16_and_says_so(run_folder, refavs_root, monkeypatch):
+def test_every_stage_runs_in_bfloat16_and_records_it(run_folder, refavs_root, monkeypatch):
     monkeypatch.setattr(device, "HALF_PRECISION", ("cpu",))
     check_pipeline(run_folder, refavs_root)
-    # A store of bfloat16 serves a device that computes in float32.
+    # A store computed in bfloat16 can be read on a device that computes in float32.
     monkeypatch.undo()
     monkeypatch.chdir(run_folder)
     runs = dict(tiny.stage_runs(refavs_root))
@@ -165,18 +165,18 @@ def test_every_stage_runs_in_bfloat16_and_says_so(run_folder, refavs_root, monke
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU available")
 def test_every_stage_runs_on_a_gpu(run_folder, refavs_root):
     tiny.change_params(run_folder / "params.yaml", {"runtime.device": "cuda"})
     check_pipeline(run_folder, refavs_root)
 
 
 def check_pipeline(folder, root) -> None:
-    """Run every stage where networks run in bfloat16."""
+    """Run every stage on a device where networks run in bfloat16."""
     for _, run in tiny.stage_runs(root):
         run()
     stores = {*folder.glob("features/*.zarr"), *folder.glob("predictions/*.zarr")}
-    stores.remove(folder / "features/labels.zarr")  # no network's
+    stores.remove(folder / "features/labels.zarr")  # computed without a network
     assert len(stores) == 6
     for path in stores:
         assert FeatureStore.open(path).provenance["precision"] == "bfloat16", path

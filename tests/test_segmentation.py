@@ -1,4 +1,4 @@
-"""Points inside masks, and rows that share clips."""
+"""Clicks inside masks, and rows that share clips."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from tests import tiny
 
 @pytest.fixture(scope="module")
 def sam2():
-    """The mini SAM 2 with random weights, and scores that call every object present."""
+    """The mini SAM 2 with random weights, and positive object scores."""
     torch.manual_seed(0)
     model = build_sam2(str(tiny.SAM2_CONFIG))
     torch.nn.init.constant_(model.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 3.0)
@@ -31,7 +31,7 @@ def sam2():
 
 
 class Clips:
-    """Stands for `clip_reader`: embeddings of made-up clips, and what was asked for."""
+    """A fake `clip_reader`: embeddings of random clips, and the clips requested."""
 
     def __init__(self, sam2, names: str) -> None:
         torch.manual_seed(1)
@@ -45,7 +45,7 @@ class Clips:
 
 
 class OddFrames:
-    """Stands for FeatureReader: holds the odd frames of each clip, a level the frame's number."""
+    """A fake FeatureReader with the odd frames of each clip; every value is the frame's number."""
 
     def __init__(self) -> None:
         self.read: list[str] = []
@@ -73,7 +73,7 @@ def test_deepest_point_is_the_middle_of_a_box():
     assert deepest_point(box(40, 80, slice(10, 21), slice(50, 61))) == (55, 15)
 
 
-def test_the_border_of_the_picture_is_an_edge_too():
+def test_the_border_of_the_frame_is_an_edge_too():
     assert deepest_point(box(40, 40, slice(0, 11), slice(0, 11))) == (5, 5)
     x, y = deepest_point(np.ones((41, 21), bool))
     assert x == 10
@@ -93,7 +93,7 @@ def test_a_single_pixel_is_its_own_deepest_point():
     assert deepest_point(mask) == (6, 8)
 
 
-def test_no_point_lies_in_nothing():
+def test_an_empty_mask_has_no_deepest_point():
     with pytest.raises(ValueError, match="empty mask"):
         deepest_point(np.zeros((4, 4), bool))
 
@@ -113,7 +113,7 @@ def test_click_inside_is_the_packages_click_on_that_pixel(sam2, monkeypatch):
         return embedded[-1]
 
     predictor = SAM2ImagePredictor(sam2)
-    predictor._bb_feat_sizes = [(32, 32), (16, 16), (8, 8)]  # it has those of 1024 pixels
+    predictor._bb_feat_sizes = [(32, 32), (16, 16), (8, 8)]  # its defaults are for 1024 pixels
     with monkeypatch.context() as patch:
         patch.setattr(sam2.sam_prompt_encoder, "_embed_points", watched)
         for point, mask in masks.items():
@@ -133,7 +133,7 @@ def test_rows_of_a_clip_share_its_embeddings(sam2):
         assert together[spec.name].shape == (5, *spec.item_shape)
         assert together[spec.name].dtype == spec.dtype
     logits = together["logits"].astype(np.float32)
-    assert np.abs(logits[0] - logits[2]).max() > 0.01  # the prompt counts
+    assert np.abs(logits[0] - logits[2]).max() > 0.01  # masks depend on the prompt
     for row, key in enumerate(keys):
         alone = segment_clips(sam2, [key], prompts[[row]], clips)
         np.testing.assert_allclose(logits[row], alone["logits"][0], atol=2e-3, rtol=2e-3)
@@ -141,13 +141,13 @@ def test_rows_of_a_clip_share_its_embeddings(sam2):
         np.testing.assert_allclose(score, alone["object_score"][0], atol=1e-4)
 
 
-def test_the_clip_counts(sam2):
+def test_masks_depend_on_the_clip(sam2):
     prompts = torch.randn(1, 1, 64).expand(2, -1, -1)
     logits = segment_clips(sam2, ["a", "b"], prompts, Clips(sam2, "ab"))["logits"]
     assert np.abs(logits[0] - logits[1]).max() > 0.01
 
 
-def test_a_clip_is_read_and_encoded_once_while_its_rows_last():
+def test_consecutive_rows_of_a_clip_read_and_encode_it_once():
     reader, encoded = OddFrames(), []
 
     def encode(clip, frames):
@@ -165,20 +165,20 @@ def test_a_clip_is_read_and_encoded_once_while_its_rows_last():
 
 
 @pytest.mark.parametrize("before_convs", [False, True])
-def test_frame_encoder_gives_the_frames_asked_for(sam2, refavs_root, before_convs):
+def test_frame_encoder_encodes_the_given_frames(sam2, refavs_root, before_convs):
     encode = frame_encoder(sam2, refavs_root, before_high_res_convs=before_convs, keep_bits=None)
     chosen = encode("vidC_1_2", [7, 2])
     for number, frame in enumerate([7, 2]):
         alone = encode("vidC_1_2", [frame])
         for level, expected in zip(chosen, alone, strict=True):
-            torch.testing.assert_close(level[number], expected[0], atol=1e-3, rtol=1e-3)  # halves
+            torch.testing.assert_close(level[number], expected[0], atol=1e-3, rtol=1e-3)  # float16
     assert chosen[1].shape[1] == (64 if before_convs else 8)
     assert not torch.allclose(chosen[0][0], chosen[0][1])
 
 
 @pytest.mark.parametrize("keep_bits", [None, 1, 5, 7, 10])
 @pytest.mark.parametrize("before_convs", [False, True])
-def test_frames_encoded_at_test_are_those_of_the_store_to_the_bit(
+def test_frames_encoded_at_test_time_equal_the_stored_ones_bit_for_bit(
     sam2, refavs_root, tmp_path, before_convs, keep_bits
 ):
     key, frames = "vidC_1_2", [2, 7, 9]
@@ -206,6 +206,6 @@ def test_frames_encoded_at_test_are_those_of_the_store_to_the_bit(
         sam2, refavs_root, before_high_res_convs=before_convs, keep_bits=keep_bits
     )(key, frames)
     for name, level in zip(EMBEDDING_LEVELS, levels, strict=True):
-        held = np.stack([store.read(name, item) for item in store.ids])
+        stored = np.stack([store.read(name, item) for item in store.ids])
         assert level.dtype == torch.float16
-        np.testing.assert_array_equal(level.numpy(), held)
+        np.testing.assert_array_equal(level.numpy(), stored)

@@ -1,4 +1,4 @@
-"""What a stage's command shows of a fault, and that a stage's bytes are the same again."""
+"""How a stage's command reports faults, and that a stage's bytes are reproducible."""
 
 import importlib
 import os
@@ -20,7 +20,7 @@ def run(main, monkeypatch, *arguments: str) -> None:
     stages.run(main)
 
 
-def test_our_faults_are_a_line(monkeypatch):
+def test_errors_of_our_code_are_one_line(monkeypatch):
     def main() -> None:
         raise ValueError("file: what; remedy")
 
@@ -29,7 +29,7 @@ def test_our_faults_are_a_line(monkeypatch):
         run(main, monkeypatch)
 
 
-def test_so_is_what_the_system_says(monkeypatch):
+def test_errors_of_the_system_are_one_line(monkeypatch):
     def main() -> None:
         raise OSError(28, "No space left on device")
 
@@ -37,7 +37,7 @@ def test_so_is_what_the_system_says(monkeypatch):
         run(main, monkeypatch)
 
 
-def test_a_mistake_keeps_its_traceback(monkeypatch):
+def test_a_bug_keeps_its_traceback(monkeypatch):
     def main() -> None:
         int("no number")
 
@@ -47,7 +47,7 @@ def test_a_mistake_keeps_its_traceback(monkeypatch):
 
 
 @pytest.mark.parametrize("stage", ["audio", "vision", "text", "embeddings"])
-def test_features_are_the_same_bytes_again(stage, run_folder, refavs_root):
+def test_features_are_reproducible(stage, run_folder, refavs_root):
     root = [] if stage == "text" else [refavs_root]
     main = importlib.import_module(f"stages.{stage}").main
     contents = []
@@ -65,10 +65,10 @@ def test_features_are_the_same_bytes_again(stage, run_folder, refavs_root):
     ("stage", "arguments"),
     [("propagate", ["index", "features", "pretrained"]), ("baselines", ["index", "features"])],
 )
-def test_two_processes_give_the_masks_of_one_to_the_bit(
+def test_two_processes_give_the_masks_of_one_bit_for_bit(
     stage, arguments, first_frame_features, model_folder
 ):
-    script = Path("small_shards.py")  # so that each process has several, and clips lie in two
+    script = Path("small_shards.py")  # so that each process has several, and clips span two
     script.write_text(
         "from sam2love import segmentation\n"
         "segmentation.ROWS_PER_SHARD = 3\n"
@@ -84,14 +84,14 @@ def test_two_processes_give_the_masks_of_one_to_the_bit(
     assert contents(Path("one.zarr")) == contents(Path("two.zarr"))
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="caps x86-64's instructions alone")
-def test_no_instructions_that_only_some_processors_have():
-    asked = (
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="only x86-64's instructions are capped")
+def test_instructions_that_only_some_processors_have_are_off():
+    script = (
         "import stages, torch; from numpy._core._multiarray_umath import __cpu_features__ as has; "
         "print(torch.backends.cpu.get_cpu_capability(), has['X86_V4'])"
     )
     bare = {name: value for name, value in os.environ.items() if name not in stages._INSTRUCTIONS}
-    told = subprocess.run(
-        [sys.executable, "-c", asked], env=bare, capture_output=True, text=True, check=True
+    output = subprocess.run(
+        [sys.executable, "-c", script], env=bare, capture_output=True, text=True, check=True
     ).stdout
-    assert told.split()[:2] == ["AVX2", "False"]
+    assert output.split()[:2] == ["AVX2", "False"]

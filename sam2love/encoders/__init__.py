@@ -1,1 +1,1 @@
-"""The frozen encoders of sound, pictures and sentences; they know nothing of stores or stages."""
+"""The frozen encoders of audio, frames and text, independent of stores and stages."""

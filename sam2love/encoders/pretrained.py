@@ -1,4 +1,4 @@
-"""Models from a folder as `save_pretrained` writes it: whole, or not at all."""
+"""Load models that `save_pretrained` wrote, only if every weight is there, and run no code."""
 
 import json
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ from sam2love.encoders.tensors import few
 from sam2love.encoders.weights import WEIGHTS
 
 NO_CODE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-"""For every from_pretrained: without the second, transformers asks on a terminal, and waits."""
+"""Options of every from_pretrained; without the second, transformers waits for a user's answer."""
 
 
 @contextmanager
 def faults_of(library: str, folder: Path) -> Iterator[None]:
-    """Around a library that loads a folder: whatever it raises becomes a ValueError of one line."""
+    """Turn any error of a library that loads a folder into a one-line ValueError."""
     try:
         yield
-    except Exception as error:  # odd values in a configuration make it raise of every kind
+    except Exception as error:  # odd values in a configuration raise all kinds of errors
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         reason = " ".join(f"{kind}{error}".split())
         raise ValueError(f"{folder}: {library} can't load it ({reason})") from None
@@ -31,10 +31,10 @@ def load_pretrained(kind: Any, folder: Path) -> Any:
     """Load a model in float32 and evaluation mode.
 
     Args:
-        kind: transformers' class, or one of its Auto classes.
+        kind: a model class of transformers, or one of its Auto classes.
 
     Raises:
-        ValueError: the folder is not of this kind, or weights are missing or of another shape.
+        ValueError: the folder is of another kind, or weights are missing or of another shape.
     """
     _check_config(folder)
     with faults_of("transformers", folder), _quiet():
@@ -43,10 +43,10 @@ def load_pretrained(kind: Any, folder: Path) -> Any:
             use_safetensors=True,
             dtype=torch.float32,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # refused below, where the message can name them
+            ignore_mismatched_sizes=True,  # refused below, with their names
             **NO_CODE,
         )
-    # What is missing or of another shape was left random; the pooler is not used.
+    # Missing and mismatched weights were left random; the pooler is not used.
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
     if missing:
         raise ValueError(f"{folder}: no weights for {few(missing)}")
@@ -56,14 +56,14 @@ def load_pretrained(kind: Any, folder: Path) -> Any:
             for name, found, expected in sorted(report["mismatched_keys"])
         ]
         raise ValueError(
-            f"{folder / WEIGHTS}: does not fit config.json beside it "
+            f"{folder / WEIGHTS}: does not fit the config.json next to it "
             f"(of another shape: {few(shapes)})"
         )
     return model.eval()
 
 
 def _check_config(folder: Path) -> None:
-    """Refuse what makes transformers fetch code, import a named package or read other weights."""
+    """Refuse settings that make transformers run other code or read other weights."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -72,18 +72,19 @@ def _check_config(folder: Path) -> None:
     for name, value in _settings(config):
         if name == "transformers_weights":
             raise ValueError(
-                f"{path}: {name} is {value!r}; remove it: the weights, and their digest, are those "
-                f"of {WEIGHTS}"
+                f"{path}: {name} is {value!r}; remove it: the weights are always read from "
+                f"{WEIGHTS}, whose digest is verified"
             )
-        plain = not name.endswith("_implementation") or value in ("eager", "sdpa", None)
-        if name == "quantization_config" or not plain:
+        kernel = name.endswith("_implementation") and value not in ("eager", "sdpa", None)
+        if name == "quantization_config" or kernel:
             raise ValueError(
-                f"{path}: {name} is {value!r}, which may run code; remove it, or give weights "
+                f"{path}: {name} is {value!r}, which may run code; remove it, or use weights "
                 "without it"
             )
 
 
 def _settings(config: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the keys and values of nested dictionaries."""
     for name, value in config.items() if isinstance(config, dict) else ():
         yield name, value
         yield from _settings(value)
@@ -91,7 +92,7 @@ def _settings(config: Any) -> Iterator[tuple[str, Any]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' bar and its report of parts that are not used."""
+    """Silence transformers' progress bar and its report of unused weights."""
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

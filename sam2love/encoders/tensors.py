@@ -1,4 +1,4 @@
-"""State dicts: read from a file without running code, chosen and compared by names."""
+"""State dicts: read without running code, select by name, and compare with a model."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-SAVE_ALONE = "save the weights alone: torch.save(model.state_dict(), path)"
+SAVE_WEIGHTS = "save only the weights: torch.save(model.state_dict(), path)"
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a .safetensors file, or of one by torch.save, on the CPU; nothing else is run.
+    """Read all tensors of a file, .safetensors or by torch.save, on the CPU, without running code.
 
-    The names say where a tensor lies: that of `{"model": {"weight": tensor}}` is model.weight. What
-    torch.compile puts into names is left out, and so is whatever lies beside the tensors.
+    A name is the path of keys: the tensor in `{"model": {"weight": tensor}}` is model.weight. The
+    prefix that torch.compile adds is removed; values other than tensors are ignored.
 
     Raises:
-        ValueError: it is neither, or holds no tensors, or objects that take code to load.
-        OSError: the system doesn't let it be read.
+        ValueError: another kind of file, one without tensors, or with objects that need code.
+        OSError: the file can't be read.
     """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    with path.open("rb") as file:  # whatever its name ends in
+    with path.open("rb") as file:  # the extension doesn't matter
         start = file.read(9)
         file.seek(0)
         try:
-            if start[8:] == b"{":  # behind the length of the header
+            if start[8:] == b"{":  # after the length of the header
                 saved = load_file(path)
             else:
                 saved = torch.load(file, map_location="cpu", weights_only=True)
@@ -42,56 +42,54 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors = {name.replace("_orig_mod.", ""): tensor for name, tensor in _flat(saved)}
     except RecursionError:
-        raise ValueError(f"{path}: a state dict that holds itself; {SAVE_ALONE}") from None
+        raise ValueError(f"{path}: a state dict that contains itself; {SAVE_WEIGHTS}") from None
     for name, tensor in tensors.items():
         if tensor.is_sparse or tensor.is_meta:
-            raise ValueError(f"{path}: {name} is no dense tensor with values; {SAVE_ALONE}")
+            raise ValueError(f"{path}: {name} is not a dense tensor with values; {SAVE_WEIGHTS}")
     if not tensors:
-        raise ValueError(f"{path}: holds no tensor; expected a model's state dict")
+        raise ValueError(f"{path}: contains no tensor; expected a model's state dict")
     return tensors
 
 
 def _reason(error: str, start: bytes) -> str:
-    """Why torch can't load a file, from what it says and the file's first bytes."""
+    """Explain why torch can't load a file, from its error and the file's first bytes."""
     if name := re.search(r"GLOBAL (\S+) was not an allowed", error):
-        return f"holds {name[1]} beside the weights, which takes code to load; {SAVE_ALONE}"
+        return f"contains {name[1]} next to the weights, which needs code to load; {SAVE_WEIGHTS}"
     if "TorchScript" in error:
-        return f"a TorchScript archive, which is code; {SAVE_ALONE}"
+        return f"a TorchScript archive, which is code; {SAVE_WEIGHTS}"
     if "Unsupported operand" in error and start.startswith(b"PK\x03\x04"):
-        return (
-            f"saved by a pickle_protocol that torch can't load without running code; {SAVE_ALONE}"
-        )
-    return "neither .safetensors nor a whole file of torch.save; fetch or copy it again"
+        return f"saved with a pickle_protocol that needs code to load; {SAVE_WEIGHTS}"
+    return "neither .safetensors nor a complete file of torch.save; fetch or copy it again"
 
 
-def _flat(saved: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The tensors in nested mappings and lists, by the keys that lead to each."""
+def _flat(saved: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors in nested mappings and lists, by the dotted path of keys to each."""
     if not isinstance(saved, Mapping | list | tuple):
         if hasattr(saved, "is_floating_point"):
-            yield place, saved
+            yield path, saved
         return
     for key, value in saved.items() if isinstance(saved, Mapping) else enumerate(saved):
-        yield from _flat(value, f"{place}.{key}" if place else str(key))
+        yield from _flat(value, f"{path}.{key}" if path else str(key))
 
 
 def select(tensors: Mapping[str, Tensor], names: Collection[str], *, origin: Path) -> dict:
-    """Of all tensors in a file those of a model, by the model's own names.
+    """Select a model's tensors among those of a file, and strip the prefix of their names.
 
-    People keep a model's weights behind `module.` (DataParallel), under `state_dict`, `model` or
-    `ema`, beside an optimizer's: taken is what lies where most of the model's names do.
+    Checkpoints keep weights with a prefix `module.` (DataParallel), under `state_dict`, `model` or
+    `ema`, or next to an optimizer's state. The prefix that matches most of the names is chosen.
 
     Args:
         tensors: as `read_tensors` returns them.
-        names: that tensors of the model have.
-        origin: the file, for messages.
+        names: of the model's tensors.
+        origin: the file, for error messages.
 
     Raises:
-        ValueError: none has such a name, or several sets of weights do.
+        ValueError: no tensor has such a name, or several prefixes match equally well.
     """
     found: Counter[str] = Counter()
     for name in tensors:
-        places = [0, *(dot.end() for dot in re.finditer(r"\.", name))]
-        found.update(name[:place] for place in places if name[place:] in names)
+        starts = [0, *(dot.end() for dot in re.finditer(r"\.", name))]
+        found.update(name[:start] for start in starts if name[start:] in names)
     if not found:
         raise ValueError(
             f"{origin}: no tensor has a name of this model, such as {next(iter(names))}; found "
@@ -101,15 +99,15 @@ def select(tensors: Mapping[str, Tensor], names: Collection[str], *, origin: Pat
     prefix, *others = (prefix for prefix, count in found.items() if count == most)
     if others:
         raise ValueError(
-            f"{origin}: holds several sets of weights, {few([prefix, *others])}; save the one that "
-            "is meant alone"
+            f"{origin}: contains several sets of weights, {few([prefix, *others])}; save only the "
+            "one to be used"
         )
-    behind = (name for name in tensors if name.startswith(prefix))
-    return {name.removeprefix(prefix): tensors[name] for name in behind}
+    selected = (name for name in tensors if name.startswith(prefix))
+    return {name.removeprefix(prefix): tensors[name] for name in selected}
 
 
 def misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str:
-    """What of a state dict doesn't fit a model, by name; empty if everything does."""
+    """Describe how a state dict doesn't fit a model, with names; empty if it fits."""
     own = model.state_dict()
     expected, found = (
         {name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (own, state)
@@ -122,7 +120,7 @@ def misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str:
             for name, shape in expected.items()
             if found.get(name, shape) != shape
         ],
-        "not in floating point": [
+        "not floating point": [
             name
             for name, tensor in own.items()
             if name in found and tensor.is_floating_point() > state[name].is_floating_point()
@@ -132,6 +130,6 @@ def misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str:
 
 
 def few(names: Sequence[str]) -> str:
-    """The first of many names, and how many more."""
-    told = ", ".join(names[:3])
-    return told if len(names) <= 3 else f"{told} and {len(names) - 3} more"
+    """List the first three names, and how many more there are."""
+    first = ", ".join(names[:3])
+    return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"

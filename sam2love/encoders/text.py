@@ -1,4 +1,4 @@
-"""A text transformer from transformers, DistilRoBERTa or CLIP's: a vector for each token."""
+"""A text encoder of transformers, such as DistilRoBERTa or CLIP's: one vector per token."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ from sam2love.encoders.weights import fetch
 
 
 class TextEncoder:
-    """Sentences as vectors of their tokens, special tokens included."""
+    """Encode sentences as one vector per token, special tokens included."""
 
     def __init__(self, model: Any, tokenizer: Any, *, max_tokens: int) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self.max_tokens = max_tokens
-        """P: longer sentences are cut."""
+        """P: longer sentences are truncated."""
         self.dim = model.config.hidden_size
         """d_T."""
 
@@ -27,10 +27,10 @@ class TextEncoder:
         """Encode n sentences.
 
         Returns:
-            The last hidden states (n, P, d_T) float32, zero behind a sentence's end, and the
-            number of tokens of each, (n,) int64; both on the CPU.
+            The last hidden states (n, P, d_T) float32, zero on padding, and the number of tokens
+            of each sentence, (n,) int64; both on the CPU.
         """
-        # Always as long as allowed: a sentence's vectors don't hang on its neighbours' lengths.
+        # Always padded to P, so that a sentence's vectors don't depend on the rest of its batch.
         encoded = self._tokenizer(
             texts,
             max_length=self.max_tokens,
@@ -44,7 +44,7 @@ class TextEncoder:
         return (states.float() * mask[..., None]).cpu(), mask.sum(dim=1).cpu()
 
     def cut(self, text: str) -> tuple[int, str] | None:
-        """How many tokens a sentence has, and the part that is read; None if all of it is."""
+        """Return a long sentence's token count and the part that is read; None if all of it is."""
         count = len(self._tokenizer(text, verbose=False)["input_ids"])
         if count <= self.max_tokens:
             return None
@@ -57,15 +57,15 @@ class TextEncoder:
 def load_text_encoder(
     weights: str, digest: str, *, max_tokens: int, device: torch.device | str = "cpu"
 ) -> TextEncoder:
-    """Load model and tokenizer from a folder as `save_pretrained` writes it.
+    """Load model and tokenizer from a folder that `save_pretrained` wrote.
 
     Args:
         weights: a path or a hub id.
-        digest: SHA-256 that they must have.
+        digest: the expected SHA-256 of the weights.
 
     Raises:
-        FileNotFoundError, ValueError: no such weights, others than the digest says, not those of a
-            text encoder with its tokenizer, or of one for shorter texts.
+        FileNotFoundError, ValueError: no such weights, of another digest, not of a text encoder
+            with its tokenizer, or of one that takes fewer tokens than `max_tokens`.
     """
     folder = fetch(weights, digest)
     with faults_of("transformers", folder):
@@ -75,10 +75,10 @@ def load_text_encoder(
         )
     if max_tokens > tokenizer.model_max_length:
         raise ValueError(
-            f"text.max_tokens: {max_tokens}, but {folder} takes at most "
-            f"{tokenizer.model_max_length}"
+            f"text.max_tokens is {max_tokens}, but {folder} takes at most "
+            f"{tokenizer.model_max_length}; lower it in params.yaml"
         )
-    # CLIP is published as one model of both kinds.
+    # A published CLIP is one model of text and vision.
     kind = transformers.CLIPTextModel if config.model_type == "clip" else transformers.AutoModel
     model = load_pretrained(kind, folder)
     return TextEncoder(model.to(device), tokenizer, max_tokens=max_tokens)

@@ -1,6 +1,6 @@
-"""A vision transformer, of timm or CLIP's: patch features and [cls] of each frame.
+"""A vision transformer of timm, or CLIP's: patch features and [cls] of each frame.
 
-Shapes: n frames, S the model's side in pixels, h x w patches row by row, d_V features.
+Shapes: n frames, S the model's image size, h x w patches in row-major order, d_V features.
 """
 
 import json
@@ -22,14 +22,14 @@ from sam2love.encoders.weights import fetch, weights_file
 
 
 class VisionEncoder:
-    """The frames of a clip as patch features and [cls].
+    """Encode frames as patch features and [cls].
 
     Args:
-        model: from pre-processed frames (n, 3, S, S) to patch features (n, h*w, d_V) and [cls]
+        model: maps pre-processed frames (n, 3, S, S) to patch features (n, h*w, d_V) and [cls]
             (n, d_V).
-        kind: what it is, in words.
-        mean, deviation: of each channel, for values in [0, 1].
-        interpolation: torch's name of the way to resize.
+        kind: a description, for provenance.
+        mean, deviation: per channel, for values in [0, 1].
+        interpolation: a mode of torch's `interpolate`.
     """
 
     def __init__(
@@ -62,10 +62,9 @@ class VisionEncoder:
     def preprocess(self, frames: np.ndarray) -> Tensor:
         """Resize frames (n, H, W, 3) uint8 RGB to the model's square and normalise: (n, 3, S, S).
 
-        Nothing is cropped away, whatever the model's own evaluation does: what is meant may stand
-        at the edge.
+        Nothing is cropped, whatever the model's own evaluation does: the object may be at the edge.
         """
-        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255  # (n, 3, H, W)
         size = (self.image_size, self.image_size)
         pixels = F.interpolate(pixels, size=size, mode=self._interpolation, antialias=True)
         return (pixels.clamp(0, 1) - self._mean) / self._deviation  # bicubic overshoots
@@ -85,20 +84,20 @@ class VisionEncoder:
 def load_vision_encoder(
     weights: str, digest: str, *, device: torch.device | str = "cpu"
 ) -> VisionEncoder:
-    """Load a model of timm, or CLIP's by transformers, as the folder's config.json says.
+    """Load a model with timm, or CLIP with transformers, depending on the folder's config.json.
 
     Args:
         weights: a path or a hub id.
-        digest: SHA-256 that they must have.
+        digest: the expected SHA-256 of the weights.
 
     Raises:
-        FileNotFoundError, ValueError: no such weights, others than the digest says, or not those of
-            a vision transformer with a [cls] token.
+        FileNotFoundError, ValueError: no such weights, of another digest, or not of a vision
+            transformer with a [cls] token.
     """
     folder = fetch(weights, digest)
     try:
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:  # the last for a list
+    except (OSError, ValueError, AttributeError) as error:  # AttributeError: not an object
         raise ValueError(f"{folder}: no readable config.json ({error})") from None
     load = _load_clip if kind in ("clip", "clip_vision_model") else _load_timm
     return load(folder, device)
@@ -109,17 +108,17 @@ def _load_timm(folder: Path, device: torch.device | str) -> VisionEncoder:
         model: Any = timm.create_model(f"local-dir:{folder}", pretrained=False)
     if not (getattr(model, "has_class_token", False) and hasattr(model, "patch_embed")):
         raise ValueError(f"{folder}: not a vision transformer with a [cls] token")
-    # Not by timm, which resamples positions and patches of another size without a word.
+    # Not loaded by timm, which silently resamples positions and patches of another size.
     path = weights_file(folder)
     state = read_tensors(path)
     if reason := misfit(model, state):
-        raise ValueError(f"{path}: does not fit config.json beside it ({reason})")
+        raise ValueError(f"{path}: does not fit the config.json next to it ({reason})")
     model.load_state_dict(state)
     return timm_encoder(model.to(device).eval(), device=device)
 
 
 def timm_encoder(model: Any, *, device: torch.device | str = "cpu") -> VisionEncoder:
-    """The encoder that a vision transformer of timm's makes, in evaluation mode on its device."""
+    """Wrap a vision transformer of timm that is in evaluation mode on `device`."""
     config = timm.data.resolve_data_config(model=model)
 
     def encode(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,7 +149,7 @@ def _load_clip(folder: Path, device: torch.device | str) -> VisionEncoder:
 
     def encode(images: Tensor) -> tuple[Tensor, Tensor]:
         states = model(pixel_values=images).last_hidden_state
-        # CLIP itself normalises [cls] alone; timm's patches are normalised, so these are too.
+        # CLIP normalises only [cls]; patches are normalised too, as timm's are.
         tokens = model.post_layernorm(states)
         return tokens[:, 1:], tokens[:, 0]
 
@@ -160,7 +159,7 @@ def _load_clip(folder: Path, device: torch.device | str) -> VisionEncoder:
         device=device,
         mean=mean,
         deviation=deviation,
-        interpolation="bicubic",  # as every published CLIP was trained
+        interpolation="bicubic",  # which every published CLIP was trained with
         image_size=model.config.image_size,
         patches=(model.config.image_size // model.config.patch_size) ** 2,
         dim=model.config.hidden_size,

@@ -1,7 +1,7 @@
-"""Weights by name and digest: a run uses the very weights that its parameters name, or none.
+"""Find weights by name, fetch them if necessary, and verify their digest.
 
-A name is a path; or `owner/name@revision`, a folder on the Hugging Face hub at a commit; or the
-https address of a file. What is fetched is kept in `HUB_FOLDER`.
+A name is a path, a folder on the Hugging Face hub at a commit (`owner/name@revision`), or the
+https URL of a file.
 """
 
 import hashlib
@@ -9,13 +9,13 @@ import re
 from pathlib import Path
 
 HUB_FOLDER = Path("weights/hub")
-"""Where what is fetched is kept."""
+"""Fetched weights are kept here."""
 WEIGHTS = "model.safetensors"
-"""The file of a folder that holds its weights."""
+"""The weights' file in a folder."""
 HUB_FILES = ("*.json", "*.txt", WEIGHTS)
-"""What is fetched of a folder: configuration, tokenizer, weights that can't run code."""
+"""Files fetched of a folder: configuration, tokenizer, and weights that can't run code."""
 SHIPPED = Path(__file__).parents[1] / "shipped"
-"""The mini weights, by the names that they have from the repository's root."""
+"""The mini weights, under their paths from the repository's root."""
 DEFAULT = "weights/mini/sam2love"
 """The pretrained folder of the default run."""
 _REPOSITORY = r"[\w-][\w.-]*/[\w.-]+"
@@ -23,15 +23,15 @@ _HUB_ID = re.compile(rf"(?P<repository>{_REPOSITORY})@(?P<revision>[\w./-]+)")
 
 
 def weights_file(path: str | Path) -> Path:
-    """Return the file that holds the weights: of a folder its model.safetensors, else the path."""
+    """Return the file of some weights: model.safetensors of a folder, else the path itself."""
     path = Path(path)
     return path / WEIGHTS if path.is_dir() else path
 
 
 def digest(path: str | Path) -> str:
-    """SHA-256 of the weights' file, as a page of the hub shows it.
+    """Return the SHA-256 of the weights' file, as the hub shows it.
 
-    Of a folder it leaves out configuration and tokenizer, which a hub id pins by its commit.
+    It doesn't cover a folder's configuration and tokenizer, which a hub id pins by its commit.
 
     Raises:
         FileNotFoundError: there is no such file, or no model.safetensors in the folder.
@@ -46,41 +46,40 @@ def digest(path: str | Path) -> str:
 
 
 def verify(path: str | Path, expected: str) -> None:
-    """Make sure that weights have the digest that the parameters name.
+    """Verify that weights have the digest given in the parameters.
 
     Raises:
         FileNotFoundError: there are no such weights.
-        ValueError: they are others.
+        ValueError: their digest is another.
     """
     file = weights_file(path)
     found = digest(file)
     if found != expected:
         raise ValueError(
-            f"{file}: its SHA-256 is {found}, the parameters expect {expected}; if these weights "
-            "are meant, write their digest into params.yaml; if not, name others there or put the "
-            "right ones in their place"
+            f"{file}: its SHA-256 is {found}, the parameters expect {expected}; to use these "
+            "weights, write their digest into params.yaml; else replace the file, or name others"
         )
 
 
 def resolve(name: str) -> str:
-    """A name as it is, or, if it's only among the shipped weights, as a path to those.
+    """Return a name unchanged, or the path of shipped weights if only those exist.
 
-    So what runs from the repository's root also runs where only the package is installed.
+    Names that work at the repository's root thus also work with only the package installed.
     """
     shipped = SHIPPED / name
     return str(shipped) if shipped.exists() and not Path(name).exists() else name
 
 
 def fetch(weights: str | Path, expected: str | None = None) -> Path:
-    """The local file or folder of some weights, fetched if it is not there yet.
+    """Return the local file or folder of some weights, fetching it if it doesn't exist yet.
 
     Args:
-        weights: their name, see the module.
-        expected: SHA-256 that their file must have; None does not verify.
+        weights: a name as described at the top of the module.
+        expected: the expected SHA-256; by default it is not verified.
 
     Raises:
-        FileNotFoundError: they are not there, and not to be had.
-        ValueError: they are others than the digest says.
+        FileNotFoundError: they don't exist and can't be fetched.
+        ValueError: their digest is another.
     """
     path = local_path(str(weights))
     if not path.exists():
@@ -91,7 +90,7 @@ def fetch(weights: str | Path, expected: str | None = None) -> Path:
 
 
 def fetch_and_describe(weights: str, expected: str) -> tuple[str, bool]:
-    """Fetch weights if need be: a line on what came of it, and whether all is well."""
+    """Fetch weights if necessary; return a line with the result, and whether they are valid."""
     outcome = "found" if local_path(weights).exists() else "fetched"
     try:
         file = weights_file(fetch(weights, expected))
@@ -103,7 +102,7 @@ def fetch_and_describe(weights: str, expected: str) -> tuple[str, bool]:
 
 
 def local_path(weights: str) -> Path:
-    """Where some weights lie, or will once they are fetched."""
+    """Return the local path of some weights, whether or not they are fetched yet."""
     fetched = weights.startswith("https://") or _HUB_ID.fullmatch(weights)
     if fetched and not Path(weights).exists():
         return HUB_FOLDER / weights.removeprefix("https://").replace("/", "--")
@@ -114,8 +113,8 @@ def _fetch(weights: str, path: Path) -> None:
     hub_id = _HUB_ID.fullmatch(weights)
     if not (hub_id or weights.startswith("https://")):
         raise FileNotFoundError(
-            f"{weights}: no such file or folder; expected a path, owner/name@revision of the hub "
-            "or an https address"
+            f"{weights}: no such file or folder; expected a path, a hub id owner/name@revision or "
+            "an https URL"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -123,18 +122,18 @@ def _fetch(weights: str, path: Path) -> None:
             _fetch_folder(path, **hub_id.groupdict())
         else:
             _fetch_file(weights, path)
-    except Exception as error:  # of the network, of the hub, of the disk
+    except Exception as error:  # from the network, the hub or the disk
         reason = " ".join(str(error).split())
         raise FileNotFoundError(
             f"{weights}: can't be fetched ({reason}); run `sam2love weights` with a network, or "
-            f"put it to {path}"
+            f"copy it to {path}"
         ) from None
 
 
 def _fetch_folder(path: Path, *, repository: str, revision: str) -> None:
     from huggingface_hub import logging, snapshot_download
 
-    logging.set_verbosity_error()  # a line of ours says what its warnings say of each attempt
+    logging.set_verbosity_error()  # it warns about each attempt; our error is enough
     partial = path.with_name(f".{path.name}.partial")
     snapshot_download(
         repository, revision=revision, local_dir=partial, allow_patterns=list(HUB_FILES)
@@ -154,10 +153,10 @@ def _fetch_file(address: str, path: Path) -> None:
 
 
 def fetch_pretrained(source: str, names: tuple[str, ...]) -> Path:
-    """A pretrained folder; that of a hub id, `owner/name[@revision]`, in the hub's own cache.
+    """Return a pretrained folder; for a hub id, `owner/name[@revision]`, in the hub's own cache.
 
     Raises:
-        FileNotFoundError: it is no folder with these files, and no hub id or not to be had.
+        FileNotFoundError: not a folder with these files, and not a hub id or not available.
     """
     folder = Path(resolve(source))
     name, _, revision = source.partition("@")
@@ -168,9 +167,9 @@ def fetch_pretrained(source: str, names: tuple[str, ...]) -> Path:
             folder = Path(
                 snapshot_download(name, revision=revision or None, allow_patterns=list(names))
             )
-        except Exception as error:  # of the network, of the hub, of the disk
+        except Exception as error:  # from the network, the hub or the disk
             raise FileNotFoundError(
-                f"{source}: no such folder, and the hub does not give it ({error})"
+                f"{source}: no such folder, and it can't be fetched from the hub ({error})"
             ) from None
     for file in names:
         if not (folder / file).is_file():

@@ -1,1 +1,1 @@
-"""All that touches the sam2 package: build, encode pictures, decode prompts, propagate masks."""
+"""SAM 2 through the sam2 package: build, encode frames, decode prompts, propagate masks."""

@@ -1,4 +1,4 @@
-"""Build SAM 2 from the sam2 package's configuration format, with weights loaded strictly."""
+"""Build SAM 2 from a configuration in the sam2 package's format, with weights loaded strictly."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,7 +18,7 @@ from sam2love.params import read_yaml
 __all__ = ["SAM2Base", "build_sam2"]
 
 PACKAGES = ("sam2.modeling.", "torch.nn.")
-"""Where the classes lie that a configuration may name."""
+"""The modules whose classes a configuration may name."""
 
 
 def build_sam2(
@@ -31,16 +31,16 @@ def build_sam2(
     """Build a SAM 2 or 2.1 model in evaluation mode.
 
     Args:
-        config: path of a YAML file with a `model:` section, or the name of one of the package's
-            own, such as `configs/sam2.1/sam2.1_hiera_l.yaml`.
-        weights: path or https address of a file that `read_tensors` reads, such as a published
-            one, `{"model": state_dict}`; None leaves the random initialisation.
-        digest: SHA-256 that the weights must have; None does not verify.
+        config: path of a YAML file with a `model:` section, or the name of a configuration in the
+            package, such as `configs/sam2.1/sam2.1_hiera_l.yaml`.
+        weights: path or https URL of a file that `read_tensors` reads, such as a published one,
+            `{"model": state_dict}`; None keeps the random initialisation.
+        digest: the expected SHA-256 of the weights; by default it is not verified.
 
     Raises:
         FileNotFoundError: no such weights.
-        ValueError: no such configuration, one that names anything but classes of networks, or
-            weights that do not fit it or the digest.
+        ValueError: no such configuration, one that names anything but network classes, or weights
+            that fit neither it nor the digest.
     """
     model = _read_model(_find(config))
     if weights is not None:
@@ -48,8 +48,8 @@ def build_sam2(
         state = select(read_tensors(path), model.state_dict().keys(), origin=path)
         if reason := misfit(model, state):
             raise ValueError(
-                f"{path} does not fit {config} ({reason}); sam2.config must name the model that "
-                "sam2.weights are of"
+                f"{path} does not fit {config} ({reason}); sam2.config must name the model of "
+                "sam2.weights"
             )
         model.load_state_dict(state)
     return model.to(device).eval()
@@ -66,26 +66,27 @@ def _find(config: str) -> Path:
 
 
 def _read_model(path: Path) -> SAM2Base:
-    """The model that a configuration describes; nothing is built before all of it is allowed."""
+    """Build the model of a configuration, after checking that every class in it is allowed."""
     values = read_yaml(path)
     try:
-        described = values["model"]
-        for node in _nodes(described):
+        section = values["model"]
+        for node in _nodes(section):
             if "_target_" in node:
                 _network(node["_target_"])
             if node.get("weights_path") is not None:
                 raise ValueError("weights_path is not allowed; sam2.weights names the weights")
-        model = _build(described)
+        model = _build(section)
         if not isinstance(model, SAM2Base):
             raise ValueError(f"expected _target_: {SAM2Base.__module__}.SAM2Base")
-    except Exception as error:  # whatever a constructor makes of its arguments
+    except Exception as error:  # constructors raise all kinds of errors on odd arguments
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         reason = " ".join(f"{kind}{error}".split())
-        raise ValueError(f"{path}: 'model:' is no SAM 2 that can be built ({reason})") from None
+        raise ValueError(f"{path}: 'model:' can't be built as a SAM 2 ({reason})") from None
     return model
 
 
 def _nodes(value: Any) -> Iterator[dict]:
+    """Yield all nested dictionaries."""
     if isinstance(value, dict):
         yield value
         value = list(value.values())
@@ -94,7 +95,7 @@ def _nodes(value: Any) -> Iterator[dict]:
 
 
 def _build(node: Any) -> Any:
-    """What a node of a configuration stands for: a network if it has a _target_."""
+    """Build a node of a configuration: a network if it has a _target_, else its values."""
     if isinstance(node, list):
         return [_build(part) for part in node]
     if not isinstance(node, dict):
@@ -106,9 +107,9 @@ def _build(node: Any) -> Any:
 
 
 def _network(name: Any) -> type[nn.Module]:
-    """The class of that name, if it is a network's and at home in one of `PACKAGES`.
+    """Return the network class of that name if it is defined in one of `PACKAGES`.
 
-    A configuration may come from anyone, and any other name could be code that runs.
+    A configuration may come from anyone, and any other name could run arbitrary code.
     """
     module, _, attribute = str(name).rpartition(".")
     found: Any = None

@@ -12,25 +12,25 @@ from torch import Tensor
 
 
 class Decoded(NamedTuple):
-    """What the mask decoder says of each row."""
+    """The output of the mask decoder for B rows."""
 
     logits: Tensor
     """(B, 1, 4h, 4w) mask logits."""
     object_score: Tensor
-    """(B, 1) logit of 'the object is in this frame'."""
+    """(B, 1) logit of the object being in this frame."""
     token: Tensor
-    """(B, C) mask token, from which the object pointer is made."""
+    """(B, C) mask token, from which the object pointer is projected."""
 
 
 def decode(sam2: SAM2Base, embeddings: tuple[Tensor, Tensor, Tensor], prompts: Tensor) -> Decoded:
-    """Decode one mask a row from a token that stands for the object.
+    """Decode one mask per row from a token that represents the object.
 
-    The token joins empty sparse embeddings (no point, so no padding point either) and the
-    no-mask dense embedding; the frame is one without memory. The object score does not gate the
-    mask: a gate has no gradient.
+    The token is appended to empty sparse embeddings (without SAM 2's padding point), next to the
+    no-mask dense embedding and without memory. The object score does not gate the mask, since a
+    gate has no gradient.
 
     Args:
-        embeddings: as `encode_frames` returns them, B rows each.
+        embeddings: as `encode_frames` returns them, with B rows each.
         prompts: (B, 1, C).
 
     Source: SAM2-LOVE section 3.3, after EVF-SAM.
@@ -53,7 +53,7 @@ def decode(sam2: SAM2Base, embeddings: tuple[Tensor, Tensor, Tensor], prompts: T
 def convolved(
     sam2: SAM2Base, embeddings: tuple[Tensor, Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Embeddings with the finer levels after conv_s0 and conv_s1, if they were kept before them."""
+    """Apply conv_s0 and conv_s1 to the finer levels, unless they were stored after them."""
     embedding, high_res_0, high_res_1 = embeddings
     decoder = sam2.sam_mask_decoder
     if high_res_0.shape[1] == embedding.shape[1]:
@@ -62,20 +62,20 @@ def convolved(
 
 
 def click(sam2: SAM2Base, points: Tensor) -> Tensor:
-    """The prompt (B, 1, C) that one positive click a row makes.
+    """Return the prompt (B, 1, C) of one positive click per row.
 
     Args:
-        points: (B, 2) as x, y in pixels of SAM 2's square input, counted from 0 like the package's;
-            SAM 2 adds the half that leads to a pixel's centre.
+        points: (B, 2) as x, y in pixels of SAM 2's square input, counted from 0; SAM 2 adds 0.5
+            to reach the pixel's centre.
     """
     labels = torch.ones(len(points), 1, dtype=torch.int32, device=points.device)
     return sam2.sam_prompt_encoder._embed_points(points[:, None], labels, pad=False)
 
 
 def grid_positions(sam2: SAM2Base, *, cells: int) -> Tensor:
-    """SAM 2's own positional encoding of a square grid over the picture, row by row: (cells, C).
+    """Return SAM 2's positional encoding of a square grid over the frame: (cells, C).
 
-    It is the encoding in which points are prompted.
+    Cells are in row-major order. Point prompts use the same encoding.
     """
     side = math.isqrt(cells)
     return sam2.sam_prompt_encoder.pe_layer((side, side)).flatten(1).T.detach()

@@ -1,4 +1,4 @@
-"""SAM 2's image encoder: frames in, the embeddings that its heads and memory read out."""
+"""SAM 2's image encoder: from frames to the embeddings that its heads and memory read."""
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ DEVIATION = (0.229, 0.224, 0.225)
 
 def preprocess(frames: np.ndarray, image_size: int) -> Tensor:
     """Resize frames (n, H, W, 3) uint8 RGB to a square and normalise: (n, 3, S, S) float32."""
-    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255  # (n, 3, H, W)
     pixels = F.interpolate(pixels, size=(image_size, image_size), mode="bilinear", antialias=True)
     mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, DEVIATION))
     return (pixels - mean) / deviation
@@ -27,12 +27,12 @@ def encode_frames(
     """Encode pre-processed frames (n, 3, S, S).
 
     Args:
-        before_high_res_convs: return the finer levels as they enter the decoder's conv_s0 and
-            conv_s1, for a run that trains those.
+        before_high_res_convs: return the finer levels before the decoder's conv_s0 and conv_s1,
+            for a run that trains those.
 
     Returns:
-        The embedding (n, C, h, w) without any memory, and the two finer levels, (n, C/8, 4h, 4w)
-        and (n, C/4, 2h, 2w); with `before_high_res_convs` these have C channels.
+        The embedding (n, C, h, w) without memory, and the two finer levels, (n, C/8, 4h, 4w) and
+        (n, C/4, 2h, 2w); with `before_high_res_convs` these have C channels.
     """
     encode = sam2.image_encoder if before_high_res_convs else sam2.forward_image
     with mixed_precision(images.device):

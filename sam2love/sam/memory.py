@@ -1,7 +1,7 @@
-"""SAM 2's memory for rows of a batch, as memory attention reads it.
+"""SAM 2's memory, and the attention over it, for a batch of rows.
 
-The package attends over a frame's own features once for every row. Here what depends on the frame
-alone is computed once a clip. The results are the package's but for rounding.
+The package runs self-attention over a frame's features once per row. Here everything that depends
+only on the frame is computed once per clip. The results equal the package's up to rounding.
 
 Shapes: B rows, K clips, h x w cells, L = h * w, C channels, M memory channels, D key channels.
 """
@@ -17,13 +17,13 @@ from torch.nn import functional as F
 
 
 class Memory:
-    """What rows remember of the frames before: the prompted one and the latest.
+    """Hold what rows remember of earlier frames: the prompted one and the latest ones.
 
-    For models that rotate queries and keys by place and remember object pointers, as all of the
-    package's configurations do.
+    Supports models with rotary position embeddings and object pointers, as all of the package's
+    configurations have.
 
     Args:
-        frames: how many frames the clips have; pointers tell how long ago in shares of them.
+        frames: frames per clip; the ages of pointers are encoded relative to it.
 
     Source: SAM 2 section 4; `SAM2Base._prepare_memory_conditioned_features`.
     """
@@ -37,11 +37,12 @@ class Memory:
         self._frames = 0
         side = sam2.sam_image_embedding_size
         example = sam2.no_mem_embed.new_empty(1, 1, side, side)
-        self._places = sam2.image_encoder.neck.position_encoding(example).flatten(2).mT
-        self._memory_places = sam2.memory_encoder.position_encoding(example).flatten(2).mT
+        neck = sam2.image_encoder.neck
+        self._positions = neck.position_encoding(example).flatten(2).mT  # (1, L, C)
+        self._memory_positions = sam2.memory_encoder.position_encoding(example).flatten(2).mT
         first = self._attention.layers[0].cross_attn_image
         self._rotation = first.compute_cis(end_x=side, end_y=side).to(example.device)
-        # What being one, two, ... frames old, or the prompted frame, adds to keys.
+        # Added to the keys of frames that are one, two, ... frames old, and last the prompted one.
         ages = sam2.maskmem_tpos_enc.squeeze(2).expand(-1, side**2, -1)  # (ages, L, M)
         self._ages = [
             self._rotated(_split(attention, F.linear(ages, attention.k_proj.weight)))[:, None]
@@ -49,9 +50,9 @@ class Memory:
         ]
 
     def remember(self, features: Tensor, pointers: Tensor) -> None:
-        """Keep a frame: `encode_memory`'s features (B, M, h, w) and object pointers (B, C)."""
-        # As projected keys and values, a frame would take 33.5 MB a row at 1024 for this 1 MB.
-        tokens = features.flatten(2).mT
+        """Add a frame: features (B, M, h, w) of `encode_memory`, and object pointers (B, C)."""
+        # At 1024 pixels this is 1 MB per row; projected keys and values would take 33.5 MB.
+        tokens = features.flatten(2).mT  # (B, L, M)
         if self._prompted is None:
             self._prompted = tokens, pointers
         else:
@@ -60,20 +61,20 @@ class Memory:
         self._frames += 1
 
     def condition(self, embedding: Tensor, clip_of_row: Tensor) -> Tensor:
-        """A frame (K, C, h, w) in the light of what each row remembers: (B, C, h, w)."""
-        tokens = embedding.flatten(2).mT
+        """Condition a frame (K, C, h, w) on each row's memory: (B, C, h, w)."""
+        tokens = embedding.flatten(2).mT  # (K, L, C)
         if self._attention.pos_enc_at_input:
-            tokens = tokens + 0.1 * self._places
+            tokens = tokens + 0.1 * self._positions
         pointers, pointer_times = self._pointer_tokens()
         for number, layer in enumerate(self._attention.layers):
             tokens = tokens + layer.self_attn(*[layer.norm1(tokens)] * 3)
-            if number == 0:  # up to here the rows of a clip are alike
-                tokens = tokens[clip_of_row]
+            if number == 0:  # up to here all rows of a clip are equal
+                tokens = tokens[clip_of_row]  # (B, L, C)
             attention = layer.cross_attn_image
             keys, values = self._keys_and_values(number, attention, pointers, pointer_times)
             query = self._rotated(_split(attention, attention.q_proj(layer.norm2(tokens))))
-            read = F.scaled_dot_product_attention(query, keys, values)
-            tokens = tokens + attention.out_proj(read.transpose(1, 2).flatten(2))
+            attended = F.scaled_dot_product_attention(query, keys, values)
+            tokens = tokens + attention.out_proj(attended.transpose(1, 2).flatten(2))
             hidden = layer.activation(layer.linear1(layer.norm3(tokens)))
             tokens = tokens + layer.linear2(hidden)
         return self._attention.norm(tokens).mT.unflatten(2, embedding.shape[-2:])
@@ -81,12 +82,12 @@ class Memory:
     def _keys_and_values(
         self, number: int, attention: RoPEAttention, pointers: Tensor, times: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What layer `number` reads: (B, heads, remembered tokens, D / heads) twice."""
+        """Return keys and values of layer `number`: (B, heads, memory tokens, D / heads) each."""
         assert self._prompted is not None
         remembered, ages = [self._prompted[0], *self._latest], self._ages[number]
         order = [-1, *range(len(self._latest))]
         keys = [
-            self._rotated(_split(attention, attention.k_proj(tokens + self._memory_places)))
+            self._rotated(_split(attention, attention.k_proj(tokens + self._memory_positions)))
             + ages[age]
             for tokens, age in zip(remembered, order, strict=True)
         ]
@@ -95,33 +96,33 @@ class Memory:
         return torch.cat(keys, dim=2), torch.cat(values, dim=2)
 
     def _pointer_tokens(self) -> tuple[Tensor, Tensor]:
-        """Object pointers, cut into tokens as wide as memories, and the encoding of their age."""
+        """Return object pointers, split into tokens of width M, and the encoding of their ages."""
         assert self._prompted is not None
         sam2 = self._sam2
         pointers = torch.stack([self._prompted[1], *self._latest_pointers], dim=1)
         width, parts = sam2.mem_dim, sam2.hidden_dim // sam2.mem_dim
-        tokens = pointers.unflatten(2, (parts, width)).flatten(1, 2)
+        tokens = pointers.unflatten(2, (parts, width)).flatten(1, 2)  # (B, pointers * C / M, M)
         if not sam2.add_tpos_enc_to_obj_ptrs:
             return tokens, torch.zeros_like(tokens)
         ages = [self._frames, *range(1, len(self._latest_pointers) + 1)]
-        shares = torch.tensor(ages, device=tokens.device) / (self._pointers_kept - 1)
-        wide = sam2.hidden_dim if sam2.proj_tpos_enc_in_obj_ptrs else width
-        times = sam2.obj_ptr_tpos_proj(get_1d_sine_pe(shares, dim=wide))
+        relative_ages = torch.tensor(ages, device=tokens.device) / (self._pointers_kept - 1)
+        dim = sam2.hidden_dim if sam2.proj_tpos_enc_in_obj_ptrs else width
+        times = sam2.obj_ptr_tpos_proj(get_1d_sine_pe(relative_ages, dim=dim))
         return tokens, times.repeat_interleave(parts, dim=0)
 
     def _rotated(self, tokens: Tensor) -> Tensor:
-        """Queries or keys (B, heads, L, D / heads) turned by their place in the picture."""
+        """Apply rotary position embeddings to queries or keys (B, heads, L, D / heads)."""
         return apply_rotary_enc(tokens, tokens[:, :, :0], self._rotation)[0]
 
 
 def encode_memory(
     sam2: SAM2Base, embedding: Tensor, clip_of_row: Tensor, logits: Tensor, present: Tensor
 ) -> Tensor:
-    """What is to be remembered of a frame's masks: (B, M, h, w).
+    """Encode a frame and its masks as memory features: (B, M, h, w).
 
     Args:
         embedding: (K, C, h, w).
-        logits: (B, 1, 4h, 4w), those of the masks.
+        logits: (B, 1, 4h, 4w) mask logits.
         present: (B,) bool, whether the frame shows the object.
 
     Source: `SAM2Base._encode_new_memory`.
@@ -139,4 +140,5 @@ def encode_memory(
 
 
 def _split(attention: RoPEAttention, tokens: Tensor) -> Tensor:
+    """Split tokens (.., L, D) into heads: (.., heads, L, D / heads)."""
     return tokens.unflatten(-1, (attention.num_heads, -1)).transpose(-3, -2)

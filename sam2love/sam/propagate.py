@@ -1,4 +1,4 @@
-"""SAM 2's video propagation, every row of a batch at once over shared image embeddings.
+"""SAM 2's video propagation for a batch of rows at once, over shared image embeddings.
 
 Shapes: B rows (expressions or objects), K clips, N frames, C channels, h x w cells.
 """
@@ -15,17 +15,17 @@ from sam2love.sam.memory import Memory, encode_memory
 
 
 class MaskStream:
-    """Carries masks forward through SAM 2's memory, a frame at a time, from the one prompted.
+    """Propagate masks from a prompted first frame through SAM 2's memory, one frame at a time.
 
-    The prompted frame counts as one that shows the object, whatever its object score says: the
-    sentence asks for it, and the gate decides later. On the other frames the package's own rule
-    holds (a frame whose object score is not positive shows nothing).
+    The prompted frame counts as showing the object whatever its object score, since the sentence
+    refers to it; the gate is applied later. Other frames follow the package: with an object score
+    of 0 or less, a frame shows nothing.
 
     Args:
         prompts: (B, 1, C) for the first frame.
-        clip_of_row: (B,) int64, the clip that each row looks at.
-        frames: how many the clips have; SAM 2 places its memories in time by it.
-        tracker: what segments the other frames, see `build_tracker`; the same model by default.
+        clip_of_row: (B,) int64, the clip of each row.
+        frames: frames per clip, which SAM 2 uses to encode the age of memories.
+        tracker: segments the other frames, see `build_tracker`; by default the same model.
 
     Source: SAM2-LOVE section 3.3, SAM 2 section 4.
     """
@@ -50,7 +50,7 @@ class MaskStream:
         """Segment the next frame of every clip.
 
         Args:
-            levels: as `encode_frames` returns them, K rows each.
+            levels: as `encode_frames` returns them, with K rows each.
 
         Returns:
             Mask logits (B, 4h, 4w) and object scores (B,), float32.
@@ -81,16 +81,16 @@ class MaskStream:
     def _remember(
         self, model: SAM2Base, embedding: Tensor, mask: Tensor, present: Tensor, pointer: Tensor
     ) -> None:
-        """Keep a frame; only once there is a next one, so that the last costs nothing."""
+        """Remember a frame; called only before the next one, so that the last costs nothing."""
         features = encode_memory(model, embedding, self._clip_of_row, mask, present)
         self._memory.remember(features, pointer)
 
 
 def build_tracker(config: Config, sam2: SAM2Base) -> SAM2Base:
-    """Return the model that segments the frames after the prompted one, as `propagate` states it.
+    """Return the model that segments the frames after the prompted one, by `params.Propagate`.
 
     Args:
-        sam2: the trained model; where it tracks itself, `propagate.tracking_masks` is set in it.
+        sam2: the trained model; if it is also the tracker, `tracking_masks` is set in place.
     """
     tracker, own = sam2, config.sam2
     if config.propagate.tracker == "pretrained":
@@ -108,10 +108,10 @@ def propagate(
     *,
     tracker: SAM2Base | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Segment whole clips as `MaskStream` does, from prompts (B, 1, C) for frame 0.
+    """Segment whole clips with a `MaskStream`, from prompts (B, 1, C) for frame 0.
 
     Args:
-        embeddings: (K, N, C, h, w), (K, N, C/8, 4h, 4w), (K, N, C/4, 2h, 2w).
+        embeddings: (K, N, C, h, w), (K, N, C/8, 4h, 4w) and (K, N, C/4, 2h, 2w).
 
     Returns:
         Mask logits (B, N, 4h, 4w) and object scores (B, N).

@@ -1,1 +1,1 @@
-"""Feature stores in Zarr: written once, resumable, and read in batches."""
+"""Zarr stores of features and predictions: written once, resumable, read in batches."""

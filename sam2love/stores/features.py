@@ -1,4 +1,4 @@
-"""What is stored of expressions and clips, features and labels, read as batches of tensors."""
+"""Read stored features and labels of expressions and clips as batches of tensors."""
 
 import math
 from collections.abc import Sequence
@@ -18,14 +18,23 @@ from sam2love.stores import provenance
 from sam2love.stores.names import EMBEDDING_LEVELS, item_name, split_name
 from sam2love.stores.store import Empty, FeatureStore
 
+STAGES = {
+    "audio": "audio",
+    "vision": "vision",
+    "text": "text",
+    "sam2": "embeddings",
+    "labels": "labels",
+}
+"""The stores of features and labels, and the stage that writes each."""
+
 
 class Features(NamedTuple):
-    """What the frozen encoders extract from B expressions and their clips."""
+    """Features that the frozen encoders extract from B expressions and their clips."""
 
     audio: Tensor
     """F_A, (B, N, d_A)."""
     patches: Tensor
-    """F_V, (B, n, HW, d_V), the first n frames."""
+    """F_V, (B, n, HW, d_V), of the first n frames."""
     cls: Tensor
     """[cls], (B, n, d_V)."""
     text: Tensor
@@ -34,19 +43,19 @@ class Features(NamedTuple):
     """(B, P) bool, False on padding."""
 
     def to(self, device: str | torch.device) -> "Features":
-        """The same on another device, in float32 only there (the stores hold halves)."""
+        """Move to a device, then convert to float32; the stores hold float16."""
         moved = (part.to(device, non_blocking=True) for part in self)
         return Features(*(part if part.dtype == torch.bool else part.float() for part in moved))
 
 
 class FeatureReader:
-    """Joins the stores with the index.
+    """Look up the features and labels of expressions and clips in the stores.
 
     Args:
-        folder: where audio.zarr, vision.zarr, text.zarr, sam2.zarr and labels.zarr lie.
-        index: tells which pictures and which sound an expression's clip has.
-        params: of this run: a store made with others, or from another index, is refused when it is
-            first needed. Without them the stores are taken as they are.
+        folder: contains audio.zarr, vision.zarr, text.zarr, sam2.zarr and labels.zarr.
+        index: maps an expression to its clip, and the clip to its frames.
+        params: of this run. A store with other provenance, or from another index, is refused when
+            it is first used. By default provenance is not checked.
     """
 
     def __init__(self, folder: Path, index: Index, *, params: Params | None = None) -> None:
@@ -54,109 +63,100 @@ class FeatureReader:
         self._index = index
         self._params = params
         self._frames_key = index.clips.set_index("key")["frames_key"].to_dict()
+        self._stores: dict[str, FeatureStore] = {}
 
-    @cached_property
-    def _audio(self) -> FeatureStore:
-        return self._open("audio.zarr", stage="audio")
-
-    @cached_property
-    def _vision(self) -> FeatureStore:
-        return self._open("vision.zarr", stage="vision")
-
-    @cached_property
-    def _text(self) -> FeatureStore:
-        return self._open("text.zarr", stage="text")
-
-    @cached_property
-    def _sam2(self) -> FeatureStore:
-        return self._open("sam2.zarr", stage="embeddings")
-
-    @cached_property
-    def _labels(self) -> FeatureStore:
-        return self._open("labels.zarr", stage="labels")
+    def _store(self, name: str) -> FeatureStore:
+        if name not in self._stores:
+            expected = None
+            if self._params:
+                expected = provenance.of_features(STAGES[name], self._params, self._index)
+            self._stores[name] = FeatureStore.open(self._folder / f"{name}.zarr", expected)
+        return self._stores[name]
 
     @cached_property
     def _objects(self) -> dict[str, list[int]]:
         objects: dict[str, list[int]] = {}
-        for name in self._labels.ids:
+        for name in self._store("labels").ids:
             key, fid = split_name(name)
             objects.setdefault(key, []).append(fid)
         return objects
 
-    def _open(self, name: str, *, stage: str) -> FeatureStore:
-        path, params = self._folder / name, self._params
-        if params is None:
-            return FeatureStore.open(path)
-        return FeatureStore.open(path, provenance.of_features(stage, params, self._index))
+    def _item_shape(self, store: str, array: str) -> tuple[int, ...]:
+        return next(spec.item_shape for spec in self._store(store).specs if spec.name == array)
 
     def check(self) -> None:
-        """Open all five stores now, not when each is first needed.
+        """Open all five stores now instead of when each is first used.
 
         Raises:
             FileNotFoundError, ValueError: see `FeatureStore.open`.
         """
-        for name in ("_audio", "_vision", "_text", "_sam2", "_labels"):
-            getattr(self, name)
+        for name in STAGES:
+            self._store(name)
 
     @property
     def dims(self) -> dict[str, int]:
-        """The widths d_A, d_V, d_T of the three encoders, and the patches of a frame."""
+        """The patches per frame, and the encoders' widths d_A, d_V and d_T."""
         return {
-            "patches": self._vision.read("patches", self._vision.ids[0]).shape[1],
-            "audio_dim": self._audio.read("audio", self._audio.ids[0]).shape[-1],
-            "visual_dim": self._vision.read("cls", self._vision.ids[0]).shape[-1],
-            "text_dim": self._text.read("tokens", self._text.ids[0]).shape[-1],
+            "patches": self._item_shape("vision", "patches")[1],
+            "audio_dim": self._item_shape("audio", "audio")[-1],
+            "visual_dim": self._item_shape("vision", "cls")[-1],
+            "text_dim": self._item_shape("text", "tokens")[-1],
         }
 
     @property
     def row_bytes(self) -> int:
-        """The most bytes that `features`, `embeddings` of a frame and `labels` read of a row."""
-        stores = (self._audio, self._vision, self._text, self._sam2)
-        specs = [spec for store in stores for spec in store.specs]
+        """The most bytes that `features`, `embeddings` of one frame and `labels` read per row."""
+        stores = ("audio", "vision", "text", "sam2")
+        specs = [spec for name in stores for spec in self._store(name).specs]
         stored = sum(math.prod(spec.item_shape) * np.dtype(spec.dtype).itemsize for spec in specs)
-        text_mask = next(spec.item_shape[0] for spec in self._text.specs if spec.name == "tokens")
-        bits = next(spec.item_shape[0] for spec in self._labels.specs if spec.name == "bits")
-        return stored + text_mask + 8 * bits
+        text_mask = self._item_shape("text", "tokens")[0]
+        return stored + text_mask + 8 * self._item_shape("labels", "bits")[0]
 
     def features(
         self, expressions: pd.DataFrame, *, frames: int = FRAMES, empty: Empty = np.empty
     ) -> Features:
-        """Features of B rows of the expression table, of pictures those of the first frames.
+        """Read the features of B rows of the expression table.
 
         Args:
-            empty: makes the arrays that are read into.
+            frames: how many frames to read, from the first.
+            empty: allocates the arrays that are read into.
         """
+        text_store = self._store("text")
         frames_keys = [self._frames_key[key] for key in expressions["key"]]
         texts = expressions["exp"].tolist()
-        lengths = self._text.read_many("length", texts)
+        lengths = text_store.read_many("length", texts)
         longest = int(lengths.max())
         text_mask = empty((len(texts), longest), np.dtype(bool))
         np.less(np.arange(longest), lengths[:, None], out=text_mask)
-        vision = partial(self._vision.read_many, items=frames_keys, first=frames, empty=empty)
-        read = torch.from_numpy
-        return Features(
-            audio=read(self._audio.read_many("audio", expressions["key"].tolist(), empty=empty)),
-            patches=read(vision("patches")),
-            cls=read(vision("cls")),
-            text=read(self._text.read_many("tokens", texts, first=longest, empty=empty)),
-            text_mask=read(text_mask),
+        keys = expressions["key"].tolist()
+        vision = partial(
+            self._store("vision").read_many, items=frames_keys, first=frames, empty=empty
         )
+        arrays = (
+            self._store("audio").read_many("audio", keys, empty=empty),
+            vision("patches"),
+            vision("cls"),
+            text_store.read_many("tokens", texts, first=longest, empty=empty),
+            text_mask,
+        )
+        return Features(*map(torch.from_numpy, arrays))
 
     def labels(
         self, keys: Sequence[str], fids: Sequence[int], *, empty: Empty = np.empty
     ) -> list[Tensor]:
-        """True masks of objects on frame 0: (H, W) bool, each of its own size."""
+        """Read the true masks of objects on frame 0: (H, W) bool, each of its own size."""
+        store = self._store("labels")
         names = [item_name(key, fid) for key, fid in zip(keys, fids, strict=True)]
-        sizes = self._labels.read_many("size", names).tolist()
+        sizes = store.read_many("size", names).tolist()
         labels = []
-        for bits, size in zip(self._labels.read_many("bits", names), sizes, strict=True):
+        for bits, size in zip(store.read_many("bits", names), sizes, strict=True):
             label = empty(tuple(size), np.dtype(bool))
             label.reshape(-1)[:] = np.unpackbits(bits, count=label.size)
             labels.append(torch.from_numpy(label))
         return labels
 
     def objects(self, key: str) -> list[int]:
-        """Fids of the objects that are annotated in a clip of train or val; none in a null clip."""
+        """Return the fids annotated in a train or val clip; none for a null clip."""
         return [] if is_null(key) else self._objects.get(key, [])
 
     def embeddings(
@@ -166,18 +166,19 @@ class FeatureReader:
         frames: Sequence[int] = range(FRAMES),
         empty: Empty = np.empty,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """SAM 2's embedding and finer levels of some frames of K clips, (K, n, ...), in halves.
+        """Read SAM 2's embedding and finer levels of n frames of K clips: (K, n, ...), float16.
 
         Args:
-            empty: makes the arrays that are read into.
+            empty: allocates the arrays that are read into.
 
         Raises:
             ValueError: a frame is not in the store.
         """
+        store = self._store("sam2")
         clips = [self._frames_key[key] for key in keys]
         names = [item_name(clip, frame) for clip in clips for frame in frames]
         embedding, high_res_0, high_res_1 = (
-            torch.from_numpy(self._sam2.read_many(level, names, empty=empty)).unflatten(
+            torch.from_numpy(store.read_many(level, names, empty=empty)).unflatten(
                 0, (len(clips), len(frames))
             )
             for level in EMBEDDING_LEVELS
@@ -185,6 +186,6 @@ class FeatureReader:
         return embedding, high_res_0, high_res_1
 
     def missing_frames(self, key: str) -> list[int]:
-        """The frames of a clip that are not in the store of SAM 2's embeddings."""
-        clip = self._frames_key[key]
-        return [frame for frame in range(FRAMES) if not self._sam2.has(item_name(clip, frame))]
+        """Return the frames of a clip whose SAM 2 embeddings are not stored."""
+        store, clip = self._store("sam2"), self._frames_key[key]
+        return [frame for frame in range(FRAMES) if not store.has(item_name(clip, frame))]

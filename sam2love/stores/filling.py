@@ -1,4 +1,4 @@
-"""Makes the items of a store: loads, encodes and writes, shard by shard, the three side by side."""
+"""Fill a store shard by shard: loading, encoding and writing run concurrently."""
 
 import os
 from collections import deque
@@ -16,7 +16,7 @@ from sam2love.stores.shards import ArraySpec, rounded
 from sam2love.stores.staging import Staging
 
 LOADERS = min(8, os.cpu_count() or 1)
-"""Threads that load what is encoded next; results don't depend on them."""
+"""Threads that load the next batches; results don't depend on their number."""
 
 Items = Mapping[str, np.ndarray]
 
@@ -32,13 +32,13 @@ def fill_shards(
     batch_size: int,
     description: str,
 ) -> None:
-    """Make those of some shards that are missing.
+    """Compute and write those of the given shards that are not finished.
 
-    While a batch is encoded, those that follow are loaded and the shard before is written. What is
-    encoded together, and in which order, does not hang on what is ready first.
+    While a batch is encoded, the next ones are loaded and the previous shard is written. Neither
+    the batches nor their order depend on timing.
 
     Args:
-        shards: number, first item and end of each.
+        shards: number, start and stop of each.
         specs, ids, load, encode, batch_size: see `fill_store`.
 
     Raises:
@@ -72,7 +72,7 @@ def fill_shards(
 def _load_ahead(
     pool: ThreadPoolExecutor, load: Callable[[list[str]], Any], batches: Iterable[list[str]]
 ) -> Iterator[tuple[list[str], Any]]:
-    """Each batch and what is loaded of it, in order, while a few that follow are loaded."""
+    """Yield each batch of ids with its loaded inputs, in order, loading a few batches ahead."""
     waiting: deque[tuple[list[str], Future]] = deque()
     for batch in batches:
         waiting.append((batch, pool.submit(load, batch)))
@@ -90,15 +90,15 @@ def _encode_shard(
     encode: Callable[[Any], Items],
     bar: tqdm,
 ) -> dict[str, np.ndarray]:
-    """The items of one shard, by array, from the batches that come next."""
+    """Encode the next batches into the arrays of one shard."""
     buffers = {spec.name: np.empty((len(names), *spec.item_shape), spec.dtype) for spec in specs}
     first = 0
     while first < len(names):
-        batch, given = next(loaded)
-        items = encode(given)
+        batch, inputs = next(loaded)
+        items = encode(inputs)
         _check_items(items, specs, batch)
         for spec in specs:
-            with np.errstate(over="ignore"):  # told when written, by the item's name
+            with np.errstate(over="ignore"):  # _check_finite reports it, with the item's name
                 buffers[spec.name][first : first + len(batch)] = items[spec.name]
         first += len(batch)
         bar.update(len(batch))
@@ -112,29 +112,29 @@ def _write_shard(
     buffers: dict[str, np.ndarray],
     specs: list[ArraySpec],
 ) -> None:
-    """Write each array's share of a shard in one piece."""
+    """Write a shard of every array, each with a single call."""
     arrays = {spec.name: rounded(buffers[spec.name], spec.keep_bits) for spec in specs}
     for spec in specs:
-        _check_finite(arrays[spec.name], spec, names)
+        _check_finite(arrays[spec.name], spec, names, staging.out)
     start = number * specs[0].items_per_shard
-    with told_of_disk(staging.out):
+    with explain_write_errors(staging.out):
         group = zarr.open_group(staging.store, mode="r+")
         for spec in specs:
             array: Any = group[spec.name]
-            # An all-zero item is an item: Zarr would leave out what equals the fill value.
+            # By default Zarr leaves out chunks equal to the fill value, such as all-zero items.
             array = array.with_config({"write_empty_chunks": True})
             array[start : start + len(names)] = arrays[spec.name]
         staging.mark_finished(number)
 
 
 @contextmanager
-def told_of_disk(out: Path) -> Iterator[None]:
-    """What the system says of writing, in a line that names the store."""
+def explain_write_errors(out: Path) -> Iterator[None]:
+    """Raise an OSError again as one line that names the store and says what to do."""
     try:
         yield
     except OSError as error:
         raise OSError(
-            f"{out}: can't be written ({error}); what is finished is kept: put that right, then "
+            f"{out}: can't be written ({error}); finished shards are kept: put that right, then "
             "run the stage again"
         ) from None
 
@@ -142,7 +142,7 @@ def told_of_disk(out: Path) -> Iterator[None]:
 def _check_items(items: Items, specs: list[ArraySpec], batch: list[str]) -> None:
     if set(items) != {spec.name for spec in specs}:
         declared = sorted(spec.name for spec in specs)
-        raise ValueError(f"encode returned the arrays {sorted(items)}, declared are {declared}")
+        raise ValueError(f"encode returned the arrays {sorted(items)}, expected {declared}")
     for spec in specs:
         expected = (len(batch), *spec.item_shape)
         if items[spec.name].shape != expected:
@@ -152,10 +152,12 @@ def _check_items(items: Items, specs: list[ArraySpec], batch: list[str]) -> None
             )
 
 
-def _check_finite(values: np.ndarray, spec: ArraySpec, names: list[str]) -> None:
+def _check_finite(values: np.ndarray, spec: ArraySpec, names: list[str], out: Path) -> None:
     if values.dtype.kind == "f":
         finite = np.isfinite(values).reshape(len(names), -1).all(axis=1)
         if not finite.all():
             name = names[int(np.argmin(finite))]
-            kept = f", {spec.keep_bits} bits of mantissa kept" if spec.keep_bits else ""
-            raise ValueError(f"{spec.name} of item {name!r} is not finite as {spec.dtype}{kept}")
+            kept = f" with {spec.keep_bits} bits of mantissa" if spec.keep_bits else ""
+            raise ValueError(
+                f"{out}: {spec.name} of item {name!r} is not finite as {spec.dtype}{kept}"
+            )

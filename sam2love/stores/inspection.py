@@ -1,4 +1,4 @@
-"""What is in a store and whether it can be trusted, in lines for a person."""
+"""Report what a store contains and whether it is intact, as lines of text."""
 
 import math
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from sam2love.stores.store import FORMAT_VERSION, FeatureStore
 
 
 def find_stores(folder: str | Path) -> list[Path]:
-    """The folder itself if it is a store, or the stores in it; a data set has none."""
+    """Return the folder itself if it is a store, else the stores directly in it."""
     folder = Path(folder)
     if (folder / "zarr.json").is_file():
         return [folder]
@@ -19,38 +19,37 @@ def find_stores(folder: str | Path) -> list[Path]:
 
 
 def verify_stores(paths: Iterable[Path]) -> tuple[list[str], bool]:
-    """Read every byte of some stores against its checksum.
+    """Verify every checksum of some stores.
 
     Returns:
-        A line for each fault, or for a store without; and whether there are none.
+        A line for each fault and each intact store, and whether all are intact.
     """
-    lines, sound = [], True
+    lines, intact = [], True
     for path in paths:
         try:
             store = FeatureStore.open(path)
             faults = store.verify()
         except (ValueError, OSError) as error:
             faults = [str(error)]
-        sound = sound and not faults
+        intact = intact and not faults
         lines += [f"fatal: {fault}" for fault in faults] or [f"{path}: {_healthy(store)}"]
-    return lines, sound
+    return lines, intact
 
 
 def describe(path: str) -> tuple[list[str], bool]:
-    """All about one store: arrays, provenance, size and health; and whether it is undamaged.
+    """Describe a store: arrays, provenance, size and health; and whether it is intact.
 
     Raises:
-        FileNotFoundError, ValueError: it can't be opened as a finished store.
+        FileNotFoundError, ValueError: see `FeatureStore.open`.
     """
     store = FeatureStore.open(path)
     raw = sum(_item_bytes(spec) for spec in store.specs) * len(store)
-    told = store.provenance
     faults = store.verify()
     lines = [
         f"{path}: format version {FORMAT_VERSION}, {len(store)} items",
         *(f"  {_declared(spec, len(store))}" for spec in store.specs),
-        *(f"  {name}: {value}" for name, value in told.items()),
-        f"  size: {_megabytes(store.stored_bytes())}, the numbers alone {_megabytes(raw)}",
+        *(f"  {name}: {value}" for name, value in store.provenance.items()),
+        f"  size: {_megabytes(store.stored_bytes())} on disk, {_megabytes(raw)} uncompressed",
         *(f"  fatal: {fault}" for fault in faults),
     ]
     return lines if faults else [*lines, f"  health: {_healthy(store)}"], not faults
@@ -61,11 +60,11 @@ def _healthy(store: FeatureStore) -> str:
 
 
 def _declared(spec: ArraySpec, count: int) -> str:
-    kept = f", {spec.keep_bits} bits of mantissa kept, zstd" if spec.keep_bits else ""
+    kept = f", {spec.keep_bits} bits of mantissa, zstd" if spec.keep_bits else ""
     shards = math.ceil(count / spec.items_per_shard)
     return (
-        f"{spec.name}: {spec.item_shape} {spec.dtype} an item, {spec.description}; {shards} shards "
-        f"of {spec.items_per_shard}{kept}"
+        f"{spec.name}: {spec.item_shape} {spec.dtype} per item, {spec.description}; "
+        f"{shards} shards of {spec.items_per_shard}{kept}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Names in the stores that the one who writes and the one who reads have to agree on."""
+"""Array and item names that writers and readers of the stores share."""
 
 EMBEDDING_LEVELS = ("embedding", "high_res_0", "high_res_1")
 """The arrays of sam2.zarr, in the order in which `sam.encode.encode_frames` returns them."""
@@ -10,6 +10,6 @@ def item_name(key: str, number: int) -> str:
 
 
 def split_name(name: str) -> tuple[str, int]:
-    """Return the key and the number of a name that `item_name` made."""
+    """Split a name built by `item_name` into its key and number."""
     key, _, number = name.rpartition("/")
     return key, int(number)

@@ -1,10 +1,10 @@
-"""The arrays of a store, and the shard files in which each keeps its items.
+"""The arrays of a store and their shard files.
 
-An item is a chunk, a shard is a file of many. Items are plain little-endian bytes with a CRC32C
-behind each, so that a flipped bit raises and a read is one call on the file. An array may be
-rounded and compressed instead (`keep_bits`); then Zarr itself reads it.
+An item is a chunk; a shard is a file of many chunks. A chunk is plain little-endian bytes followed
+by their CRC32C, so it can be read with a single call and verified. An array can be rounded and
+compressed instead (`keep_bits`); Zarr itself then reads it.
 
-A shard ends in its index: offset and size of each chunk as 64-bit numbers, then a CRC32C.
+A shard ends with its index: offset and size of each chunk as 64-bit numbers, then a CRC32C.
 """
 
 import math
@@ -23,13 +23,13 @@ import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 from zarr.codecs.numcodecs import BitRound
 
-# Said of BitRound at every turn: it is numcodecs', which reads it wherever Zarr for Python runs.
+# BitRound warns at every use that other implementations of Zarr may not have it.
 warnings.filterwarnings("ignore", "Numcodecs codecs are not in the Zarr version 3 specification")
 
 _CHECKSUM_BYTES = 4
 
 Empty = Callable[[tuple[int, ...], np.dtype], np.ndarray]
-"""Makes room for numbers that are read: shape and dtype, as `np.empty` takes them."""
+"""Allocates an array to read into, with the shape and dtype that `np.empty` takes."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class ArraySpec:
     items_per_shard: int
     """The same for all arrays of a store."""
     description: str
-    """What an item is, with its axes and units."""
+    """Content, axes and units of an item."""
     keep_bits: int | None = None
-    """Of a float's mantissa; the rest is rounded away and the items are compressed by zstd, which
-    makes the files smaller and reading slower. None keeps all bits, uncompressed."""
+    """Bits of a float's mantissa; the rest is rounded away and items are compressed with zstd:
+    smaller files, slower reads. None keeps all bits, uncompressed."""
 
 
 def create_array(group: zarr.Group, spec: ArraySpec, *, count: int) -> None:
-    """Add an array of `count` items, none of them written, to a group."""
+    """Add an array of `count` items to a group, without writing any."""
     dtype = np.dtype(spec.dtype)
     rounded = spec.keep_bits is not None
     group.create_array(
@@ -66,7 +66,7 @@ def create_array(group: zarr.Group, spec: ArraySpec, *, count: int) -> None:
 
 
 def rounded(values: np.ndarray, keep_bits: int | None) -> np.ndarray:
-    """Floats as a store with `keep_bits` holds them; those near the largest become infinite."""
+    """Round floats as a store with `keep_bits` does; the largest ones become infinite."""
     if keep_bits is None:
         return values
     codec = numcodecs.BitRound(keepbits=keep_bits)
@@ -74,9 +74,9 @@ def rounded(values: np.ndarray, keep_bits: int | None) -> np.ndarray:
 
 
 def read_spec(array: zarr.Array) -> ArraySpec:
-    """What an array was declared as."""
-    inside = [part for codec in _codecs(array) for part in getattr(codec, "codecs", [codec])]
-    rounding: list[Any] = [part for part in inside if isinstance(part, BitRound)]
+    """Return the spec that an array was created with."""
+    codecs = [inner for codec in _codecs(array) for inner in getattr(codec, "codecs", [codec])]
+    rounding: list[Any] = [codec for codec in codecs if isinstance(codec, BitRound)]
     return ArraySpec(
         name=array.basename,
         item_shape=array.shape[1:],
@@ -88,20 +88,20 @@ def read_spec(array: zarr.Array) -> ArraySpec:
 
 
 def shard_ranges(count: int, items_per_shard: int) -> Iterator[tuple[int, int, int]]:
-    """Number, first item and end of each shard."""
+    """Yield number, start and stop of each shard."""
     for start in range(0, count, items_per_shard):
         yield start // items_per_shard, start, min(start + items_per_shard, count)
 
 
 class StoredArray:
-    """Items of one array, read straight from its files where these hold plain bytes.
+    """Read the items of one array, directly from its files if these hold plain bytes.
 
-    A file is open only while an item is read (2 µs on a local disk), so that a store of any number
-    of files can be read, by any number of processes. What is kept of each shard is its index.
+    A file is open only while an item is read (2 µs on a local disk), so any number of files can be
+    read by any number of processes. Only the index of each shard is kept in memory.
 
     Args:
-        folder: where the array's files lie; None if that is no folder of this machine.
-        remedy: what to do about damage, for messages.
+        folder: the array's local folder; None if it is remote.
+        remedy: what to do about damage, for error messages.
     """
 
     def __init__(self, array: zarr.Array, *, folder: Path | None, remedy: str) -> None:
@@ -117,16 +117,15 @@ class StoredArray:
     def read(
         self, positions: Sequence[int], *, first: int | None = None, empty: Empty = np.empty
     ) -> np.ndarray:
-        """Copies of items, stacked, or of the first entries of their first axis.
-
-        Checksums are not read.
+        """Return copies of items, stacked; checksums are not verified.
 
         Args:
-            empty: makes the array that is returned.
+            first: how many entries of an item's first axis to read; by default all.
+            empty: allocates the array that is returned.
 
         Raises:
             ValueError: a shard is missing, truncated or damaged.
-            OSError: the system doesn't let it be read, which says nothing of its content.
+            OSError: a shard can't be read; its content may be intact.
         """
         shape = self._array.shape[1:]
         if first is not None:
@@ -149,20 +148,20 @@ class StoredArray:
                 raise ValueError(f"{path}: truncated; {self._remedy}")
 
     def read_verified(self, start: int, stop: int) -> np.ndarray:
-        """The reference reader: Zarr's own, which verifies the checksums of what it reads.
+        """Read items with Zarr, which verifies their checksums.
 
         Raises:
             ValueError: a shard is missing or damaged.
-            OSError: the system doesn't let it be read.
+            OSError: a shard can't be read.
         """
-        if self.is_plain:  # Zarr takes what is missing for the fill value without a word
+        if self.is_plain:  # Zarr silently replaces missing shards with the fill value
             for position in range(start, stop):
                 self._locate(position)
         try:
             return np.asarray(self._array[start:stop])
         except (OSError, MemoryError):
             raise
-        except Exception as error:  # Zarr's codecs raise of every kind
+        except Exception as error:  # Zarr's codecs raise all kinds of errors on damaged bytes
             raise ValueError(
                 f"{self._folder or self._array.store_path}: items {start} to {stop - 1} damaged "
                 f"({error}); {self._remedy}"
@@ -173,30 +172,30 @@ class StoredArray:
         return self._array.dtype
 
     def stored_bytes(self) -> int:
-        """Size of the array's files."""
+        """Return the size of the array's files."""
         return self._array.nbytes_stored()
 
-    def is_whole(self, count: int) -> bool:
-        """Whether all shards of `count` items are there.
+    def is_complete(self, count: int) -> bool:
+        """Return whether all shards of `count` items exist.
 
         Raises:
             OSError: a folder can't be listed.
         """
-        found = self._array.nchunks_initialized  # counts all chunks of a shard that is there
-        whole = self._array.shape[0] == count and found >= self._array.nchunks
-        if not whole and self._folder:  # Zarr passes over folders that it may not list
+        found = self._array.nchunks_initialized  # counts all chunks of an existing shard
+        complete = self._array.shape[0] == count and found >= self._array.nchunks
+        if not complete and self._folder:  # Zarr skips folders that it is not allowed to list
             for _ in os.walk(self._folder, onerror=_raise):
                 pass
-        return whole
+        return complete
 
     def _locate(self, position: int) -> tuple[Path, int]:
-        """The file that holds an item, and where in it the item begins."""
+        """Return the shard file of an item and the item's offset in it."""
         assert self._folder is not None
-        shard, place = divmod(position, self.spec.items_per_shard)
+        shard, chunk = divmod(position, self.spec.items_per_shard)
         path = self._folder.joinpath("c", str(shard), *["0"] * (self._array.ndim - 1))
         if shard not in self._indexes:
             self._indexes[shard] = self._read_index(path)
-        offset, size = self._indexes[shard][place]
+        offset, size = self._indexes[shard][chunk]
         if size != self._item_bytes + _CHECKSUM_BYTES:
             raise ValueError(f"{path}: damaged or truncated; {self._remedy}")
         return path, offset
@@ -204,10 +203,10 @@ class StoredArray:
     def _read_index(self, path: Path) -> list[list[int]]:
         index_bytes = 16 * self.spec.items_per_shard
         with self._opened(path) as file:
-            begin = file.seek(0, os.SEEK_END) - index_bytes - _CHECKSUM_BYTES
-            if begin < 0:
+            start = file.seek(0, os.SEEK_END) - index_bytes - _CHECKSUM_BYTES
+            if start < 0:
                 raise ValueError(f"{path}: truncated; {self._remedy}")
-            file.seek(begin)
+            file.seek(start)
             return np.frombuffer(file.read(index_bytes), "<u8").reshape(-1, 2).tolist()
 
     @contextmanager
@@ -217,7 +216,7 @@ class StoredArray:
                 yield file
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise ValueError(f"{path}: missing; {self._remedy}") from None
-        except OSError as error:  # too many open files, no permission, a disk that fails
+        except OSError as error:  # too many open files, no permission, a failing disk
             raise OSError(f"{path}: can't be read ({error.strerror or error})") from None
 
 
@@ -226,13 +225,13 @@ def _raise(error: OSError) -> None:
 
 
 def _holds_plain_bytes(array: zarr.Array) -> bool:
-    """Whether an item lies in its shard as it lies in memory, with four bytes of CRC32C behind."""
+    """Return whether a chunk is an item's bytes as in memory, followed by their CRC32C."""
     match _codecs(array):
         case (ShardingCodec(codecs=(BytesCodec() as plain, Crc32cCodec())) as sharding,):
-            whole_items = tuple(sharding.chunk_shape) == (1, *array.shape[1:])
-            at_end = sharding.index_location.value == "end"
             return (
-                whole_items and at_end and (plain.endian is None or plain.endian.value == "little")
+                tuple(sharding.chunk_shape) == (1, *array.shape[1:])
+                and sharding.index_location.value == "end"
+                and (plain.endian is None or plain.endian.value == "little")
             )
     return False
 

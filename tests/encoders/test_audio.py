@@ -1,4 +1,4 @@
-"""VGGish against its published reference, written again in numpy, and its published sizes."""
+"""VGGish against its published reference, reimplemented in numpy, and its published sizes."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from tests import tiny
 
 
 def reference_mel_bands() -> np.ndarray:
-    """The released code's matrix, band by band: triangles over the mel axis, no constant part."""
+    """The released code's matrix, band by band: triangles on the mel axis, without DC."""
     mel = lambda hz: 1127.0 * np.log(1.0 + hz / 700.0)  # noqa: E731
     bins = mel(np.arange(257) * 16000 / 512)
     edges = np.linspace(mel(125.0), mel(7500.0), 66)
@@ -26,7 +26,7 @@ def reference_mel_bands() -> np.ndarray:
 
 
 def reference_log_mel(second: np.ndarray) -> np.ndarray:
-    """A second of 16 kHz sound, window by window: (96, 64)."""
+    """Log mel of a second of 16 kHz audio, window by window: (96, 64)."""
     bands = reference_mel_bands()
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
     rows = []
@@ -62,23 +62,23 @@ def test_silence_and_the_loudest_band():
 
 
 @pytest.mark.parametrize(("samples", "seconds"), [(1, 1), (16000, 1), (16001, 2)])
-def test_log_mel_fills_up_the_last_second(samples, seconds):
+def test_log_mel_pads_the_last_second(samples, seconds):
     assert audio.log_mel(np.zeros(samples, np.float32), 16000).shape == (seconds, 96, 64)
 
 
 @pytest.mark.parametrize("sample_rate_hz", [8000, 11127, 44100, 44101, 48000])
-def test_other_sample_rates_sound_the_same(sample_rate_hz):
+def test_other_sample_rates_give_the_same_log_mel(sample_rate_hz):
     def tone(rate: int) -> np.ndarray:
         return 0.3 * np.sin(2 * np.pi * 440 * np.arange(2 * rate) / rate).astype(np.float32)
 
-    found = audio.log_mel(tone(sample_rate_hz), sample_rate_hz)[:2]  # 44101 Hz: a sample more
+    found = audio.log_mel(tone(sample_rate_hz), sample_rate_hz)[:2]  # 44101 Hz: one sample more
     expected = audio.log_mel(tone(16000), 16000)
     loud = expected > expected.max() - 3
     np.testing.assert_allclose(found[loud].numpy(), expected[loud].numpy(), atol=0.05)
 
 
 def spectrum(tone_hz: float, rate_hz: int) -> np.ndarray:
-    """Amplitudes up to 7.5 kHz, 2 Hz apart, of a tone of 1 that was resampled for the network."""
+    """Amplitudes up to 7.5 kHz, 2 Hz apart, of a resampled tone of amplitude 1."""
     tone = np.sin(2 * np.pi * tone_hz * np.arange(3 * rate_hz) / rate_hz)
     middle = audio.resampled(tone, rate_hz).numpy()[16_000:24_000] * np.blackman(8_000)
     return np.abs(np.fft.rfft(middle) / np.blackman(8_000).sum() * 2)[: 7_500 // 2 + 1]
@@ -89,7 +89,7 @@ def spectrum(tone_hz: float, rate_hz: int) -> np.ndarray:
     [(44_100, 7_500), (48_000, 7_500), (22_050, 7_500), (32_000, 7_500), (96_000, 7_500),
      (37_800, 7_500), (12_000, 5_600), (11_025, 5_100), (8_000, 3_750)],
 )  # fmt: skip
-def test_resampling_is_level_and_clean_up_to_what_is_heard(rate_hz, top_hz):
+def test_resampling_is_flat_and_free_of_aliases_up_to_the_highest_band(rate_hz, top_hz):
     for tone_hz in [*range(100, top_hz, 822), 6_500 if top_hz > 6_500 else 3_500, top_hz]:
         amplitudes = spectrum(tone_hz, rate_hz)
         near = abs(np.arange(len(amplitudes)) * 2 - tone_hz) <= 10
@@ -131,7 +131,7 @@ def test_names_and_shapes_are_the_published_ones():
 
 
 def test_network_is_the_reference_maths(vggish_file):
-    """Layer by layer in the channels-last order that the weights were made for."""
+    """Layer by layer, in the channels-last order that the weights were trained with."""
     state = load_file(vggish_file)
     x = torch.randn(2, 96, 64)
     maps = x[:, None]

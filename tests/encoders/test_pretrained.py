@@ -1,4 +1,4 @@
-"""Folders that from_pretrained takes, written and read again; and the package's own."""
+"""Folders of from_pretrained: written and read back, and the one shipped with the package."""
 
 import hashlib
 import json
@@ -20,8 +20,8 @@ from tests import tiny
 FOLDER = tiny.REPOSITORY / DEFAULT
 
 
-def test_the_committed_model_is_the_default_run_s():
-    """After a run: the command in docs/predict.md."""
+def test_the_committed_model_is_from_the_default_run():
+    """Updated after a run by the command in docs/predict.md."""
     lock = yaml.safe_load((tiny.REPOSITORY / "dvc.lock").read_text())
     outs = {out["path"]: out["md5"] for out in lock["stages"]["train"]["outs"]}
     weights = (FOLDER / "model.safetensors").read_bytes()
@@ -30,8 +30,8 @@ def test_the_committed_model_is_the_default_run_s():
     assert config.model_dump() == params.model_dump(include=set(type(config).model_fields))
 
 
-def test_written_again_the_same(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # no checkout here, so what is named is found in the package
+def test_saving_again_gives_the_same_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # outside the checkout, names resolve to the package
     model = SAM2Love.from_pretrained()
     assert not model.training
     model.save_pretrained(tmp_path / "again")
@@ -42,7 +42,7 @@ def test_written_again_the_same(tmp_path, monkeypatch):
 
 @torch.inference_mode()
 def masks(model: SAM2Love) -> torch.Tensor:
-    """Logits for features and a picture out of the blue."""
+    """Logits for random features and a random frame."""
     torch.manual_seed(0)
     fusion = model.fusion
     projections = fusion.audio_projection, fusion.visual_projection, fusion.text_projection
@@ -58,7 +58,7 @@ def masks(model: SAM2Love) -> torch.Tensor:
     return model(features, encode_frames(model.sam2, picture)).first_frame.logits
 
 
-def test_the_card_says_what_the_hub_asks():
+def test_the_card_has_the_hub_metadata():
     card = ModelCard.load(FOLDER / "README.md")
     assert (
         card.data.to_dict().items()
@@ -75,7 +75,7 @@ def test_the_card_says_what_the_hub_asks():
     assert "CC BY-NC-SA 4.0" in licences
 
 
-def test_a_path_of_the_working_folder_comes_first(tmp_path, monkeypatch):
+def test_a_path_in_the_working_folder_takes_precedence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert resolve(DEFAULT) == str(SHIPPED / DEFAULT)
     assert resolve("owner/name") == "owner/name"
@@ -98,12 +98,12 @@ def test_a_hub_id(tmp_path, monkeypatch, source, revision):
     assert asked == [("owner/name", revision, ["config.json", "model.safetensors"])]
 
 
-def test_what_is_no_pretrained_folder(tmp_path, monkeypatch):
+def test_sources_that_are_not_pretrained_folders(tmp_path, monkeypatch):
     def snapshot_download(*_, **__):
         raise OSError("no network")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    with pytest.raises(FileNotFoundError, match="the hub does not give it"):
+    with pytest.raises(FileNotFoundError, match="it can't be fetched from the hub"):
         SAM2Love.from_pretrained("owner/name")
     with pytest.raises(FileNotFoundError, match=r"config\.json: no such file; expected a folder"):
         SAM2Love.from_pretrained(tmp_path)
@@ -114,7 +114,7 @@ def test_what_is_no_pretrained_folder(tmp_path, monkeypatch):
         SAM2Love.from_pretrained(tmp_path / "wrong")
 
 
-def test_a_folder_that_names_code_is_refused_by_name(tmp_path):
+def test_a_folder_that_names_code_is_refused(tmp_path):
     folder = Path(shutil.copytree(FOLDER, tmp_path / "evil"))
     (folder / "sam2.yaml").write_text(
         f"model: {{_target_: os.system, command: touch {tmp_path / 'ran'}}}\n"

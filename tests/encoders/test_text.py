@@ -1,4 +1,4 @@
-"""The sentences' room: fixed length out, true lengths beside, padding without meaning."""
+"""Text encoders against transformers: fixed length, true token counts, padding without effect."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def test_sizes_and_true_lengths(encoder):
     assert encoder.dim == 8
     assert tokens.shape == (4, 25, 8)
     assert tokens.dtype == torch.float32
-    # The tokenizer is of bytes: letters and spaces, and a token before and behind.
+    # One token per byte, plus one at each end.
     assert length.tolist() == [len(TEXTS[0]) + 2, 3, 25, 3 + 1 + 4 + 2]
     for sentence, count in zip(tokens, length, strict=True):
         assert (sentence[:count].abs().sum(dim=1) > 0).all()
@@ -58,7 +58,7 @@ def test_features_are_the_models_own_without_padding(encoder, roberta_folder):
         torch.testing.assert_close(tokens[i, : length[i]], expected, atol=1e-5, rtol=1e-4)
 
 
-def test_a_cut_sentence_keeps_its_end_token(roberta_folder):
+def test_a_truncated_sentence_keeps_its_end_token(roberta_folder):
     short = load_text_encoder(str(roberta_folder), digest(roberta_folder), max_tokens=5)
     tokens, length = short.encode([TEXTS[0]])
     cut, _ = short.encode([TEXTS[0][:3]])
@@ -66,7 +66,7 @@ def test_a_cut_sentence_keeps_its_end_token(roberta_folder):
     torch.testing.assert_close(tokens, cut)
 
 
-def test_neighbours_change_nothing(encoder):
+def test_features_do_not_depend_on_the_batch(encoder):
     alone, _ = encoder.encode(TEXTS[:1])
     beside, _ = encoder.encode(TEXTS)
     torch.testing.assert_close(alone[0], beside[0], atol=1e-6, rtol=1e-5)
@@ -96,13 +96,13 @@ def test_weights_of_another_shape_are_named(roberta_folder, tmp_path):
     shapes = r"embeddings\.position_embeddings\.weight \(32, 8\) for \(64, 8\)"
     with pytest.raises(
         ValueError, match=rf"model\.safetensors: .*of another shape: {shapes}"
-    ) as told:
+    ) as error:
         load_text_encoder(str(folder), digest(folder), max_tokens=25)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_loads_what_was_saved_with_its_language_head(encoder, roberta_folder, tmp_path):
-    """As DistilRoBERTa is published: names begin with `roberta.`, a head beside, no pooler."""
+    """As DistilRoBERTa is published: names begin with `roberta.`, with a head and no pooler."""
     folder = shutil.copytree(roberta_folder, tmp_path / "roberta")
     model = RobertaForMaskedLM(AutoModel.from_pretrained(roberta_folder).config)
     model.roberta.load_state_dict(load_file(roberta_folder / "model.safetensors"))
@@ -126,7 +126,7 @@ def distilroberta() -> RobertaConfig:
 
 
 def test_names_and_shapes_are_the_published_ones():
-    """Those of distilbert/distilroberta-base, less the beginning `roberta.`."""
+    """Those of distilbert/distilroberta-base without the prefix `roberta.`."""
     linear = {
         "attention.self.query": (768, 768),
         "attention.self.key": (768, 768),
@@ -173,7 +173,7 @@ def test_clip_is_transformers_own_with_true_lengths(clip, clip_folder):
     model = CLIPModel.from_pretrained(clip_folder).eval().text_model
     tokens, length = clip.encode(TEXTS)
     assert (clip.dim, tokens.shape) == (8, (4, 25, 8))
-    # Letters without spaces, and a token before and behind; 🎻 and 猫 are of 4 and 3 bytes.
+    # Letters without spaces, plus a token at each end; 🎻 and 猫 have 4 and 3 bytes.
     assert length.tolist() == [len("Theredcat.") + 2, 3, 25, 3 + 4 + 2]
     for i, text in enumerate(TEXTS):
         alone = tokenizer(text, return_tensors="pt", truncation=True, max_length=25)
@@ -183,15 +183,15 @@ def test_clip_is_transformers_own_with_true_lengths(clip, clip_folder):
         assert (tokens[i, length[i] :] == 0).all()
 
 
-def test_clips_half_is_enough(clip, clip_folder, tmp_path):
+def test_the_text_half_of_clip_is_enough(clip, clip_folder, tmp_path):
     AutoTokenizer.from_pretrained(clip_folder).save_pretrained(tmp_path)
     CLIPTextModel.from_pretrained(clip_folder).save_pretrained(tmp_path)
     half = load_text_encoder(str(tmp_path), digest(tmp_path), max_tokens=25)
     torch.testing.assert_close(half.encode(TEXTS), clip.encode(TEXTS), atol=0, rtol=0)
 
 
-def test_longer_texts_than_the_model_takes(clip_folder):
-    with pytest.raises(ValueError, match=r"text\.max_tokens: 78, but .* takes at most 77"):
+def test_more_tokens_than_the_model_takes(clip_folder):
+    with pytest.raises(ValueError, match=r"text\.max_tokens is 78, but .* takes at most 77"):
         load_text_encoder(str(clip_folder), digest(clip_folder), max_tokens=78)
 
 
@@ -221,13 +221,13 @@ def test_clips_names_and_shapes_are_the_published_ones():
     assert {name: tuple(value.shape) for name, value in state.items()} == expected
 
 
-# ---- folders from anyone ------------------------------------------------------------------------
+# ---- untrusted folders --------------------------------------------------------------------------
 
 
 def add(path: Path, **settings: object) -> None:
-    """Add to a JSON file."""
-    held = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(held | settings))
+    """Add settings to a JSON file."""
+    content = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(content | settings))
 
 
 def code(folder: Path) -> None:
@@ -296,15 +296,15 @@ def other_weights(folder: Path) -> None:
     ],
 )
 def test_a_folder_runs_no_code(roberta_folder, tmp_path, monkeypatch, way, refused):
-    """What is named is refused, or not read, as where transformers has the class itself."""
+    """Named code is refused, or ignored where transformers has the class itself."""
     folder = Path(shutil.copytree(roberta_folder, tmp_path / "roberta"))
     code(folder)
     way(folder)
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a question was asked"))
-    with pytest.raises(ValueError, match=refused) if refused else nullcontext() as told:
+    with pytest.raises(ValueError, match=refused) if refused else nullcontext() as error:
         load_text_encoder(str(folder), digest(folder), max_tokens=5)
     assert not (folder / "ran").exists()
-    assert not refused or str(told.value).startswith(str(folder))
+    assert not refused or str(error.value).startswith(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -318,12 +318,12 @@ def test_a_folder_runs_no_code(roberta_folder, tmp_path, monkeypatch, way, refus
         {"model_type": 3},
     ],
 )
-def test_odd_configurations_are_told_in_a_line(roberta_folder, tmp_path, odd):
+def test_odd_configurations_give_a_one_line_error(roberta_folder, tmp_path, odd):
     folder = Path(shutil.copytree(roberta_folder, tmp_path / "roberta"))
     add(folder / "config.json", **odd)
-    with pytest.raises(ValueError, match="transformers can't load it") as told:
+    with pytest.raises(ValueError, match="transformers can't load it") as error:
         load_text_encoder(str(folder), digest(folder), max_tokens=5)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("folder", ["roberta_folder", "clip_folder"])
@@ -332,13 +332,13 @@ def test_odd_configurations_are_told_in_a_line(roberta_folder, tmp_path, odd):
     [
         ("", None),
         ("the cat", None),
-        ("a" * 23, None),  # and a special token before and behind
+        ("a" * 23, None),  # and a special token at each end
         ("a" * 24, "a" * 23),
         ("The" + "e" * 40, "The" + "e" * 20),
         ("e" * 22 + "ü and more", "e" * 22 + "ü"),
     ],
 )
-def test_what_is_read_of_a_long_sentence(folder, text, read, request):
+def test_the_part_of_a_long_sentence_that_is_read(folder, text, read, request):
     folder = request.getfixturevalue(folder)
     encoder = load_text_encoder(str(folder), digest(folder), max_tokens=25)
     cut = encoder.cut(text)

@@ -1,4 +1,4 @@
-"""The ViT's room: square pictures in, patches row by row and [cls] out."""
+"""Vision encoders against timm and transformers: patches in row-major order, and [cls]."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ def test_features_are_timms_own(encoder, vit_folder):
 
 
 def test_preprocessing_is_pils_resize_to_the_square(encoder):
-    """Low contrast, so that neither clips; PIL rounds to 8 bits in between."""
+    """At low contrast, so that neither clips; PIL rounds to 8 bits."""
     smooth = (frames() // 2 + 60).astype(np.uint8)
     found = encoder.preprocess(smooth)
     for i, frame in enumerate(smooth):
@@ -64,14 +64,14 @@ def test_preprocessing_keeps_the_range_and_the_edges(encoder):
     images = encoder.preprocess(edge)
     assert images.min() >= -1
     assert images.max() <= 1
-    assert (images[..., 0] > 0.5).all()  # the outermost columns are still seen
+    assert (images[..., 0] > 0.5).all()  # the outermost columns are not cropped
 
 
 def test_patches_are_row_by_row(encoder):
-    """A change in one corner of the picture is felt most in that corner's patch."""
+    """A change in one corner of the frame changes that corner's patch most."""
     images = torch.zeros(1, 3, 32, 32)
     changed = images.clone()
-    changed[..., :8, 24:] = 1  # the right end of the first row of patches
+    changed[..., :8, 24:] = 1  # the last patch of the first row
     before, after = (encoder.encode(batch)[0][0] for batch in (images, changed))
     assert (after - before).norm(dim=1).argmax() == 3
 
@@ -96,7 +96,7 @@ def test_refuses_a_model_without_cls(tmp_path):
 
 
 def test_refuses_weights_that_would_be_left_random(tmp_path):
-    """Even where the file has classes, as those from the hub have."""
+    """Even if the file has a classifier, as those from the hub do."""
     model = timm.create_model("vit_tiny_patch16_224", num_classes=3, embed_dim=6, depth=1)
     timm.models.save_for_hf(model, tmp_path, safe_serialization=True)
     load_vision_encoder(str(tmp_path), digest(tmp_path))
@@ -110,7 +110,7 @@ def test_refuses_weights_that_would_be_left_random(tmp_path):
 
 
 def test_nothing_is_resampled(tmp_path):
-    """Not positions, as of 384 x 384 for 224 x 224, nor patches."""
+    """Neither positions, as from 384 x 384 to 224 x 224, nor patches."""
     small = {"num_classes": 0, "embed_dim": 6, "depth": 1}
     model = timm.create_model("vit_tiny_patch16_224", **small)
     timm.models.save_for_hf(model, tmp_path, safe_serialization=True)
@@ -129,7 +129,7 @@ def test_nothing_is_resampled(tmp_path):
 
 
 def test_names_and_shapes_are_the_published_ones():
-    """ViT-B/16 at 224, as timm/vit_base_patch16_224.augreg2_in21k_ft_in1k has them."""
+    """Those of timm/vit_base_patch16_224.augreg2_in21k_ft_in1k."""
     block = {
         "norm1.weight": (768,),
         "norm1.bias": (768,),
@@ -190,7 +190,7 @@ def test_clip_is_transformers_own(clip, clip_folder):
 
 
 def test_clip_preprocessing_is_transformers_own_on_squares(clip, clip_folder):
-    """On others too, but for what its own crops away; it rounds to 8 bits in between."""
+    """Otherwise it crops; it rounds to 8 bits."""
     smooth = (frames(height=48, width=48) // 2 + 60).astype(np.uint8)
     processor = CLIPImageProcessor.from_pretrained(clip_folder)
     expected = processor(images=list(smooth), return_tensors="pt")["pixel_values"]
@@ -209,7 +209,7 @@ def test_clips_own_mean_and_deviation(clip_folder, tmp_path):
         load_vision_encoder(str(folder), digest(folder))
 
 
-def test_clips_half_is_enough(clip, clip_folder, tmp_path):
+def test_the_vision_half_of_clip_is_enough(clip, clip_folder, tmp_path):
     shutil.copy(clip_folder / "preprocessor_config.json", tmp_path)
     CLIPVisionModel.from_pretrained(clip_folder).save_pretrained(tmp_path)
     half = load_vision_encoder(str(tmp_path), digest(tmp_path))
@@ -260,11 +260,11 @@ def test_clips_names_and_shapes_are_the_published_ones():
     assert {name: tuple(value.shape) for name, value in state.items()} == expected
 
 
-# ---- folders from anyone ------------------------------------------------------------------------
+# ---- untrusted folders --------------------------------------------------------------------------
 
 
 def describe(folder: Path, **settings: object) -> None:
-    """Change what timm reads of its weights."""
+    """Change timm's description of the weights."""
     path = folder / "config.json"
     config = json.loads(path.read_text())
     config["pretrained_cfg"] |= settings
@@ -280,7 +280,7 @@ def describe(folder: Path, **settings: object) -> None:
         {"hf_hub_id": "owner/evil", "source": "hf-hub", "custom_load": "hf"},
     ],
 )
-def test_weights_that_timm_s_configuration_names_are_not_read(vit_folder, tmp_path, settings):
+def test_weights_named_in_a_timm_configuration_are_not_read(vit_folder, tmp_path, settings):
     folder = Path(shutil.copytree(vit_folder, tmp_path / "vit"))
     torch.save(tiny.Pickled(f"touch {tmp_path / 'ran'}"), tmp_path / "evil.bin")
     evil = str(tmp_path / "evil.bin")
@@ -307,7 +307,7 @@ def test_pickled_weights_run_no_code(vit_folder, clip_folder, tmp_path):
         assert not (tmp_path / "ran").exists()
 
 
-def test_layers_are_names_of_timm_s(vit_folder, tmp_path):
+def test_layers_must_be_named_in_timm(vit_folder, tmp_path):
     folder = Path(shutil.copytree(vit_folder, tmp_path / "vit"))
     config = json.loads((folder / "config.json").read_text())
     for layer in ("norm_layer", "act_layer"):
@@ -320,10 +320,10 @@ def test_layers_are_names_of_timm_s(vit_folder, tmp_path):
 @pytest.mark.parametrize(
     "odd", [[], {"architecture": 3}, {"pretrained_cfg": "evil"}, {"model_args": "evil"}]
 )
-def test_odd_configurations_are_told_in_a_line(vit_folder, tmp_path, odd):
+def test_odd_configurations_give_a_one_line_error(vit_folder, tmp_path, odd):
     folder = Path(shutil.copytree(vit_folder, tmp_path / "vit"))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | odd if odd else odd))
-    with pytest.raises(ValueError, match=r"no readable config\.json|timm can't load it") as told:
+    with pytest.raises(ValueError, match=r"no readable config\.json|timm can't load it") as error:
         load_vision_encoder(str(folder), digest(folder))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Weights by name and digest: what is fetched, what is refused, and what the command tells."""
+"""Weights by name and digest: fetching, refusals, and the command's output."""
 
 import errno
 import hashlib
@@ -33,14 +33,14 @@ def make_folder(folder):
 
 
 def test_digest_of_a_folder_is_its_weights(tmp_path):
-    """As a page of the hub shows it, whatever lies beside them."""
+    """As the hub shows it, whatever other files the folder has."""
     folder = make_folder(tmp_path / "vit")
     (folder / "other.safetensors").write_bytes(b"others")
     assert weights.digest(folder) == hashlib.sha256(b"weights").hexdigest()
     assert weights.digest(folder) == weights.digest(folder / "model.safetensors")
 
 
-def test_nothing_there(tmp_path):
+def test_missing_weights(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"gone: no such file; expected weights or a folder"
     ):
@@ -57,11 +57,11 @@ def test_wrong_weights_are_refused_with_both_digests(tmp_path, name):
     weights.verify(path, weights.digest(path))
     with pytest.raises(
         ValueError, match=r"model\.safetensors: its SHA-256 is [0-9a-f]{64}"
-    ) as told:
+    ) as error:
         weights.verify(path, "0" * 64)
-    assert weights.digest(path) in str(told.value)
-    assert "0" * 64 in str(told.value)
-    assert "params.yaml" in str(told.value)
+    assert weights.digest(path) in str(error.value)
+    assert "0" * 64 in str(error.value)
+    assert "params.yaml" in str(error.value)
 
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -77,25 +77,25 @@ KEPT = {
 
 @pytest.fixture
 def network(tmp_path, monkeypatch) -> list:
-    """A hub and a host that give something, in an empty working directory; lists what is asked."""
+    """Fake a hub and a host, in an empty working directory; return the list of requests."""
 
     def snapshot_download(repository, *, revision, local_dir, allow_patterns):
-        asked.append((repository, revision, *allow_patterns))
+        requests.append((repository, revision, *allow_patterns))
         make_folder(local_dir)
 
     def download_url_to_file(address, path):
-        asked.append(address)
+        requests.append(address)
         Path(path).write_bytes(b"weights")
 
-    asked: list = []
+    requests: list = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     monkeypatch.setattr("torch.hub.download_url_to_file", download_url_to_file)
-    return asked
+    return requests
 
 
-def test_locate_takes_what_is_there(network, tmp_path):
+def test_existing_paths_are_not_fetched(network, tmp_path):
     folder = make_folder(tmp_path / "vit")
     assert weights.fetch("vit") == Path("vit")
     assert weights.fetch(folder, weights.digest(folder)) == folder
@@ -107,7 +107,7 @@ def test_locate_takes_what_is_there(network, tmp_path):
 
 
 @pytest.mark.parametrize("wrong", ["vit", "owner/name", "a/b/c@d", "./gone", "http://host.org/a"])
-def test_a_name_of_nothing(network, wrong):
+def test_a_name_of_no_known_kind(network, wrong):
     with pytest.raises(FileNotFoundError, match=f"^{wrong}: no such file or folder; expected a"):
         weights.fetch(wrong)
     assert not network
@@ -135,13 +135,13 @@ def test_what_is_fetched_is_verified_each_time(network, name):
 
 @pytest.mark.parametrize("name", [HUB_ID, ADDRESS])
 def test_nothing_is_fetched_offline(tmp_path, monkeypatch, name):
-    """By the real functions, which HF_HUB_OFFLINE=1 stops."""
+    """With the real functions, which HF_HUB_OFFLINE=1 stops."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(FileNotFoundError, match=f"^{name}: can't be fetched .*HF_HUB_OFF") as told:
+    with pytest.raises(FileNotFoundError, match=f"^{name}: can't be fetched .*HF_HUB_OFF") as error:
         weights.fetch(name)
-    assert "\n" not in str(told.value)
-    assert str(told.value).endswith(f"or put it to {weights.HUB_FOLDER / KEPT[name]}")
+    assert "\n" not in str(error.value)
+    assert str(error.value).endswith(f"or copy it to {weights.HUB_FOLDER / KEPT[name]}")
     assert not (weights.HUB_FOLDER / KEPT[name]).exists()
 
 
@@ -154,7 +154,7 @@ def test_a_revision_without_safetensors(network, monkeypatch):
     assert not (weights.HUB_FOLDER / KEPT[HUB_ID]).exists()
 
 
-# ---- what is in them ----------------------------------------------------------------------------
+# ---- their contents -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
@@ -172,11 +172,11 @@ def test_a_revision_without_safetensors(network, monkeypatch):
 def test_unreadable_weights(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"{name}: neither \.safetensors nor a whole file of"):
+    with pytest.raises(ValueError, match=rf"{name}: neither \.safetensors nor a complete file "):
         tensors.read_tensors(path)
 
 
-def test_weights_that_were_cut_short(tmp_path):
+def test_truncated_weights(tmp_path):
     torch.save({"weight": torch.zeros(1000)}, tmp_path / "model.pt")
     save_file({"weight": torch.zeros(1000)}, tmp_path / "model.safetensors")
     for path in tmp_path.iterdir():
@@ -185,7 +185,7 @@ def test_weights_that_were_cut_short(tmp_path):
             tensors.read_tensors(path)
 
 
-def test_what_is_read_is_what_the_file_holds_not_its_name(tmp_path):
+def test_the_content_decides_how_a_file_is_read(tmp_path):
     torch.save({"weight": torch.ones(2)}, tmp_path / "torch.safetensors")
     save_file({"weight": torch.ones(2)}, tmp_path / "other.bin")
     old = {"_use_new_zipfile_serialization": False}  # as VGGish was published
@@ -196,18 +196,18 @@ def test_what_is_read_is_what_the_file_holds_not_its_name(tmp_path):
 
 def test_code_in_weights_is_not_run(tmp_path):
     torch.save({"model": Path("any object")}, tmp_path / "model.pt")
-    with pytest.raises(ValueError, match=r"holds pathlib\S* beside the weights, .* alone: torch.s"):
+    with pytest.raises(ValueError, match=r"contains pathlib\S* next to the weights, .*: torch"):
         tensors.read_tensors(tmp_path / "model.pt")
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
-    with pytest.raises(ValueError, match="a TorchScript archive, which is code; save the weights"):
+    with pytest.raises(ValueError, match="a TorchScript archive, which is code; save only the wei"):
         tensors.read_tensors(tmp_path / "script.pt")
     torch.save({"weight": torch.ones(2)}, tmp_path / "late.pt", pickle_protocol=4)
-    with pytest.raises(ValueError, match="saved by a pickle_protocol that torch can't load"):
+    with pytest.raises(ValueError, match="saved with a pickle_protocol that needs code"):
         tensors.read_tensors(tmp_path / "late.pt")
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.EIO])
-def test_weights_that_the_system_does_not_let_be_read(tmp_path, monkeypatch, number):
+def test_a_system_error_when_weights_are_read(tmp_path, monkeypatch, number):
     def refuse(*_: object, **__: object):
         raise OSError(number, os.strerror(number), "model.pt")
 
@@ -225,7 +225,7 @@ def test_misfit_names_what_does_not_fit():
         "of another shape: weight (2, 3) for (3, 2)"
     )
     state = {"weight": torch.zeros(3, 2, dtype=torch.int8), "bias": torch.zeros(3).half()}
-    assert tensors.misfit(model, state) == "not in floating point: weight"
+    assert tensors.misfit(model, state) == "not floating point: weight"
 
 
 # ---- the command --------------------------------------------------------------------------------
@@ -237,10 +237,10 @@ def run(*arguments: object) -> Result:
 
 def test_the_command_on_the_default_run(monkeypatch):
     monkeypatch.chdir(tiny.REPOSITORY)
-    told = run()
-    assert told.exit_code == 0
+    result = run()
+    assert result.exit_code == 0
     params = load_params()
-    assert told.stdout.splitlines() == [
+    assert result.stdout.splitlines() == [
         f"{name}: found: {weights.weights_file(part.weights)}, its SHA-256 is {part.digest}, "
         "as the parameters expect"
         for name, part in params
@@ -248,7 +248,7 @@ def test_the_command_on_the_default_run(monkeypatch):
     ]
 
 
-def test_the_command_fetches_and_tells_what_is_wrong(network, tmp_path):
+def test_the_command_fetches_and_reports_faults(network, tmp_path):
     path = tmp_path / "other.yaml"
     path.write_bytes(tiny.DEFAULT_PARAMS.read_bytes())
     well = hashlib.sha256(b"weights").hexdigest()
@@ -261,9 +261,9 @@ def test_the_command_fetches_and_tells_what_is_wrong(network, tmp_path):
         "sam2.digest": well,
     }
     tiny.change_params(path, names)
-    told = run("--params", path)
-    assert told.exit_code == 1
-    audio, vision, text, sam2 = told.stdout.splitlines()
+    result = run("--params", path)
+    assert result.exit_code == 1
+    audio, vision, text, sam2 = result.stdout.splitlines()
     kept = f"{weights.HUB_FOLDER / KEPT[ADDRESS]}, its SHA-256 is {well}, as the parameters expect"
     assert audio == f"audio: fetched: {kept}"
     assert sam2 == f"sam2: found: {kept}"
@@ -277,9 +277,9 @@ def test_the_command_fetches_and_tells_what_is_wrong(network, tmp_path):
 
 
 def test_the_command_without_parameters(tmp_path):
-    told = run("--params", tmp_path / "params.yaml")
-    assert told.exit_code == 1
-    assert "no such file; run from the repository's root" in told.output
+    result = run("--params", tmp_path / "params.yaml")
+    assert result.exit_code == 1
+    assert "no such file; run from the repository's root" in result.output
 
 
 def test_the_papers_weights_are_pinned():
@@ -292,7 +292,7 @@ def test_the_papers_weights_are_pinned():
         assert len(set(part.digest)) > 1, f"{part.weights}: a placeholder"
 
 
-def test_the_papers_names_and_digests_are_those_of_the_docs():
+def test_the_papers_names_and_digests_are_in_the_docs():
     params = load_params(tiny.REPOSITORY / "profiles/paper.yaml")
     page = (tiny.REPOSITORY / "docs/weights.md").read_text(encoding="utf-8")
     for part in (params.audio, params.vision, params.text, params.sam2):
@@ -306,7 +306,7 @@ def test_the_papers_names_and_digests_are_those_of_the_docs():
     assert f"`{digest}`" in page
 
 
-def holding_itself() -> dict:
+def containing_itself() -> dict:
     state: dict = {"weight": torch.ones(1)}
     state["state"] = state
     return state
@@ -315,13 +315,13 @@ def holding_itself() -> dict:
 @pytest.mark.parametrize(
     ("state", "reason"),
     [
-        ({"a": torch.ones(2), "b": torch.eye(2).to_sparse()}, "b is no dense tensor"),
-        ({"a": torch.ones(2, device="meta")}, "a is no dense tensor"),
-        (holding_itself(), "a state dict that holds itself"),
+        ({"a": torch.ones(2), "b": torch.eye(2).to_sparse()}, "b is not a dense tensor"),
+        ({"a": torch.ones(2, device="meta")}, "a is not a dense tensor"),
+        (containing_itself(), "a state dict that contains itself"),
     ],
 )
-def test_tensors_that_are_no_weights(tmp_path, state, reason):
+def test_tensors_that_are_not_weights(tmp_path, state, reason):
     path = tmp_path / "weights.pt"
     torch.save(state, path)
-    with pytest.raises(ValueError, match=rf"weights\.pt: {reason}.*; save the weights alone"):
+    with pytest.raises(ValueError, match=rf"weights\.pt: {reason}.*; save only the weights"):
         tensors.read_tensors(path)

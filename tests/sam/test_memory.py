@@ -1,4 +1,4 @@
-"""The memory against what the sam2 package makes of dictionaries of remembered frames."""
+"""The memory against the sam2 package, which keeps remembered frames in dictionaries."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ ROWS = len(CLIP_OF_ROW)
 
 @pytest.fixture
 def model():
-    """Mini SAM 2 with made-up weights, none of them zero."""
+    """Mini SAM 2 with random weights, none of them zero."""
     torch.manual_seed(0)
     sam2 = build_sam2(CONFIG).requires_grad_(False)
     for name in ("maskmem_tpos_enc", "no_obj_embed_spatial"):
@@ -22,12 +22,12 @@ def model():
     return sam2
 
 
-def as_the_package_has_it(level: torch.Tensor) -> torch.Tensor:
+def as_sequence(level: torch.Tensor) -> torch.Tensor:
     return level.flatten(2).permute(2, 0, 1)
 
 
 @pytest.mark.parametrize("version", ["2.1", "2.0"])
-def test_reads_what_the_package_reads(model, version):
+def test_conditioning_equals_the_packages(model, version):
     if version == "2.0":  # pointers without their age
         model.add_tpos_enc_to_obj_ptrs = model.proj_tpos_enc_in_obj_ptrs = False
         model.obj_ptr_tpos_proj = torch.nn.Identity()
@@ -42,8 +42,8 @@ def test_reads_what_the_package_reads(model, version):
             expected = model._prepare_memory_conditioned_features(
                 frame_idx=number,
                 is_init_cond_frame=False,
-                current_vision_feats=[as_the_package_has_it(rows)],
-                current_vision_pos_embeds=[as_the_package_has_it(position)],
+                current_vision_feats=[as_sequence(rows)],
+                current_vision_pos_embeds=[as_sequence(position)],
                 feat_sizes=[(SIDE, SIDE)],
                 output_dict=outputs,
                 num_frames=FRAMES,
@@ -59,11 +59,11 @@ def test_reads_what_the_package_reads(model, version):
         }
 
 
-def test_encodes_what_the_package_encodes(model):
+def test_encoding_equals_the_packages(model):
     frame = torch.randn(2, C, SIDE, SIDE)
     logits, scores = torch.randn(ROWS, 1, 32, 32), torch.tensor([[1.0], [-1.0], [2.0]])
     expected, _ = model._encode_new_memory(
-        current_vision_feats=[as_the_package_has_it(frame[CLIP_OF_ROW])],
+        current_vision_feats=[as_sequence(frame[CLIP_OF_ROW])],
         feat_sizes=[(SIDE, SIDE)],
         pred_masks_high_res=torch.nn.functional.interpolate(logits, (128, 128), mode="bilinear"),
         object_score_logits=scores,

@@ -20,10 +20,10 @@ from tests.tiny import DEFAULT_PARAMS, change_params
 
 CONFIG, WEIGHTS = "weights/mini/sam2/config.yaml", "weights/mini/sam2/model.safetensors"
 FRAMES, SIDE = 20, 128
-"""More frames than there are memories and object pointers kept."""
+"""More frames than memories and object pointers are kept."""
 POINTS = torch.tensor([[40.0, 50.0], [90.0, 80.0], [64.0, 20.0]])
 SEVERAL = {
-    # As every published configuration has it, but that a click makes one mask, like our token.
+    # As in every published configuration, except that a click gives one mask, like our token.
     "multimask_output_in_sam": True,
     "multimask_output_for_tracking": True,
     "use_multimask_token_for_obj_ptr": True,
@@ -45,15 +45,15 @@ def configured(**changes: object) -> DictConfig:
 
 @pytest.fixture(scope="module")
 def model():
-    """Mini SAM 2, pre-trained, so that its object scores say what is in sight."""
+    """Mini SAM 2, pre-trained, so that its object scores are meaningful."""
     return build_sam2(CONFIG, WEIGHTS)
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> Path:
-    """A folder of JPEGs, as the predictor reads them, of an object under each of the points.
+    """A folder of JPEGs, as the predictor reads them, with an object at each of the points.
 
-    The first is out of sight from frame 4 to 8, the second moves, the third is gone from frame 12.
+    The first is hidden from frame 4 to 8, the second moves, the third disappears at frame 12.
     """
     folder = tmp_path_factory.mktemp("clip")
     rng = np.random.default_rng(0)
@@ -70,10 +70,10 @@ def clip(tmp_path_factory) -> Path:
 
 
 def official(config: DictConfig, model, clip: Path, monkeypatch) -> torch.Tensor:
-    """The package's predictor from a click without padding point, memories kept in float32."""
+    """Run the package's predictor from clicks without padding point, with float32 memories."""
 
     class Torch:
-        """torch, but for the predictor's bfloat16 memories."""
+        """torch, except that the predictor's bfloat16 memories stay float32."""
 
         def __getattr__(self, name: str):
             return torch.float32 if name == "bfloat16" else getattr(torch, name)
@@ -99,7 +99,7 @@ def official(config: DictConfig, model, clip: Path, monkeypatch) -> torch.Tensor
 
 
 def count_masks(model) -> list[int]:
-    """How many masks the decoder predicts a row, call by call from now on."""
+    """Record how many masks per row the decoder predicts, call by call from now on."""
     counted: list[int] = []
     model.sam_mask_decoder.register_forward_hook(
         lambda decoder, inputs, outputs: counted.append(outputs[0].shape[1])
@@ -140,14 +140,14 @@ def test_equals_the_packages_predictor(clip, tmp_path, monkeypatch, changes, mas
     ours = torch.nn.functional.interpolate(logits[1:], size=(SIDE, SIDE), mode="bilinear")
     assert counted == [1, *[masks] * (FRAMES - 1)]
     present = scores[1:] > 0
-    assert present[:, 0].all()  # whatever its score, we take the prompted frame for one that shows
+    assert present[:, 0].all()  # the prompted frame counts as showing the object
     assert not present[0, 5:9].any()
     assert present[0, 9:11].all()
     assert max(model.num_maskmem, model.max_obj_ptrs_in_encoder) < FRAMES
     torch.testing.assert_close(ours, expected, atol=1e-3, rtol=1e-3)
 
 
-def test_rows_do_not_see_each_other(model, clip):
+def test_rows_are_independent(model, clip):
     frames = images(clip)
     both = [frames, frames.flip(0)]
     embeddings = tuple(
@@ -160,7 +160,7 @@ def test_rows_do_not_see_each_other(model, clip):
         torch.testing.assert_close(together[[row]], alone, atol=1e-5, rtol=1e-5)
 
 
-def test_embeddings_kept_before_the_convolutions_give_the_same_masks(model, clip):
+def test_embeddings_stored_before_the_convolutions_give_the_same_masks(model, clip):
     frames = images(clip)
     prompts = click(model, POINTS[:1])
     row = torch.tensor([0])
@@ -173,7 +173,7 @@ def test_embeddings_kept_before_the_convolutions_give_the_same_masks(model, clip
     )
 
 
-def test_a_tracker_segments_all_frames_but_the_prompted_one(model, clip):
+def test_a_tracker_segments_all_frames_except_the_prompted_one(model, clip):
     torch.manual_seed(1)
     tracker = build_sam2(CONFIG)
     embeddings = tuple(level[None] for level in encode_frames(model, images(clip)[:3]))
@@ -187,7 +187,7 @@ def test_a_tracker_segments_all_frames_but_the_prompted_one(model, clip):
 
 @pytest.mark.parametrize("tracker", ["trained", "pretrained"])
 @pytest.mark.parametrize(("tracking_masks", "masks"), [("configured", 3), ("single", 1)])
-def test_the_tracker_that_the_parameters_state(clip, tmp_path, tracker, tracking_masks, masks):
+def test_the_tracker_follows_the_parameters(clip, tmp_path, tracker, tracking_masks, masks):
     OmegaConf.save(configured(**SEVERAL), tmp_path / "config.yaml")
     path = tmp_path / "params.yaml"
     path.write_bytes(DEFAULT_PARAMS.read_bytes())
@@ -213,7 +213,7 @@ def test_the_tracker_that_the_parameters_state(clip, tmp_path, tracker, tracking
     assert counted[-2:] == [masks, masks]
 
 
-def test_a_stream_remembers_no_more_than_it_looks_back_on(model, clip):
+def test_a_stream_keeps_no_more_memories_than_it_reads(model, clip):
     levels = encode_frames(model, images(clip)[:1])
     stream = MaskStream(model, click(model, POINTS[:1]), torch.tensor([0]), frames=40)
     for _ in range(40):

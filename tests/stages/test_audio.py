@@ -1,4 +1,4 @@
-"""Run on the tiny data set, reopened, and compared with the encoder alone."""
+"""The stage on the tiny data set: its store against the encoder called directly."""
 
 import numpy as np
 import pytest
@@ -12,9 +12,9 @@ from tests import tiny
 from tests.dataset.test_doctor import last_hours
 
 
-def test_every_clip_has_its_sound(run_folder, refavs_root, vggish_file, capsys):
+def test_every_clip_is_encoded(run_folder, refavs_root, vggish_file, capsys):
     audio.main(refavs_root, run_folder / "index", run_folder / "features/audio.zarr")
-    assert "sound of 9 clips, 12 features" in capsys.readouterr().out
+    assert "audio of 9 clips, 12 features per second" in capsys.readouterr().out
     params = load_params()
     store = FeatureStore.open(
         run_folder / "features/audio.zarr", {"weights": params.audio.digest, "post_relu": False}
@@ -27,7 +27,7 @@ def test_every_clip_has_its_sound(run_folder, refavs_root, vggish_file, capsys):
     assert store.read("audio", "vidC_1_2").dtype == np.float32
 
 
-def test_a_sound_of_hours_is_refused_before_it_is_decoded(run_folder, own_refavs_root):
+def test_audio_of_hours_is_refused_before_it_is_decoded(run_folder, own_refavs_root):
     path = refavs.audio_path(own_refavs_root, "vidC_1_2")
     last_hours(path)
     with pytest.raises(ValueError, match=f"^{path}: 10800 s at 16000 Hz, channels: 1; at most"):

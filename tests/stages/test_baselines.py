@@ -1,4 +1,4 @@
-"""Run on the tiny data set, reopened, and compared with clicks made by hand."""
+"""The stage on the tiny data set: its store against clicks decoded directly."""
 
 from pathlib import Path
 
@@ -58,13 +58,13 @@ def test_every_object_of_val_and_test(run, run_folder, capsys):
     assert store.provenance["sam2"] == load_params().sam2.digest
 
 
-def test_an_object_that_frame_0_does_not_show_is_left_out(run, own_refavs_root):
+def test_an_object_not_visible_on_frame_0_is_skipped(run, own_refavs_root):
     blacken(own_refavs_root, "vidC_1_2", 3, 0)
-    blacken(own_refavs_root, "--seenD_1_2", 1, 5)  # gone on a later frame only
+    blacken(own_refavs_root, "--seenD_1_2", 1, 5)  # absent only on a later frame
     assert run(own_refavs_root).ids == sorted(OBJECTS.keys() - {"null_m-vidC_1_2/3"})
 
 
-def test_a_null_clip_has_the_objects_of_its_pictures_train_clip(run, run_folder, own_refavs_root):
+def test_a_null_clip_has_the_objects_of_its_train_clip(run, run_folder, own_refavs_root):
     moved = [row if row[1] != "null_m-vidA_0_10000" else ("test_n", *row[1:]) for row in tiny.ROWS]
     tiny.write_metadata(own_refavs_root, [tiny._row(*row) for row in moved])
     write_index(build_index(own_refavs_root), run_folder / "index")
@@ -82,7 +82,7 @@ def test_frames_that_are_not_cached_are_encoded_once(
     assert frames_read == [(clip, t) for clip in clips for t in range(1, 10)]
 
 
-def test_clicks_lie_inside_the_masks(run, refavs_root, feature_folder, run_folder, monkeypatch):
+def test_clicks_are_inside_the_masks(run, refavs_root, feature_folder, run_folder, monkeypatch):
     clicks = []
 
     def watched(sam2, points):
@@ -103,7 +103,7 @@ def test_clicks_lie_inside_the_masks(run, refavs_root, feature_folder, run_folde
         size = torch.tensor(mask.shape[::-1])
         x, y = (point / sam2.image_size * size).int().tolist()
         assert mask[y, x], name
-        # Frame 0 of what is stored is what SAM 2 says of this click on the pictures of this clip.
+        # The stored frame 0 equals decoding this click on this clip's frame.
         levels = tuple(level[:, 0] for level in reader.embeddings([key], frames=[0]))
         with torch.inference_mode():
             decoded = decode(sam2, levels, click(sam2, point[None]))

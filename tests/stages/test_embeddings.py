@@ -1,4 +1,4 @@
-"""Run on the tiny data set, reopened, and compared with SAM 2's encoder alone."""
+"""The stage on the tiny data set: its store against SAM 2's encoder called directly."""
 
 import numpy as np
 import pandas as pd
@@ -23,15 +23,15 @@ def run(run_folder, refavs_root, **changes: str) -> FeatureStore:
     return FeatureStore.open(run_folder / "features/sam2.zarr")
 
 
-def test_frames_to_keep():
+def test_frames_to_store():
     clips = pd.DataFrame(
         [("a", "a", "train"), ("b", "b", "val"), ("null_a", "a", "test_n")],
         columns=["key", "frames_key", "split"],
     )
-    assert embeddings.frames_to_keep(clips, test_frames="first") == ["a/0", "b/0"]
-    every = embeddings.frames_to_keep(clips, test_frames="all")
+    assert embeddings.frames_to_store(clips, test_frames="first") == ["a/0", "b/0"]
+    every = embeddings.frames_to_store(clips, test_frames="all")
     assert every == [f"{key}/{t}" for key in "ab" for t in range(10)]
-    assert embeddings.frames_to_keep(clips[:1], test_frames="all") == ["a/0"]
+    assert embeddings.frames_to_store(clips[:1], test_frames="all") == ["a/0"]
 
 
 @pytest.mark.parametrize("before_convs", [False, True])
@@ -61,7 +61,7 @@ def test_first_frames(run_folder, refavs_root, before_convs, capsys):
 
 def test_all_frames_of_val_and_test(run_folder, refavs_root):
     store = run(run_folder, refavs_root)
-    # 3 clips of val and test, and 2 of train, one of which no null clip of theirs shows.
+    # All frames of 3 val and test clips, and the first of 2 train clips.
     assert len(store.ids) == 3 * 10 + 2
     assert store.has("null_m-vidA_0_10000/0")
     assert not store.has("null_m-vidA_0_10000/1")

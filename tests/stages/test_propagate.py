@@ -1,4 +1,4 @@
-"""Run on the tiny data set with a made-up model, and reopened."""
+"""The stage on the tiny data set with a random model."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ SMALL = {"fusion.dim": 16, "fusion.heads": 2, "fusion.layers": 1}
 
 @pytest.fixture
 def run(run_folder, refavs_root, feature_folder):
-    """Runs the stage with changed parameters and a model made of those in the run folder."""
+    """Return a function that runs the stage with changed parameters and a random model."""
     tiny.change_params(run_folder / "params.yaml", SMALL)
     make_model(run_folder, feature_folder)
 
@@ -38,7 +38,7 @@ def make_model(run_folder: Path, features: Path) -> None:
     torch.manual_seed(0)
     reader = FeatureReader(features, read_index(run_folder / "index"))
     model = SAM2Love.build(load_params(), **reader.dims)
-    # Scores of random weights lie about 0, where rounding would decide what is there.
+    # Scores of random weights are near 0, where rounding would decide whether objects are present.
     torch.nn.init.constant_(
         model.sam2.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.requires_grad_(False), 3.0
     )
@@ -50,7 +50,7 @@ def expressions(run_folder: Path) -> pd.DataFrame:
     return read_index(run_folder / "index").expressions
 
 
-def test_every_row_but_those_of_train(run, run_folder, capsys):
+def test_every_row_except_those_of_train(run, run_folder, capsys):
     store = run()
     rows = expressions(run_folder)
     rows = rows[rows["split"] != "train"]
@@ -58,7 +58,7 @@ def test_every_row_but_those_of_train(run, run_folder, capsys):
     assert sorted(store.ids, key=int) == rows["row"].astype(str).tolist()
     frames_key = read_index(run_folder / "index").clips.set_index("key")["frames_key"]
     shown = rows.set_index(rows["row"].astype(str))["key"].map(frames_key)[store.ids].tolist()
-    assert shown == sorted(shown)  # null rows beside those of the clip whose frames they show
+    assert shown == sorted(shown)  # null rows are next to those with the same frames
     assert len(set(shown)) < rows["key"].nunique()
     assert f"masks of {len(rows)} rows on 10 frames" in capsys.readouterr().out
     logits, scores = store.read_all("logits"), store.read_all("object_score")
@@ -75,7 +75,7 @@ def test_every_row_but_those_of_train(run, run_folder, capsys):
         "pretrained",
         "configured",
     )
-    # A sentence says the same of a clip however often it stands there, and another another.
+    # Repeated sentences give equal masks; different sentences, different ones.
     twins = rows[rows.duplicated(["key", "exp"], keep=False)]["row"].astype(str).tolist()
     assert len(twins) == 2
     assert np.array_equal(store.read("logits", twins[0]), store.read("logits", twins[1]))
@@ -85,7 +85,7 @@ def test_every_row_but_those_of_train(run, run_folder, capsys):
     )
 
 
-def test_batches_do_not_show(run):
+def test_masks_do_not_depend_on_the_batch_size(run):
     together = run({"propagate.rows_per_batch": 64})
     logits, scores = together.read_all("logits"), together.read_all("object_score")
     apart = run({"propagate.rows_per_batch": 3})
@@ -98,7 +98,7 @@ def assert_close_masks(found: np.ndarray, expected: np.ndarray, *, atol: float) 
 
 
 @pytest.mark.parametrize("gate", [True, False])
-def test_the_store_says_whether_its_rows_are_gated(run, gate):
+def test_provenance_records_the_gate(run, gate):
     assert run({"propagate.gate": gate}).provenance["gate"] is gate
 
 
@@ -117,7 +117,7 @@ def test_frames_that_are_not_cached_are_encoded(
         tiny.change_params(run_folder / "params.yaml", changes)
         embeddings.main(refavs_root, run_folder / "index", features / "sam2.zarr")
         stores[kept] = features
-    frames_read.clear()  # those of the stores
+    frames_read.clear()  # those read to fill the stores
     cached = run(changes, features=stores["all"])
     assert not frames_read
     logits, scores = cached.read_all("logits"), cached.read_all("object_score")
@@ -125,14 +125,14 @@ def test_frames_that_are_not_cached_are_encoded(
     clips = read_index(run_folder / "index").clips
     keys = sorted(set(clips.loc[clips["split"] != "train", "frames_key"]))
     assert frames_read == [(key, t) for key in keys for t in range(1, 10)]  # each once
-    # The store holds halves: 11 bits of each number.
+    # The store holds float16, with 11 bits of precision.
     assert np.abs(logits.astype(np.float32)).max() > 0.1
     assert_close_masks(encoded.read_all("logits")[:, :1], logits[:, :1], atol=1e-3)
     assert_close_masks(encoded.read_all("logits"), logits, atol=2e-2)
     np.testing.assert_allclose(encoded.read_all("object_score"), scores, atol=2e-2)
 
 
-def test_weights_of_other_parameters_are_told_in_a_line(run, run_folder):
+def test_weights_of_other_parameters_give_a_one_line_error(run, run_folder):
     with pytest.raises(ValueError, match="does not fit the parameters") as error:
         run({"fusion.layers": 2})
     message = str(error.value)

@@ -1,4 +1,4 @@
-"""Run on the tiny data set, reopened, and compared with the encoder alone."""
+"""The stage on the tiny data set: its store against the encoder called directly."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_each_text_is_encoded_once(run_folder, capsys):
         assert not found[int(length[0]) :].any()
 
 
-def test_clip_in_robertas_place(run_folder, clip_folder):
+def test_clip_instead_of_roberta(run_folder, clip_folder):
     clip = {"text.weights": str(clip_folder), "text.digest": digest(clip_folder)}
     tiny.change_params(run_folder / "params.yaml", clip)
     text.main(run_folder / "index", run_folder / "features/text.zarr")
@@ -40,7 +40,7 @@ def test_clip_in_robertas_place(run_folder, clip_folder):
 
 
 @pytest.mark.parametrize("max_tokens", [6, 60])
-def test_sentences_that_are_cut_are_counted(run_folder, capsys, max_tokens):
+def test_truncated_sentences_are_counted(run_folder, capsys, max_tokens):
     """The tiny tokenizer has a token for each letter."""
     tiny.change_params(run_folder / "params.yaml", {"text.max_tokens": max_tokens})
     text.main(run_folder / "index", run_folder / "features/text.zarr")
@@ -50,4 +50,4 @@ def test_sentences_that_are_cut_are_counted(run_folder, capsys, max_tokens):
     cut = sum(encoder.cut(text) is not None for text in used)
     printed = capsys.readouterr().out
     assert (cut > 0) == (max_tokens == 6)
-    assert (f"note: {cut} texts have more tokens than text.max_tokens (6)" in printed) == (cut > 0)
+    assert (f"note: {cut} texts exceed text.max_tokens (6) and are" in printed) == (cut > 0)

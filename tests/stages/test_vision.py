@@ -1,4 +1,4 @@
-"""Run on the tiny data set, reopened, and compared with the encoder alone."""
+"""The stage on the tiny data set: its store against the encoder called directly."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_each_sequence_of_frames_is_encoded_once(run_folder, refavs_root, batch_
         np.testing.assert_allclose(store.read("cls", frames_key), cls.numpy(), atol=2e-3)
 
 
-def test_clip_in_the_vits_place(run_folder, refavs_root, clip_folder):
+def test_clip_instead_of_the_vit(run_folder, refavs_root, clip_folder):
     clip = {"vision.weights": str(clip_folder), "vision.digest": digest(clip_folder)}
     tiny.change_params(run_folder / "params.yaml", clip)
     vision.main(refavs_root, run_folder / "index", run_folder / "features/vision.zarr")

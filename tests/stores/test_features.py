@@ -1,4 +1,4 @@
-"""Batches of features against the stores read by hand."""
+"""Batches of features against items read from the stores one by one."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +57,7 @@ def fill(path: Path, ids: list[str], shapes: dict[str, tuple[int, ...]], lengths
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Stores of made-up numbers; of SAM 2's frames b lacks all but the first."""
+    """Stores of random numbers; of clip b's SAM 2 embeddings only the first frame is stored."""
     folder = tmp_path_factory.mktemp("features")
     fill(folder / "audio.zarr", ["a", "b", "null_m-a"], {"audio": (10, AUDIO)})
     frames = {"patches": (10, PATCHES, CLS), "cls": (10, CLS)}
@@ -72,7 +72,7 @@ def stored(folder: Path, store: str, name: str, item: str) -> torch.Tensor:
     return torch.from_numpy(FeatureStore.open(folder / store).read(name, item))
 
 
-def test_rows_join_their_clip_their_pictures_and_their_text(folder):
+def test_rows_are_joined_with_their_audio_frames_and_text(folder):
     features = FeatureReader(folder, INDEX).features(EXPRESSIONS)
     frames_keys = ["b", "a", "a"]
     for row, (key, text) in enumerate(EXPRESSIONS.itertuples(index=False)):
@@ -83,11 +83,11 @@ def test_rows_join_their_clip_their_pictures_and_their_text(folder):
             torch.testing.assert_close(batch[row], expected, rtol=0, atol=0)
         tokens = stored(folder, "text.zarr", "tokens", text)[:9]
         torch.testing.assert_close(features.text[row], tokens, rtol=0, atol=0)
-    # The null clip shows a's pictures to another sound.
+    # The null clip has a's frames and other audio.
     assert not torch.equal(features.audio[1], features.audio[2])
 
 
-def test_text_is_cut_to_the_longest_of_the_batch_and_its_padding_masked(folder):
+def test_text_is_truncated_to_the_longest_of_the_batch_and_padding_is_masked(folder):
     features = FeatureReader(folder, INDEX).features(EXPRESSIONS)
     assert features.text.shape == (3, 9, TEXT)
     assert features.text_mask.dtype == torch.bool
@@ -98,7 +98,7 @@ def test_text_is_cut_to_the_longest_of_the_batch_and_its_padding_masked(folder):
     assert alone.text_mask.all()
 
 
-def test_first_frames_keep_the_sound_whole(folder):
+def test_first_frames_come_with_all_of_the_audio(folder):
     reader = FeatureReader(folder, INDEX)
     whole, first = reader.features(EXPRESSIONS), reader.features(EXPRESSIONS, frames=3)
     assert first.patches.shape == (3, 3, PATCHES, CLS)
@@ -107,7 +107,7 @@ def test_first_frames_keep_the_sound_whole(folder):
     assert torch.equal(first.text_mask, whole.text_mask)
 
 
-def test_moving_keeps_masks_and_makes_floats_single(folder):
+def test_moving_keeps_masks_and_converts_to_float32(folder):
     moved = FeatureReader(folder, INDEX).features(EXPRESSIONS).to("cpu")
     assert {part.dtype for part in moved[:4]} == {torch.float32}
     assert moved.text_mask.dtype == torch.bool
@@ -118,11 +118,11 @@ def test_dims(folder):
     assert FeatureReader(folder, INDEX).dims == expected
 
 
-def test_embeddings_in_the_order_asked_for(folder):
+def test_embeddings_in_the_given_order(folder):
     levels = FeatureReader(folder, INDEX).embeddings(["null_m-a", "a"], frames=[4, 0])
     for name, level in zip(EMBEDDING_LEVELS, levels, strict=True):
         assert level.shape[:2] == (2, 2)
-        for clip in range(2):  # the same pictures
+        for clip in range(2):  # with the same frames
             for place, frame in enumerate([4, 0]):
                 expected = stored(folder, "sam2.zarr", name, f"a/{frame}")
                 torch.testing.assert_close(level[clip, place], expected, rtol=0, atol=0)
@@ -153,7 +153,7 @@ def test_an_expression_without_features_names_the_stage(folder):
         ({"sam2.keep_bits": 7}, "sam2", "keep_bits", "embeddings"),
     ],
 )
-def test_stores_made_with_other_parameters_are_refused(
+def test_stores_of_other_parameters_are_refused(
     feature_folder, tmp_path, change, store, key, stage
 ):
     path = tmp_path / "params.yaml"
@@ -164,19 +164,22 @@ def test_stores_made_with_other_parameters_are_refused(
     same.embeddings([index.clips["key"][0]], frames=[0])
     tiny.change_params(path, change)
     other = FeatureReader(feature_folder, index, params=load_params(path))
-    message = rf"{store}\.zarr: made with {key} .*, expected .* --single-item {stage}$"
+    message = rf"{store}\.zarr: its .* has {key} .*, expected .*; run the stage '{stage}' again$"
     with pytest.raises(ValueError, match=message):
-        getattr(other, f"_{store}")
+        other._store(store)
 
 
-def test_stores_made_from_other_inputs_are_refused(feature_folder):
+def test_stores_of_other_inputs_are_refused(feature_folder):
     index = read_index(feature_folder / "index")
     params = load_params(feature_folder / "params.yaml")
     changed = replace(index, clips=index.clips.assign(audio_digest="other"))
-    with pytest.raises(ValueError, match=r"audio\.zarr: made with inputs"):
-        _ = FeatureReader(feature_folder, changed, params=params)._audio
+    with pytest.raises(ValueError, match=r"audio\.zarr: its provenance has inputs"):
+        FeatureReader(feature_folder, changed, params=params)._store("audio")
 
 
-def test_no_store_at_all(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"audio\.zarr: no such store; `dvc repro`"):
-        _ = FeatureReader(tmp_path, INDEX)._audio
+def test_a_missing_store_names_the_stage(feature_folder, tmp_path):
+    index = read_index(feature_folder / "index")
+    reader = FeatureReader(tmp_path, index, params=load_params(feature_folder / "params.yaml"))
+    message = r"sam2\.zarr: no such store; run the stage 'embeddings'$"
+    with pytest.raises(FileNotFoundError, match=message):
+        reader._store("sam2")

@@ -1,4 +1,4 @@
-"""Stores: round trips, the same bytes after any interruption, and every damage told by name."""
+"""Stores: round trips, the same bytes after any interruption, and all damage reported."""
 
 import contextlib
 import errno
@@ -58,7 +58,7 @@ def contents(path: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory) -> Path:
-    """A finished store: read it, never change it."""
+    """A finished store, shared by tests: don't change it."""
     out = tmp_path_factory.mktemp("store") / "vision.zarr"
     fill(out)
     return out
@@ -71,7 +71,7 @@ def own(tmp_path) -> Path:
     return tmp_path / "vision.zarr"
 
 
-# ---- what is written is read --------------------------------------------------------------------
+# ---- round trips --------------------------------------------------------------------------------
 
 
 def test_round_trip(filled):
@@ -152,7 +152,7 @@ def test_the_first_entries_of_an_item(filled):
     assert store.read("patches", IDS[6], first=9).shape == (2, 3, 4)
 
 
-def test_what_is_loaded_comes_in_order_whatever_is_ready_first(filled, tmp_path):
+def test_batches_are_encoded_in_order_whichever_is_loaded_first(filled, tmp_path):
     def load(ids: list[str]) -> list[str]:
         time.sleep(0.02 * (len(IDS) - IDS.index(ids[0])) / len(IDS))
         return ids
@@ -184,7 +184,7 @@ def test_rounded_and_compressed(tmp_path):
     assert len(FeatureStore.open(tmp_path / "a.zarr").verify()) == 1
 
 
-def test_any_address_that_fsspec_knows(filled):
+def test_any_url_that_fsspec_supports(filled):
     files = fsspec.filesystem("memory")
     files.put(f"{filled}/", "/bucket/vision.zarr", recursive=True)
     store = FeatureStore.open("memory://bucket/vision.zarr", PROVENANCE)
@@ -211,15 +211,15 @@ class Lengths:
 
 
 def test_workers_of_a_dataloader_read_it(filled):
-    from torch.utils.data import DataLoader  # here, so that the killed runs start quickly
+    from torch.utils.data import DataLoader  # not at the top, so that the killed runs start quickly
 
     store = FeatureStore.open(filled)
-    store.read("length", IDS[0])  # its shard is known before the workers start
+    store.read("length", IDS[0])  # the index of its shard is read before the workers start
     loader = DataLoader(Lengths(store), num_workers=2, multiprocessing_context="fork")
     assert [int(batch) for batch in loader] == list(range(10))
 
 
-def test_it_may_be_sent_to_another_process(filled):
+def test_a_store_can_be_pickled(filled):
     store = FeatureStore.open(filled)
     store.read("length", IDS[0])
     again = pickle.loads(pickle.dumps(store))
@@ -231,7 +231,7 @@ def test_it_may_be_sent_to_another_process(filled):
 
 @contextlib.contextmanager
 def open_files(at_most: int) -> Iterator[None]:
-    """Let this process open only so many files more than it has open now."""
+    """Limit this process to `at_most` more open files than it has now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + at_most, hard))
     try:
@@ -255,7 +255,7 @@ def many_files(tmp_path_factory, request) -> Path:
 
 
 def test_a_store_of_more_files_than_may_be_open(many_files):
-    FeatureStore.open(many_files).verify()  # Zarr has started what it keeps
+    FeatureStore.open(many_files).verify()  # so that Zarr has started its threads
     with open_files(24):
         store = FeatureStore.open(many_files)
         assert store.verify() == []
@@ -291,12 +291,12 @@ def test_workers_read_more_files_than_may_be_open(many_files):
         assert [int(batch) for batch in loader] == list(range(120))
 
 
-FAULTS_OF_THE_SYSTEM = (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EIO, errno.ESTALE)
+SYSTEM_ERRORS = (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EIO, errno.ESTALE)
 
 
-@pytest.mark.parametrize("number", FAULTS_OF_THE_SYSTEM)
-def test_a_fault_of_the_system_is_no_damage(many_files, monkeypatch, number):
-    """Whatever keeps a healthy file from being opened is reported as such, by the file's name."""
+@pytest.mark.parametrize("number", SYSTEM_ERRORS)
+def test_a_system_error_is_not_damage(many_files, monkeypatch, number):
+    """An error when an intact file is opened is reported as such, with the file's name."""
 
     def refuse(path: Path, *_: object, **__: object):
         raise OSError(number, os.strerror(number), str(path))
@@ -309,17 +309,17 @@ def test_a_fault_of_the_system_is_no_damage(many_files, monkeypatch, number):
     monkeypatch.setattr("sam2love.stores.shards.FileIO", refuse)
     monkeypatch.setattr(Path, "open", refuse_shards)
     for read in (lambda: store.read("a", "7"), lambda: store.read_all("a"), store.verify):
-        with pytest.raises(OSError, match=os.strerror(number)) as told:
+        with pytest.raises(OSError, match=os.strerror(number)) as error:
             read()
-        assert "many.zarr/a/c/" in str(told.value)
-        assert "run the stage again" not in str(told.value)
-    told = CliRunner().invoke(app, ["check", str(many_files)])
-    assert told.exit_code == 1
-    assert os.strerror(number) in told.output
-    assert "damaged" not in told.output
+        assert "many.zarr/a/c/" in str(error.value)
+        assert "run the stage" not in str(error.value)
+    result = CliRunner().invoke(app, ["check", str(many_files)])
+    assert result.exit_code == 1
+    assert os.strerror(number) in result.output
+    assert "damaged" not in result.output
 
 
-def test_a_disk_that_fails_in_the_middle_is_no_damage(filled, monkeypatch):
+def test_a_disk_that_fails_while_reading_is_not_damage(filled, monkeypatch):
     def fail(*_: object) -> int:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -334,7 +334,7 @@ def test_a_disk_that_fails_in_the_middle_is_no_damage(filled, monkeypatch):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 @pytest.mark.parametrize("place", ["zarr.json", "patches/zarr.json", "patches/c", "patches/c/1"])
-def test_a_store_of_someone_elses(own, place):
+def test_a_store_without_read_permission(own, place):
     mode = (own / place).stat().st_mode
     (own / place).chmod(0)
     try:
@@ -348,11 +348,11 @@ def test_a_store_of_someone_elses(own, place):
 def test_a_shard_that_goes_missing_is_damage(own, damage):
     store = FeatureStore.open(own)
     damage(shard(own, 1))
-    with pytest.raises(ValueError, match=r"patches/c/1/0/0/0: .*; run the stage again"):
+    with pytest.raises(ValueError, match=r"patches/c/1/0/0/0: .*; run the stage 'vision' again"):
         store.read("patches", IDS[5])
 
 
-# ---- interrupted work goes on -------------------------------------------------------------------
+# ---- interrupted work is resumed ----------------------------------------------------------------
 
 
 def test_the_same_work_gives_the_same_bytes(filled, tmp_path):
@@ -360,7 +360,7 @@ def test_the_same_work_gives_the_same_bytes(filled, tmp_path):
     assert contents(tmp_path / "again.zarr") == contents(filled)
 
 
-def test_goes_on_after_a_crash_and_ends_the_same(filled, tmp_path):
+def test_resumes_after_a_crash_with_the_same_bytes(filled, tmp_path):
     out = tmp_path / "vision.zarr"
     seen: list[str] = []
 
@@ -376,11 +376,11 @@ def test_goes_on_after_a_crash_and_ends_the_same(filled, tmp_path):
     assert seen[:4] == IDS[:4]
     seen.clear()
 
-    def go_on(ids: list[str]) -> dict[str, np.ndarray]:
+    def resume(ids: list[str]) -> dict[str, np.ndarray]:
         seen.extend(ids)
         return items(ids)
 
-    fill(out, go_on)
+    fill(out, resume)
     assert seen == IDS[4:]
     assert contents(out) == contents(filled)
     assert not list((tmp_path / ".staging").glob("*.zarr"))  # nothing is left behind
@@ -394,7 +394,7 @@ def test_goes_on_after_a_crash_and_ends_the_same(filled, tmp_path):
         {"batch_size": 2},
     ],
 )
-def test_other_work_does_not_go_on_with_it(tmp_path, change):
+def test_other_work_does_not_resume_it(tmp_path, change):
     out = tmp_path / "vision.zarr"
 
     def crash(ids: list[str]) -> dict[str, np.ndarray]:
@@ -409,7 +409,7 @@ def test_other_work_does_not_go_on_with_it(tmp_path, change):
     assert [int(store.read("length", name)) for name in IDS] == list(range(10))
 
 
-def test_replaces_an_older_store_only_when_done(own):
+def test_replaces_an_older_store_only_when_complete(own):
     before = contents(own)
 
     def crash(ids: list[str]) -> dict[str, np.ndarray]:
@@ -435,7 +435,7 @@ t.fill(Path(sys.argv[1]), slowly)
 """
 
 
-def test_killed_at_any_moment_it_ends_the_same(filled, tmp_path):
+def test_killed_at_any_moment_it_ends_with_the_same_bytes(filled, tmp_path):
     out = tmp_path / "vision.zarr"
     script = tmp_path / "slow.py"
     script.write_text(SLOW_FILL)
@@ -465,49 +465,49 @@ def test_waits_for_another_process(filled, tmp_path, capfd):
         time.sleep(0.01)
     fill(tmp_path / "vision.zarr")
     assert process.wait() == 0
-    assert "another process is at work" in capfd.readouterr().err
+    assert "locked by another process; waiting" in capfd.readouterr().err
     assert contents(tmp_path / "vision.zarr") == contents(filled)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
-def test_ranks_make_every_nth_shard_and_the_last_finishes(
+def test_ranks_fill_every_nth_shard_and_the_last_publishes(
     filled, tmp_path, monkeypatch, capsys, order
 ):
     monkeypatch.setenv("WORLD_SIZE", "3")
-    made = []
+    encoded = []
 
     def encode(ids: list[str]) -> dict[str, np.ndarray]:
-        made.append(ids[0])
+        encoded.append(ids[0])
         return items(ids)
 
     for place, rank in enumerate(order):
         monkeypatch.setenv("RANK", str(rank))
         fill(tmp_path / "vision.zarr", encode, batch_size=4)
         assert (tmp_path / "vision.zarr").exists() == (place == 2)
-    assert made == [IDS[4 * rank] for rank in order]
-    assert capsys.readouterr().out.count("others have") == 2
+    assert encoded == [IDS[4 * rank] for rank in order]
+    assert capsys.readouterr().out.count("other ranks have") == 2
     assert contents(tmp_path / "vision.zarr") == contents(filled)
-    fill(tmp_path / "vision.zarr", encode, batch_size=4)  # a rank that comes too late
-    assert len(made) == 3
+    fill(tmp_path / "vision.zarr", encode, batch_size=4)  # a rank that starts too late
+    assert len(encoded) == 3
 
 
-def test_what_a_dead_rank_left_the_next_run_makes(filled, tmp_path, monkeypatch):
+def test_the_next_run_fills_what_a_dead_rank_left(filled, tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     fill(tmp_path / "vision.zarr")
     monkeypatch.undo()
     seen: list[str] = []
 
-    def go_on(ids: list[str]) -> dict[str, np.ndarray]:
+    def resume(ids: list[str]) -> dict[str, np.ndarray]:
         seen.extend(ids)
         return items(ids)
 
-    fill(tmp_path / "vision.zarr", go_on)
+    fill(tmp_path / "vision.zarr", resume)
     assert seen == IDS[:4] + IDS[8:]
     assert contents(tmp_path / "vision.zarr") == contents(filled)
 
 
-def test_a_rank_without_a_shard_leaves(tmp_path, monkeypatch):
+def test_a_rank_without_a_shard_returns(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "4")
     fill(tmp_path / "vision.zarr")
@@ -515,14 +515,14 @@ def test_a_rank_without_a_shard_leaves(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("rank", "world"), [("2", "2"), ("0", "0"), ("-1", "2"), ("0", "two")])
-def test_ranks_that_make_no_sense(tmp_path, monkeypatch, rank, world):
+def test_invalid_ranks(tmp_path, monkeypatch, rank, world):
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", world)
     with pytest.raises(ValueError, match=f"RANK is '{rank}' and WORLD_SIZE '{world}'"):
         fill(tmp_path / "vision.zarr")
 
 
-def test_killed_while_it_was_put_in_place_it_begins_anew(filled, tmp_path, monkeypatch):
+def test_killed_while_it_was_published_it_starts_over(filled, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.rmtree", lambda path, **options: None)  # as if killed before
     fill(tmp_path / "vision.zarr")
     monkeypatch.undo()
@@ -530,13 +530,13 @@ def test_killed_while_it_was_put_in_place_it_begins_anew(filled, tmp_path, monke
     assert contents(tmp_path / "vision.zarr") == contents(filled)
 
 
-# ---- what must not be written -------------------------------------------------------------------
+# ---- items that are refused ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("encode", "message"),
     [
-        (lambda ids: {"length": np.zeros(len(ids))}, r"\['length'\], declared are \['length', 'p"),
+        (lambda ids: {"length": np.zeros(len(ids))}, r"\['length'\], expected \['length', 'patc"),
         (
             lambda ids: items(ids) | {"patches": np.zeros((len(ids), 2, 3, 5))},
             r"patches of shape \(3, 2, 3, 5\) .* expected \(3, 2, 3, 4\)",
@@ -552,15 +552,15 @@ def test_killed_while_it_was_put_in_place_it_begins_anew(filled, tmp_path, monke
         ),
     ],
 )
-def test_refuses_what_was_not_declared(tmp_path, encode, message):
+def test_refuses_arrays_that_were_not_declared(tmp_path, encode, message):
     with pytest.raises(ValueError, match=message):
         fill(tmp_path / "bad.zarr", encode)
     assert not (tmp_path / "bad.zarr").exists()
 
 
 @pytest.mark.parametrize("keep_bits", range(1, 11))
-def test_what_rounding_makes_infinite_is_refused(tmp_path, keep_bits):
-    """The largest half of so many bits is stored; one that rounds to more is not."""
+def test_items_that_rounding_makes_infinite_are_refused(tmp_path, keep_bits):
+    """The largest float16 of so many bits is stored; one that rounds to more is not."""
     spec = ArraySpec("values", (2,), "float16", 4, "near the largest half", keep_bits)
     largest = 2.0**16 - 2.0 ** (15 - keep_bits)
     with np.errstate(over="ignore"):
@@ -577,16 +577,18 @@ def test_what_rounding_makes_infinite_is_refused(tmp_path, keep_bits):
         assert read.tolist() == [largest, -largest]
     if keep_bits < 10:  # with 10 bits nothing is rounded
         for value in (above + 32, 65504):
-            with pytest.raises(ValueError, match=f"'a' is not finite as float16, {keep_bits} bits"):
+            with pytest.raises(
+                ValueError, match=f"'a' is not finite as float16 with {keep_bits} b"
+            ):
                 store_pair(value)
 
 
-def test_refuses_an_id_twice(tmp_path):
-    with pytest.raises(ValueError, match="'a' stands twice"):
+def test_refuses_a_repeated_id(tmp_path):
+    with pytest.raises(ValueError, match=r"bad\.zarr: the id 'a' is repeated"):
         fill(tmp_path / "bad.zarr", ids=["a", "b", "a"])
 
 
-# ---- what must not be read ----------------------------------------------------------------------
+# ---- stores that are refused --------------------------------------------------------------------
 
 
 def shard(path: Path, number: int) -> Path:
@@ -594,7 +596,9 @@ def shard(path: Path, number: int) -> Path:
 
 
 def test_missing(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"gone\.zarr: no such store; `dvc repro`"):
+    with pytest.raises(
+        FileNotFoundError, match=r"gone\.zarr: no such store; run the stage that writes it$"
+    ):
         FeatureStore.open(tmp_path / "gone.zarr")
 
 
@@ -604,13 +608,13 @@ def test_not_a_store(own):
         FeatureStore.open(own)
 
 
-def test_made_otherwise(filled):
-    message = "made with weights 'abc', expected 'xyz'; run the stage again: dvc repro .* vision"
+def test_other_provenance(filled):
+    message = "its provenance has weights 'abc', expected 'xyz'; run the stage 'vision' again$"
     with pytest.raises(ValueError, match=message):
         FeatureStore.open(filled, PROVENANCE | {"weights": "xyz"})
 
 
-def test_another_format(own):
+def test_another_format_version(own):
     zarr.open_group(own).attrs["format_version"] = 99
     with pytest.raises(ValueError, match="format version 99, expected 1"):
         FeatureStore.open(own)
@@ -618,7 +622,7 @@ def test_another_format(own):
 
 def test_incomplete(own):
     shard(own, 1).unlink()
-    with pytest.raises(ValueError, match="incomplete; run the stage again"):
+    with pytest.raises(ValueError, match="incomplete; run the stage 'vision' again"):
         FeatureStore.open(own)
 
 
@@ -630,9 +634,9 @@ def test_not_marked_complete(own):
 
 def test_unknown_item_and_array(filled):
     store = FeatureStore.open(filled)
-    with pytest.raises(ValueError, match="no item 'other'; run the stage again"):
+    with pytest.raises(ValueError, match="no item 'other'; run the stage 'vision' again"):
         store.read("patches", "other")
-    with pytest.raises(ValueError, match="no array 'cls', there are: length, patches"):
+    with pytest.raises(ValueError, match="no array 'cls', found: length, patches; run the stage"):
         store.read("cls", IDS[0])
 
 
@@ -643,17 +647,17 @@ def test_a_flipped_bit_is_found(own):
     store = FeatureStore.open(own)
     (fault,) = store.verify()
     assert str(own / "patches") in fault
-    with pytest.raises(ValueError, match=r"damaged .* run the stage again"):
+    with pytest.raises(ValueError, match=r"damaged .* run the stage 'vision' again"):
         store.read_all("patches")
 
 
-def test_check_and_inspect_tell_every_fault(filled, own, tmp_path):
+def test_check_and_inspect_report_every_fault(filled, own, tmp_path):
     runner = CliRunner()
-    told = runner.invoke(app, ["inspect", str(filled)])
-    assert told.exit_code == 0, told.output
-    for line in ("patches: (2, 3, 4) float16 an item, made up; 3 shards of 4", "weights: abc"):
-        assert line in told.output
-    assert "checksums of 10 items in 2 arrays verified" in told.output
+    result = runner.invoke(app, ["inspect", str(filled)])
+    assert result.exit_code == 0, result.output
+    for line in ("patches: (2, 3, 4) float16 per item, made up; 3 shards of 4", "weights: abc"):
+        assert line in result.output
+    assert "checksums of 10 items in 2 arrays verified" in result.output
     assert find_stores(tmp_path) == [own]
     assert verify_stores([filled, own])[1]
     for number in (0, 2):
@@ -661,20 +665,20 @@ def test_check_and_inspect_tell_every_fault(filled, own, tmp_path):
         data[5] ^= 1
         shard(own, number).write_bytes(data)
     for arguments in (["inspect", str(own)], ["check", str(own)], ["check", str(tmp_path)]):
-        told = runner.invoke(app, arguments)
-        assert told.exit_code == 1
-        assert told.output.count("fatal: ") == 2
-        assert "items 8 to 9 damaged" in told.output
+        result = runner.invoke(app, arguments)
+        assert result.exit_code == 1
+        assert result.output.count("fatal: ") == 2
+        assert "items 8 to 9 damaged" in result.output
     shard(own, 1).unlink()
-    told = runner.invoke(app, ["check", str(tmp_path)])
-    assert (told.exit_code, told.output.count("incomplete")) == (1, 1)
+    result = runner.invoke(app, ["check", str(tmp_path)])
+    assert (result.exit_code, result.output.count("incomplete")) == (1, 1)
 
 
 @pytest.mark.parametrize("size", [0, 10, 100])
-def test_a_truncated_shard_is_told(own, size):
+def test_a_truncated_shard_is_reported(own, size):
     shard(own, 1).write_bytes(shard(own, 1).read_bytes()[:size])
     store = FeatureStore.open(own)
-    with pytest.raises(ValueError, match=r"patches/c/1/0/0/0: .*; run the stage again"):
+    with pytest.raises(ValueError, match=r"patches/c/1/0/0/0: .*; run the stage 'vision' again"):
         store.read("patches", IDS[5])
     store.read("patches", IDS[1])
     assert len(store.verify()) == 1
