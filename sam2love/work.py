@@ -22,11 +22,11 @@ def staged(out: Path, work: list[Any], *, owner: bool = True) -> Iterator[Path]:
     """Yield the folder for work in progress on `out`; remove it once the work has succeeded.
 
     Args:
-        work: JSON values that identify the work, for `digest_of`.
+        work: JSON values that identify the work, for `work_digest`.
         owner: whether this process locks and cleans up; of several at the same work only one does.
     """
     folder = out.parent / ".staging" / out.name
-    staging = folder / digest_of(work)
+    staging = folder / work_digest(work)
     if not owner:
         yield staging
         return
@@ -66,7 +66,7 @@ def stamps(paths: list[Path]) -> list[tuple[str, int, int]]:
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
-def digest_of(work: list[Any]) -> str:
+def work_digest(work: list[Any]) -> str:
     """Return a short digest of JSON values and of the project's code loaded so far."""
     ours = ("sam2love", "stages", "__main__")
     loaded = [module for name, module in sys.modules.items() if name.partition(".")[0] in ours]

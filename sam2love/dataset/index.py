@@ -27,7 +27,7 @@ UNUSABLE_SPLIT = "TODO"
 """The benchmark's own mark for unfinished rows, which are ignored."""
 
 REFAVS_METADATA = "f625981f27c2bde6c57757a50660af9d36469d9c757372046f49c25799a1d308"
-"""`digest_of` METADATA_COLUMNS of Ref-AVS; line endings and quoting of the file don't matter."""
+"""`table_digest` METADATA_COLUMNS of Ref-AVS; line endings and quoting of the file don't matter."""
 METADATA_COLUMNS = ["vid", "uid", "split", "fid", "exp"]
 CLIP_COLUMNS = [
     "key", "split", "frames_key", "width", "height", "frames_digest", "audio_digest", "masks_digest"
@@ -70,7 +70,7 @@ def is_null(uid: str) -> bool:
 
 def is_refavs(root: str | Path) -> bool:
     """Return whether a data set is Ref-AVS itself; the paper's figures compare with no other."""
-    return digest_of(read_metadata(root)[METADATA_COLUMNS]) == REFAVS_METADATA
+    return table_digest(read_metadata(root)[METADATA_COLUMNS]) == REFAVS_METADATA
 
 
 def read_metadata(root: str | Path) -> pd.DataFrame:
@@ -157,7 +157,7 @@ def index_digest(folder: Path) -> str:
     return files_digest(sorted(folder.glob("*.csv")), folder)
 
 
-def digest_of(table: pd.DataFrame) -> str:
+def table_digest(table: pd.DataFrame) -> str:
     """Return the SHA-256 of a table's text, to record which columns an output was computed from."""
     text = table.to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(text.encode()).hexdigest()

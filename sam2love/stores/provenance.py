@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from sam2love.dataset.index import Index, digest_of, index_digest
+from sam2love.dataset.index import Index, table_digest, index_digest
 from sam2love.params import Params
 
 
@@ -23,14 +23,14 @@ def of_features(stage: str, params: Params, index: Index, **by_writer: str) -> d
                 "weights": params.audio.digest,
                 "preprocessing": "channels averaged, 16 kHz, 10 s, log mel of each second",
                 "post_relu": params.audio.post_relu,
-                "inputs": digest_of(clips[["key", "audio_digest"]]),
+                "inputs": table_digest(clips[["key", "audio_digest"]]),
             }
         case "vision":
             pictures = clips[clips["key"] == clips["frames_key"]]
             recorded = {
                 "weights": params.vision.digest,
                 "keep_bits": params.vision.keep_bits,
-                "inputs": digest_of(pictures[["key", "frames_digest"]]),
+                "inputs": table_digest(pictures[["key", "frames_digest"]]),
             }
         case "text":
             recorded = {
@@ -44,10 +44,10 @@ def of_features(stage: str, params: Params, index: Index, **by_writer: str) -> d
                 "weights": params.sam2.digest,
                 "before_high_res_convs": params.sam2.train_high_res_convs,
                 "keep_bits": params.sam2.keep_bits,
-                "inputs": digest_of(clips[["key", "frames_digest"]]),
+                "inputs": table_digest(clips[["key", "frames_digest"]]),
             }
         case "labels":
-            recorded = {"inputs": digest_of(clips[["key", "width", "height", "masks_digest"]])}
+            recorded = {"inputs": table_digest(clips[["key", "width", "height", "masks_digest"]])}
         case _:
             raise AssertionError(f"not a feature stage: {stage}")
     return {"stage": stage, **recorded, **by_writer}

@@ -20,7 +20,7 @@ from sam2love.stores.shards import ArraySpec, StoredArray, create_array, shard_r
 from sam2love.stores.shards import Empty as Empty
 from sam2love.stores.shards import rounded as rounded
 from sam2love.stores.staging import Staging, rank_and_world
-from sam2love.work import digest_of
+from sam2love.work import work_digest
 
 FORMAT_VERSION = 1
 """Increase it when the meaning of stored bytes changes; other versions are refused."""
@@ -73,7 +73,7 @@ def fill_store(
         return
     # The batch size is part of the work: it can change the bits of the results.
     work = [FORMAT_VERSION, [vars(spec) for spec in specs], ids, provenance, batch_size]
-    staging = Staging(out, digest_of(work))
+    staging = Staging(out, work_digest(work))
     with staging.locked(rank):
         with staging.locked():
             if world > 1 and staging.is_done():

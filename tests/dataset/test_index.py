@@ -76,7 +76,7 @@ FIRST = ROWS[0]
 )
 def test_refavs_is_recognised_in_any_csv_dialect(tmp_path, monkeypatch, text):
     (tmp_path / "metadata.csv").write_text(PUBLISHED, encoding="utf-8", newline="")
-    published = index.digest_of(index.read_metadata(tmp_path)[METADATA_COLUMNS])
+    published = index.table_digest(index.read_metadata(tmp_path)[METADATA_COLUMNS])
     monkeypatch.setattr(index, "REFAVS_METADATA", published)
     (tmp_path / "metadata.csv").write_text(text, encoding="utf-8", newline="")
     assert index.is_refavs(tmp_path)
@@ -89,7 +89,7 @@ def test_refavs_is_recognised_in_any_csv_dialect(tmp_path, monkeypatch, text):
 )
 def test_another_table_is_not_refavs(tmp_path, monkeypatch, rows):
     (tmp_path / "metadata.csv").write_text(PUBLISHED, encoding="utf-8", newline="")
-    published = index.digest_of(index.read_metadata(tmp_path)[METADATA_COLUMNS])
+    published = index.table_digest(index.read_metadata(tmp_path)[METADATA_COLUMNS])
     monkeypatch.setattr(index, "REFAVS_METADATA", published)
     (tmp_path / "metadata.csv").write_text(csv_text(rows), encoding="utf-8", newline="")
     assert not index.is_refavs(tmp_path)

@@ -1,4 +1,4 @@
-"""The report: what is chosen and drawn; the page is whole, safe, and the same each time."""
+"""The report: rows chosen, drawings, and a page that is complete, safe and reproducible."""
 
 import base64
 import io
@@ -20,13 +20,13 @@ from sam2love.dataset.refavs import read_audio
 from sam2love.params import load_params
 from sam2love.report import results
 from sam2love.report.charts import line_chart
+from sam2love.report.examples import choose_examples
 from sam2love.report.page import flatten, write_report
-from sam2love.report.selection import choose
 from sam2love.report.strips import BARS, outline, strip_size, waveform
 from tests.made_run import fill, make_run, write_scores
 
 STRIPS = 8
-"""Of the tiny set's rows: the best and the worst of two clips, one of the only family, 3 null."""
+"""Of the tiny data set: best and worst of two clips each, one of the only family, 3 null."""
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
 
@@ -102,14 +102,14 @@ def test_shows_scores_families_curves_and_strips(refavs_root, made_run):
     assert len(html) < 500_000
 
 
-def test_the_papers_figures_stand_beside_ours_on_ref_avs_alone(refavs_root, made_run, monkeypatch):
+def test_the_papers_figures_are_shown_only_on_ref_avs(refavs_root, made_run, monkeypatch):
     def table() -> list[str]:
         html = report(refavs_root, made_run)[1]
         return re.findall(r'<th scope="row">([^<]*figures)</th>(.*?)</tr>', html, re.S)
 
     assert not table()
     metadata = index.read_metadata(refavs_root)[index.METADATA_COLUMNS]
-    monkeypatch.setattr(index, "REFAVS_METADATA", index.digest_of(metadata))
+    monkeypatch.setattr(index, "REFAVS_METADATA", index.table_digest(metadata))
     (_, eemc), (name, ours) = table()
     assert name == "SAM2-LOVE, the paper&#39;s figures"
     numbers = re.findall(r"<td[^>]*>([\d.]+)</td>", ours)
@@ -117,11 +117,11 @@ def test_the_papers_figures_stand_beside_ours_on_ref_avs_alone(refavs_root, made
     assert "57.2" in eemc
 
 
-def test_is_the_same_each_time(refavs_root, made_run):
+def test_is_reproducible(refavs_root, made_run):
     assert report(refavs_root, made_run) == report(refavs_root, made_run)
 
 
-def test_needs_nothing_from_outside(refavs_root, made_run):
+def test_is_self_contained(refavs_root, made_run):
     page = Page(report(refavs_root, made_run)[1])
     ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
     assert len(ids) == len(set(ids))
@@ -133,7 +133,7 @@ def test_needs_nothing_from_outside(refavs_root, made_run):
     assert "default-src 'none'" in page.all("meta")[2]["content"]
 
 
-def test_plays_what_was_heard(refavs_root, made_run):
+def test_plays_the_clips_sound(refavs_root, made_run):
     html = report(refavs_root, made_run)[1]
     played = 0
     for strip in re.findall(r"<article .*?</article>", html, re.S):
@@ -150,7 +150,7 @@ def test_plays_what_was_heard(refavs_root, made_run):
     assert 0 < played < STRIPS
 
 
-def test_tells_in_words_what_the_pictures_show(refavs_root, made_run):
+def test_pictures_have_text_alternatives(refavs_root, made_run):
     page = Page(report(refavs_root, made_run)[1])
     pictures = [attrs for attrs in page.all("svg") if attrs.get("role") == "img"]
     assert len(pictures) == STRIPS + 4
@@ -193,10 +193,10 @@ def test_a_family_may_have_any_name(refavs_root, made_run):
     scores = made_run / "scores" / "expressions.csv"
     scores.write_text(scores.read_text(encoding="utf-8").replace(",vision,", ",NA,"))
     page = Page(report(refavs_root, made_run)[1])
-    assert page.texts.count("NA") == 1 + STRIPS - 3  # in the table and on strips that aren't null
+    assert page.texts.count("NA") == 1 + STRIPS - 3  # in the table and on strips, but for null rows
 
 
-def test_a_closed_gate_shows_nothing_but_what_it_hides(refavs_root, made_run):
+def test_a_closed_gate_shows_only_the_mask_it_hides(refavs_root, made_run):
     html = report(refavs_root, made_run)[1]
     gated, shown = 0, 0
     for row, strip in re.findall(
@@ -215,11 +215,11 @@ def test_a_closed_gate_shows_nothing_but_what_it_hides(refavs_root, made_run):
     assert shown
 
 
-# ---- what may be missing ------------------------------------------------------------------------
+# ---- missing inputs -----------------------------------------------------------------------------
 
 
 def keep_rows(run, root, keep):
-    """Leave only some rows of the test splits in the index, and score them again."""
+    """Keep only some rows of the test splits in the index, and score them again."""
     path = run / "index" / "expressions.csv"
     table = pd.read_csv(path, keep_default_na=False)
     table[~table["split"].str.startswith("test") | keep(table)].to_csv(path, index=False)
@@ -230,8 +230,8 @@ def keep_rows(run, root, keep):
     ("keep", "shown", "missing"),
     [
         (lambda rows: rows["split"] != "test_u", "seen", "unseen J"),
-        (lambda rows: rows["split"] != "test_n", "mix", "S, nothing to be found"),
-        (lambda rows: rows["split"] == "test_n", "S, nothing to be found", "J&F, seen"),
+        (lambda rows: rows["split"] != "test_n", "mix", "S on null rows"),
+        (lambda rows: rows["split"] == "test_n", "S on null rows", "J&F, seen"),
         (lambda rows: rows["row"] == 15, "unseen", "Worst"),
     ],
     ids=["no unseen", "no null", "only null", "one row"],
@@ -257,11 +257,11 @@ def test_families_curves_baselines_and_gate_may_be_missing(own_refavs_root, tmp_
     strips, html = report(own_refavs_root, run)
     page = Page(html)
     assert strips == 9
-    for missing in ("By family", "Training", "gap closed", "every object", "gate at", "loss.csv"):
+    for missing in ("By family", "Training", "Gap closed", "every object", "gate at", "loss.csv"):
         assert missing not in page.text
 
 
-def test_says_which_stage_to_run_again(refavs_root, made_run):
+def test_errors_name_the_stage_to_run_again(refavs_root, made_run):
     scores = made_run / "scores" / "expressions.csv"
     table = pd.read_csv(scores)
     table.assign(row=table["row"] + 1000).to_csv(scores, index=False)
@@ -290,14 +290,14 @@ def test_masks_of_another_run_are_refused(refavs_root, made_run):
 # ---- tables -------------------------------------------------------------------------------------
 
 
-def test_share_of_gap():
+def test_gap_closed():
     def mix(value):
         return {"refavs": {"mix": {"J&F": value}}}
 
     baselines = {"every_object": mix(40.0), "oracle_point": mix(90.0)}
-    assert results.share_of_gap({**mix(70.0), "baselines": baselines}) == pytest.approx(0.6)
-    assert results.share_of_gap({**mix(70.0), "baselines": {}}) is None
-    assert results.share_of_gap({"refavs": {}, "baselines": baselines}) is None
+    assert results.gap_closed({**mix(70.0), "baselines": baselines}) == pytest.approx(0.6)
+    assert results.gap_closed({**mix(70.0), "baselines": {}}) is None
+    assert results.gap_closed({"refavs": {}, "baselines": baselines}) is None
 
 
 def test_family_means():
@@ -327,7 +327,7 @@ def test_settings_are_named_as_on_the_command_line():
     assert flatten(section) == {"steps": "3", "loss.bce": "1.0", "betas": "0.9, 0.95", "on": "true"}
 
 
-# ---- which rows ---------------------------------------------------------------------------------
+# ---- examples -----------------------------------------------------------------------------------
 
 
 def rows_of(count, *, families=("",), null=0, per_clip=2):
@@ -343,7 +343,7 @@ def rows_of(count, *, families=("",), null=0, per_clip=2):
 
 def test_chooses_best_worst_typical_and_null():
     rows = rows_of(200, families=("colour", "order", "place"), null=40)
-    groups = {group.name: group.rows for group in choose(rows)}
+    groups = {group.name: group.rows for group in choose_examples(rows)}
     by_row = rows.set_index("row")
     assert list(groups) == ["best", "worst", "typical", "null"]
     for name in ("best", "worst"):
@@ -357,15 +357,15 @@ def test_chooses_best_worst_typical_and_null():
     assert typical["family"].tolist() == ["colour", "order", "place"]
     medians = by_row.groupby("family")["J&F"].median()
     assert np.abs(typical["J&F"].to_numpy() - medians.to_numpy()).max() < 5
-    none = by_row.loc[groups["null"], "S"]
-    assert [none.iloc[0], none.iloc[-1]] == [by_row.S[by_row.null].min(), by_row.S.max()]
+    null = by_row.loc[groups["null"], "S"]
+    assert [null.iloc[0], null.iloc[-1]] == [by_row.S[by_row.null].min(), by_row.S.max()]
     shown = list(chain.from_iterable(groups.values()))
     assert len(shown) == len(set(shown))
 
 
 def test_without_families_typical_rows_span_the_ranking():
     rows = rows_of(300)
-    typical = {group.name: group.rows for group in choose(rows)}["typical"]
+    typical = {group.name: group.rows for group in choose_examples(rows)}["typical"]
     scores = rows.set_index("row").loc[typical, "J&F"]
     assert len(typical) == 12
     assert scores.is_monotonic_decreasing
@@ -375,13 +375,13 @@ def test_without_families_typical_rows_span_the_ranking():
 
 @pytest.mark.parametrize(("count", "null"), [(1, 0), (0, 1), (3, 2), (0, 0)])
 def test_few_rows_are_shown_once_each(count, null):
-    groups = choose(rows_of(count, null=null))
+    groups = choose_examples(rows_of(count, null=null))
     shown = list(chain.from_iterable(group.rows for group in groups))
     assert len(shown) == len(set(shown))
     assert len(shown) == count + null
 
 
-# ---- what is drawn ------------------------------------------------------------------------------
+# ---- drawings -----------------------------------------------------------------------------------
 
 
 def test_outline_of_squares_and_holes():
@@ -416,7 +416,7 @@ def test_waveform():
     assert set(bars[BARS // 2 : BARS * 6 // 10]) == {bars.max()}
     assert bars[BARS * 85 // 100] == bars.max() / 2
     assert bars[0] == 2
-    # Noise of a muted track is not blown up, and a track that ends early leaves the rest flat.
+    # The noise of a muted track isn't scaled up; after a track that ends early the line is flat.
     assert heights(sound / 1000, rate).max() == 2
     assert heights(sound[: 7 * rate], rate)[BARS * 7 // 10 :].max() == 2
 
@@ -444,7 +444,7 @@ def test_long_curves_are_averaged():
 
 
 @pytest.mark.parametrize("values", [[0.0], [5.0, 5.0], [-3.0, 2.0], [1e-7, 2e-7], [1e6]])
-def test_charts_hold_any_values(values):
+def test_charts_fit_any_values(values):
     chart = line_chart("x", {"x": (range(len(values)), values)})
     assert all(chart.top <= y <= chart.bottom for _, y in chart.lines[0].points)
     assert 2 <= len(chart.y_ticks) <= 8
