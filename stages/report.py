@@ -1,15 +1,12 @@
-"""Stage report: one self-contained HTML page about the run, film strips included.
+"""Write a self-contained HTML page about the run, with film strips.
 
-    python -m stages.report INDEX PREDICTIONS SCORES MODEL METRICS REPORT
+Reads the index, the masks, the scores, the training curves, and the clips shown as film strips;
+writes report/index.html. Takes seconds, whatever the size of the data set.
 
-Reads the index, the masks, the scores, the curves of the training, and of the data set what the
-film strips show; writes REPORT/index.html. Seconds, whatever the size of the data set.
+    dvc repro report
 """
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from sam2love.params import load_params
 from sam2love.report.page import write_report
@@ -17,18 +14,19 @@ from stages import run
 
 
 def main(
-    data_root: Annotated[Path, typer.Argument(help="Folder with media/ and gt_mask/.")],
-    index_folder: Annotated[Path, typer.Argument(help="What the stage 'index' wrote.")],
-    predictions: Annotated[Path, typer.Argument(help="Folder with masks.zarr.")],
-    scores: Annotated[Path, typer.Argument(help="Folder with expressions.csv.")],
-    model: Annotated[Path, typer.Argument(help="Folder with loss.csv and validation.csv.")],
-    metrics: Annotated[Path, typer.Argument(help="metrics.json.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    root: Path,
+    index_folder: Path,
+    predictions: Path,
+    scores: Path,
+    model: Path,
+    metrics: Path,
+    out: Path,
 ) -> None:
+    """Write the page of a run, which shows the parameters of the sections fusion and train."""
     params = load_params()
     strips = write_report(
         out,
-        root=data_root,
+        root=root,
         index_folder=index_folder,
         predictions=predictions,
         scores=scores,

@@ -1,4 +1,4 @@
-"""docs/ablations.md: DVC takes every line, and what it sets is valid and makes the tables told."""
+"""docs/ablations.md: DVC accepts every line, with valid values that fill the paper's tables."""
 
 import os
 import re
@@ -18,7 +18,7 @@ LINES = re.findall(r"^dvc exp run --queue (.*)$", DOC, re.M)
 
 
 def runs(line: str, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The values that each run of a line sets, by DVC's own reading."""
+    """Return the values that each run of a line sets, as DVC parses them."""
     monkeypatch.setenv("CLIP", "openai/clip-vit-base-patch16@refs/pr/10")
     monkeypatch.setenv("DIGEST", "0123456789abcdef" * 4)
     words = shlex.split(os.path.expandvars(line))
@@ -27,7 +27,7 @@ def runs(line: str, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def written(run: list[str]) -> dict[str, str]:
-    """As `dvc exp show` has them: Hydra writes True, JSON true."""
+    """Return the values as `dvc exp show` prints them: Hydra writes True, JSON true."""
     return dict(assignment.lower().split("=", 1) for assignment in run)
 
 
@@ -39,23 +39,23 @@ def test_every_run_of_a_line_is_valid(line, tmp_path, monkeypatch):
         load_params(tmp_path / "params.yaml")
 
 
-def test_the_lines_make_every_row_of_the_paper(monkeypatch):
+def test_the_lines_cover_every_row_of_the_paper(monkeypatch):
     defaults = {"vision.weights": "weights/mini/vit", "text.weights": "weights/mini/roberta"}
     defaults |= {"fusion.history": "previous"}
-    made = [defaults | written(run) for line in LINES for run in runs(line, monkeypatch)]
+    params_of_runs = [defaults | written(run) for line in LINES for run in runs(line, monkeypatch)]
     for table in TABLES:
-        rows = [table.row_of(params) for params in made]
+        rows = [table.row_of(params) for params in params_of_runs]
         assert all(row in rows for row in table.rows), table.title
 
 
-def test_what_is_left_out_is_one_modality_at_a_time(monkeypatch):
+def test_one_modality_is_left_out_at_a_time(monkeypatch):
     (line,) = (line for line in LINES if "modalities" in line)
     sizes = [len(run[0].split(",")) for run in runs(line, monkeypatch)]
     assert sizes == [3, 2, 2, 2]
 
 
-def test_the_documents_commands_are_those_tested():
-    """Those that queue are above; tests/test_queue.py runs some, comparing is in tests/compare."""
+def test_every_command_of_the_page_is_tested():
+    """Queueing is tested above and in tests/test_queue.py, comparing in tests/compare."""
     blocks = re.findall(r"^```\n(.*?)^```", DOC, re.M | re.S)
     commands = {command for block in blocks for command in block.splitlines()}
     assert commands - {f"dvc exp run --queue {line}" for line in LINES} == {

@@ -1,1 +1,1 @@
-"""Experiments side by side: `dvc exp show --json | sam2love report --compare -`."""
+"""Compare experiments: `dvc exp show --json | sam2love report --compare -`."""

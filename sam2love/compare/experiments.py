@@ -1,7 +1,7 @@
-"""The finished experiments that `dvc exp show --json` lists, and what of it is no result.
+"""Read the finished experiments that `dvc exp show --json` lists.
 
-The workspace is left out: what it holds is a commit's or an experiment's, or not finished. So are
-the figures of experiments that failed: DVC shows those of the commit that they started from.
+The workspace is ignored, since its figures are those of a commit or experiment, or unfinished. So
+are the figures of failed experiments, where DVC repeats those of the commit they started from.
 """
 
 import json
@@ -19,8 +19,8 @@ PARAMS, METRICS = "params.yaml", "metrics.json"
 class Experiment:
     """A finished run.
 
-    params: by dotted name, values as written behind -S ("fusion.modalities": "[text,vision]"); of
-        parameter files other than params.yaml the name is "file:name", also as behind -S.
+    params: by dotted name, values as written after -S ("fusion.modalities": "[text,vision]");
+        parameters of files other than params.yaml are named "file:name", also as after -S.
     metrics: the content of metrics.json.
     """
 
@@ -31,7 +31,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit, what was run at it (None if it has no metrics), and from it, oldest first."""
+    """A commit, its own run (None without metrics), and the experiments from it, oldest first."""
 
     name: str
     params: dict[str, str]
@@ -39,7 +39,7 @@ class Commit:
     experiments: list[Experiment]
 
 
-# ---- the JSON of DVC 3, as far as it is read ----------------------------------------------------
+# ---- the parts of DVC 3's JSON that are read ----------------------------------------------------
 
 
 class _File(BaseModel):
@@ -76,29 +76,31 @@ class _Baseline(_Revision):
 
 
 def read_experiments(text: str) -> tuple[list[Commit], list[str]]:
-    """The commits from which experiments started, and notes on what isn't shown.
+    """Return the commits that experiments started from, and notes on experiments left out.
 
     Args:
-        text: what `dvc exp show --json` prints, with -A or -n if they started from older commits.
+        text: the output of `dvc exp show --json`, with -A or -n to include older commits.
 
     Raises:
-        ValueError: it is something else, or no experiment is finished.
+        ValueError: the text is something else, or no experiment is finished.
     """
     try:
         baselines = TypeAdapter(list[_Baseline]).validate_json(text)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         place = ".".join(map(str, fault["loc"]))
+        where = f"{place}: " if place else ""
         raise ValueError(
-            f"not what `dvc exp show --json` prints: {place + ': ' if place else ''}{fault['msg']}"
+            f"not the output of `dvc exp show --json`: {where}{fault['msg']}"
         ) from None
     notes: list[str] = []
     commits = [commit for baseline in baselines if (commit := _commit(baseline, notes))]
     if not commits:
-        advice = (
-            "run some (docs/ablations.md), or ask for older commits' too: `dvc exp show --json -A`"
+        found = (
+            "no finished experiments; run some (docs/ablations.md), or include those of older "
+            "commits with `dvc exp show --json -A`"
         )
-        raise ValueError("\n".join([f"no finished experiments; {advice}", *notes]))
+        raise ValueError("\n".join([found, *notes]))
     return commits, notes
 
 
@@ -118,23 +120,23 @@ def _commit(baseline: _Baseline, notes: list[str]) -> Commit | None:
 
 
 def _finished(entries: list[_Entry], notes: list[str]) -> Iterator[Experiment]:
-    waiting = []
+    queued = []
     for revision, executor in ((entry.revs[0], entry.executor) for entry in entries if entry.revs):
         name = revision.name or revision.rev[:7]
         state = executor.state if executor else "success"
         if state == "queued":
-            waiting.append(name)
+            queued.append(name)
         elif state == "failed" or revision.error:
-            notes.append(f"{name} failed; `dvc queue logs {name}` tells why")
+            notes.append(f"{name} failed; `dvc queue logs {name}` shows why")
         elif state != "success":
             notes.append(f"{name} isn't finished ({state})")
         elif revision.data is None or not (metrics := _metrics(revision.data)):
             notes.append(f"{name} is left out: it has no {METRICS} with 'refavs'")
         else:
             yield Experiment(name, _params(revision.data), metrics)
-    if waiting:
-        told = ", ".join(reversed(waiting))
-        notes.append(f"{len(waiting)} wait in the queue for `dvc exp run --run-all`: {told}")
+    if queued:
+        names = ", ".join(reversed(queued))
+        notes.append(f"{len(queued)} still queued (start them: `dvc exp run --run-all`): {names}")
 
 
 def _metrics(data: _Data) -> dict[str, Any] | None:
@@ -147,11 +149,11 @@ def _params(data: _Data) -> dict[str, str]:
     for file, content in data.params.items():
         prefix = "" if file == PARAMS else f"{file}:"
         for row in pd.json_normalize(content.data or {}).to_dict("records"):
-            flat |= {f"{prefix}{name}": _written(value) for name, value in row.items()}
+            flat |= {f"{prefix}{name}": _as_text(value) for name, value in row.items()}
     return flat
 
 
-def _written(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if isinstance(value, list):
-        return f"[{','.join(map(_written, value))}]"
+        return f"[{','.join(map(_as_text, value))}]"
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,16 +1,17 @@
-"""A setting against a baseline, row by row: `sam2love report SETTING --compare BASELINE`.
+"""Compare a setting with a baseline row by row: `sam2love report SETTING --compare BASELINE`.
 
-A setting is a folder with a run in it (scores/expressions.csv) or with one run a seed
-(seed1/scores/expressions.csv, ...). Runs of the same name are paired, and their rows must be the
-same. J&F is that of the protocol `frame`, a row at a time: the benchmark's own scores batches of
-rows, so that a row has no score of its own there. Its threshold is the run's best for the split and
-stays fixed while clips are drawn.
+A setting is a folder with one run (scores/expressions.csv) or with a run per seed
+(seed1/scores/expressions.csv, ...). Runs of the same name are paired and must have scored the same
+rows. J&F is that of the protocol `frame` for each row, since the benchmark's own protocol scores
+batches, not rows. Its threshold is the run's best for the split and stays fixed while clips are
+drawn.
 
-Rows that mean nothing have neither J nor F nor a right object: they are left out.
+Null rows have neither J nor F nor a right object and are left out.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,21 +26,22 @@ NUMBERS = ["frame_J", "frame_F", "picked"]
 MEASURES = {"J&F": ["frame_J", "frame_F"], "right object": ["picked"]}
 """By name, the columns whose mean is compared."""
 Runs = dict[str, pd.DataFrame]
+"""Rows that aren't null with their scores, by the name of the run; "" for a single run."""
 PARTS = {"val": "val", "test_s": "test seen", "test_u": "test unseen"}
-KEY = (
-    "J&F (`frame`, a row at a time) and right objects in percent, means over rows that mean "
-    "something and over seeds; setting less baseline, [95 % interval] over clips and, with more "
-    "than one seed, over seeds. mix: the mean of seen and unseen."
+LEGEND = (
+    "J&F (by `frame`, row by row) and right objects in percent, means over seeds and over rows "
+    "that aren't null; difference: setting minus baseline, [95 % interval] over clips and, with "
+    "several seeds, over seeds. mix: the mean of seen and unseen."
 )
 
 
 def compare_settings(settings: Sequence[Path], baseline: Path) -> tuple[str, list[str]]:
-    """A table in Markdown for each setting, and notes on what isn't in them.
+    """Return a Markdown table for each setting, and notes on runs left out.
 
     Raises:
         FileNotFoundError, ValueError: as `differences`.
     """
-    parts, notes = [KEY], []
+    parts, notes = [LEGEND], []
     for setting in settings:
         table, found = differences(setting, baseline)
         parts += [f"## {setting} against {baseline}", _markdown(table)]
@@ -48,30 +50,30 @@ def compare_settings(settings: Sequence[Path], baseline: Path) -> tuple[str, lis
 
 
 def differences(setting: Path, baseline: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Paired differences by split, by val's seen and unseen kinds, and by family.
+    """Return paired differences by split, by val's seen and unseen kinds, and by family.
 
     Returns:
         A row for each group of rows ("val unseen", "test mix", "test, motion", ...) and measure:
-        "group", "measure", what intervals.Difference has, and "verdict"; and notes on seeds that
-        only one of the two has.
+        "group", "measure", the fields of intervals.Difference, and "verdict"; and notes on seeds
+        that only one of the two has.
 
     Raises:
         FileNotFoundError: a folder has no scores.
-        ValueError: scores can't be read, no seed is in both, or the rows differ.
+        ValueError: scores can't be read, the two have no seed in common, or their rows differ.
     """
     ours, theirs, notes = _paired(setting, baseline)
     rows = next(iter(theirs.values()))
     lines = []
-    for group, chosen, parts in _groups(rows):
-        clips = rows["key"].to_numpy()[chosen]
+    for group, selected, parts in _groups(rows):
+        clips = rows["key"].to_numpy()[selected]
         for measure, columns in MEASURES.items():
-            after, before = (
-                np.stack([run.loc[chosen, columns].mean(axis=1) for run in runs.values()])
+            scores, baseline_scores = (
+                np.stack([run.loc[selected, columns].mean(axis=1) for run in runs.values()])
                 for runs in (ours, theirs)
-            )
-            found = paired_difference(after, before, clips, parts=parts)
-            named = {"group": group, "measure": measure}
-            lines.append(named | vars(found) | {"verdict": found.verdict})
+            )  # (S, R) each
+            result = paired_difference(scores, baseline_scores, clips, parts=parts)
+            name = {"group": group, "measure": measure}
+            lines.append(name | vars(result) | {"verdict": result.verdict})
     return pd.DataFrame(lines), notes
 
 
@@ -79,20 +81,20 @@ def differences(setting: Path, baseline: Path) -> tuple[pd.DataFrame, list[str]]
 
 
 def _paired(setting: Path, baseline: Path) -> tuple[Runs, Runs, list[str]]:
-    """The runs of the seeds that both have, in the same order, and notes on the others."""
+    """Return the runs that both have, in the same order, and notes on the others."""
     ours, theirs = read_runs(setting), read_runs(baseline)
     seeds = [name for name in ours if name in theirs]
     if not seeds:
         raise ValueError(
-            f"{setting} holds {_names(ours)}, {baseline} holds {_names(theirs)}, so none can be "
-            "paired; name the runs of a seed alike in both, or give the folder of one run each"
+            f"{setting} has {_names(ours)} and {baseline} has {_names(theirs)}, so none can be "
+            "paired; use the same folder name per seed in both, or name one run's folder each"
         )
     first = theirs[seeds[0]]
     for folder, runs in ((baseline, theirs), (setting, ours)):
         for name in seeds:
             _check_same_rows(runs[name], first, folder / name, baseline / seeds[0])
     notes = [
-        f"{folder / name} is left out: no run of that name to pair it with"
+        f"{folder / name} is left out: the other setting has no run of that name"
         for folder, runs in ((setting, ours), (baseline, theirs))
         for name in runs
         if name not in seeds
@@ -102,7 +104,7 @@ def _paired(setting: Path, baseline: Path) -> tuple[Runs, Runs, list[str]]:
 
 
 def read_runs(folder: Path) -> Runs:
-    """The rows that mean something and their scores, by the name of the run; "" if there is one.
+    """Read the scores of a setting's run or runs.
 
     Raises:
         FileNotFoundError, ValueError: there are no scores, or they can't be read.
@@ -112,7 +114,7 @@ def read_runs(folder: Path) -> Runs:
     files = sorted(folder.glob(f"*/{SCORES}"))
     if not files:
         raise FileNotFoundError(
-            f"{folder}: neither {SCORES} nor <seed>/{SCORES} in it; run the stage 'score'"
+            f"{folder}: found neither {SCORES} nor <seed>/{SCORES}; run the stage 'score'"
         )
     return {file.parent.parent.name: _read_rows(file) for file in files}
 
@@ -122,16 +124,16 @@ def _read_rows(file: Path) -> pd.DataFrame:
         table = read_table(file, [*IDENTITY, "key", "null", *NUMBERS])
     except ValueError as error:
         raise ValueError(f"{error}; run the stage 'score' again") from None
-    meant = (table["null"] == "False") & table["split"].isin(PARTS)
-    rows = table[meant].reset_index(drop=True)
+    positive = (table["null"] == "False") & table["split"].isin(PARTS)
+    rows = table[positive].reset_index(drop=True)
     if rows.empty:
-        raise ValueError(f"{file}: no row that means something, so nothing to compare")
+        raise ValueError(f"{file}: nothing to compare: every row of {', '.join(PARTS)} is null")
     percent = rows["picked"].map({"True": "100", "False": "0"})
     scores = rows.assign(picked=percent)[NUMBERS].apply(pd.to_numeric, errors="coerce")
     for place, column in np.argwhere(~np.isfinite(scores.to_numpy())):
         name, row = NUMBERS[column], rows.loc[place]
         raise ValueError(
-            f"{file}: row {row['row']} (uid {row['uid']!r}) has {name} {row[name]!r}, which is no "
+            f"{file}: row {row['row']} (uid {row['uid']!r}) has {name} {row[name]!r}, expected a "
             "score; run the stage 'score' again"
         )
     return rows.assign(**scores)
@@ -142,8 +144,8 @@ def _check_same_rows(
 ) -> None:
     count = min(len(rows), len(others))
     ours, theirs = rows[IDENTITY], others[IDENTITY]
-    differ = (ours[:count] != theirs[:count]).to_numpy()
-    where = f"{folder} and {other_folder} scored other rows, so they can't be paired; the first: "
+    differ = (ours[:count] != theirs[:count]).to_numpy()  # (rows, columns)
+    fault = f"{folder} and {other_folder} scored different rows, so can't be paired; the first: "
     if differ.any():
         place = int(differ.any(axis=1).argmax())
         column = IDENTITY[int(differ[place].argmax())]
@@ -152,10 +154,10 @@ def _check_same_rows(
             f"{table[column][place]!r})"
             for table in (rows, others)
         )
-        raise ValueError(f"{where}{found} against {expected}")
+        raise ValueError(f"{fault}{found} against {expected}")
     if len(rows) != len(others):
-        longer, names = (rows, folder) if len(rows) > count else (others, other_folder)
-        raise ValueError(f"{where}row {longer['row'][count]} is in {names} alone")
+        longer, only = (rows, folder) if len(rows) > count else (others, other_folder)
+        raise ValueError(f"{fault}row {longer['row'][count]} is only in {only}")
 
 
 def _names(runs: Runs) -> str:
@@ -166,7 +168,7 @@ def _names(runs: Runs) -> str:
 
 
 def _groups(rows: pd.DataFrame) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
-    """Name, rows (R,) bool and, of a mix, the parts of these rows that count the same."""
+    """Yield each group's name, its rows (R,) bool and, for a mix, the part of each of its rows."""
     kinds = rows["kinds"].where(rows["split"] == "val", "")
     part = (rows["split"].map(PARTS) + " " + kinds).str.strip()
     for split in ("val", "test"):
@@ -181,7 +183,7 @@ def _groups(rows: pd.DataFrame) -> Iterator[tuple[str, np.ndarray, np.ndarray | 
             yield f"{split}, {family}", inside & (families == family), None
 
 
-# ---- as printed ---------------------------------------------------------------------------------
+# ---- Markdown ---------------------------------------------------------------------------------
 
 
 def _markdown(table: pd.DataFrame) -> str:
@@ -192,14 +194,14 @@ def _markdown(table: pd.DataFrame) -> str:
     for name, group in table.groupby("group", sort=False):
         records = group.to_dict("records")
         line = [str(name), *(str(records[0][count]) for count in head[1:4])]
-        for found in records:
-            line += [f"{found['setting']:.1f}", f"{found['baseline']:.1f}"]
-            line += [_interval(found["difference"], found["low"], found["high"]), found["verdict"]]
+        for record in records:
+            line += [f"{record['setting']:.1f}", f"{record['baseline']:.1f}", _difference(record)]
+            line.append(record["verdict"])
         lines.append(line)
     return markdown(head, lines)
 
 
-def _interval(difference: float, low: float, high: float) -> str:
-    if np.isnan(low):
-        return f"{difference:+.1f} [too few clips]"
-    return f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+def _difference(record: dict[Hashable, Any]) -> str:
+    low, high = record["low"], record["high"]
+    interval = "too few clips" if np.isnan(low) else f"{low:+.1f}, {high:+.1f}"
+    return f"{record['difference']:+.1f} [{interval}]"

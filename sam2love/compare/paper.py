@@ -1,32 +1,34 @@
-"""The paper's ablations, Tables 2 to 6 and Figure 1: which knobs, and the figures printed there.
+"""The paper's ablations, Tables 2 to 6 and Figure 1: parameters varied, and figures printed.
 
-Figures are percentages on Ref-AVS as printed: J, F, J&F on seen, then on unseen.
-Source: SAM2-LOVE, section 4.4. Tables 3 to 6 start from the last row of Table 2.
+Figures are percentages on Ref-AVS: J, F, J&F on seen, then on unseen. Table 1 is in report/results.
+Source: SAM2-LOVE, section 4.4.
 """
 
 import re
 from dataclasses import dataclass
 
 SEEN, BOTH = ("test_s",), ("test_s", "test_u")
+WITHOUT_ACCUMULATION = (42.6, 50.9, 46.7, 66.3, 71.6, 69.0)
+"""The last row of Table 2, from which Tables 3 to 6 start."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row as the paper has it.
+    """A row of one of the paper's tables.
 
-    values: by parameter, a regular expression for its value as it is written behind -S.
-    figures: none in Figure 1, which shows pictures.
+    values: by parameter, a regular expression for its value as written after -S.
+    figures: empty in Figure 1, which shows pictures.
     """
 
     label: str
     values: dict[str, str]
     figures: tuple[float, ...] = ()
 
-    def is_of(self, params: dict[str, str]) -> bool:
-        """Whether a run with these parameters is one of this row."""
+    def matches(self, params: dict[str, str]) -> bool:
+        """Return whether a run with these parameters belongs to this row."""
         return all(
-            re.fullmatch(form, params.get(knob, ""), re.IGNORECASE)
-            for knob, form in self.values.items()
+            re.fullmatch(pattern, params.get(name, ""), re.IGNORECASE)
+            for name, pattern in self.values.items()
         )
 
 
@@ -39,28 +41,28 @@ class Table:
     splits: tuple[str, ...] = BOTH
 
     @property
-    def knobs(self) -> list[str]:
-        """The parameters that tell its rows apart."""
+    def varied(self) -> list[str]:
+        """The parameters in which its rows differ."""
         return list(self.rows[0].values)
 
     @property
     def has_figures(self) -> bool:
-        """Whether the paper prints any."""
+        """Whether the paper prints figures for any row."""
         return any(row.figures for row in self.rows)
 
     def row_of(self, params: dict[str, str]) -> Row | None:
-        """The first row that a run with these parameters belongs to."""
-        return next((row for row in self.rows if row.is_of(params)), None)
+        """Return the first row that a run with these parameters belongs to."""
+        return next((row for row in self.rows if row.matches(params)), None)
 
 
 def _weights(kind: str) -> str:
-    """Weights with this in their name: a folder's or a repository's, not what these lie in."""
+    """Match weights by the name of their folder or repository, ignoring parent folders."""
     return rf"(.*/)?[^/@]*{kind}[^/@]*/?(@.*)?"
 
 
 CLIP = _weights("clip")
 VIT = rf"(?!{_weights('(cl|sigl)ip')}$){_weights('(?<![a-z])vit')}"
-"""CLIP's and SigLIP's have a ViT in their names too; mobilevit is none."""
+"""Excludes CLIP and SigLIP, whose names contain "vit" too, and names such as mobilevit."""
 ROBERTA = _weights("roberta")
 
 
@@ -92,25 +94,21 @@ TABLES = (
                 _backbones(VIT, ROBERTA, "previous"),
                 (43.5, 51.9, 47.7, 66.5, 72.3, 69.4),
             ),
-            Row(
-                "RoBERTa and ViT",
-                _backbones(VIT, ROBERTA, "none"),
-                (42.6, 50.9, 46.7, 66.3, 71.6, 69.0),
-            ),
+            Row("RoBERTa and ViT", _backbones(VIT, ROBERTA, "none"), WITHOUT_ACCUMULATION),
         ),
     ),
     Table(
         "Table 3, transformer blocks",
         (
             Row("1 layer", {"fusion.layers": "1"}, (41.5, 49.4, 45.4, 65.2, 70.9, 68.1)),
-            Row("6 layers", {"fusion.layers": "6"}, (42.6, 50.9, 46.7, 66.3, 71.6, 69.0)),
+            Row("6 layers", {"fusion.layers": "6"}, WITHOUT_ACCUMULATION),
             Row("12 layers", {"fusion.layers": "12"}, (42.0, 50.7, 46.4, 67.7, 73.3, 70.5)),
         ),
     ),
     Table(
         "Table 4, [seg] tokens",
         (
-            Row("1", {"fusion.seg_tokens": "1"}, (42.6, 50.9, 46.7, 66.3, 71.6, 69.0)),
+            Row("1", {"fusion.seg_tokens": "1"}, WITHOUT_ACCUMULATION),
             Row("4", {"fusion.seg_tokens": "4"}, (41.3, 50.8, 46.0, 65.2, 71.0, 68.1)),
             Row("8", {"fusion.seg_tokens": "8"}, (40.7, 49.8, 45.2, 67.0, 72.2, 69.6)),
         ),
@@ -118,11 +116,7 @@ TABLES = (
     Table(
         "Table 5, fusion strategy",
         (
-            Row(
-                "learnable token",
-                {"fusion.strategy": "token"},
-                (42.6, 50.9, 46.7, 66.3, 71.6, 69.0),
-            ),
+            Row("learnable token", {"fusion.strategy": "token"}, WITHOUT_ACCUMULATION),
             Row("mean", {"fusion.strategy": "mean"}, (41.6, 50.1, 45.8, 65.9, 71.6, 68.7)),
         ),
     ),

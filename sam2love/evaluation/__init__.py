@@ -1,1 +1,1 @@
-"""Score masks: metrics, protocols, baselines, intervals. Nothing here needs torch."""
+"""Score masks: metrics, protocols, baselines, intervals; none of it needs torch."""

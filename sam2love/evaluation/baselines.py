@@ -1,7 +1,8 @@
-"""What a system scores that understands nothing: masks of a clip's objects, chosen by a rule.
+"""Baselines that ignore the sentence: they show some of a clip's objects, chosen by a rule.
 
-All are made of predictions/objects.zarr, where SAM 2 has segmented each object from one click, so
-that they differ from ours in the choice alone. An oracle's point is the ceiling: the one meant.
+The masks come from predictions/objects.zarr, where SAM 2 segmented each object from one click, so
+only the choice of objects differs from the model's. The oracle, which chooses the target, is the
+upper bound.
 
 Shapes: N frames, h x w mask logits.
 """
@@ -17,16 +18,16 @@ from sam2love.stores.store import FeatureStore
 
 NAMES = ("every_object", "largest", "central", "random", "oracle_point")
 NOTHING_LOGIT = -1024.0
-"""SAM 2's own logit for 'not there'."""
+"""SAM 2's own logit for an absent object."""
 
 
 class ObjectBaselines:
-    """Chooses among a clip's objects.
+    """Choose among the objects of a clip.
 
     Args:
         store: items "<frames_key>/<fid>", array "logits" (N, h, w).
-        frames_keys: of each clip key, the key under which its pictures are stored.
-        seed: of the random choice, which is drawn anew for each row.
+        frames_keys: for each clip key, the key under which its frames are stored.
+        seed: seeds the random choice, which is drawn separately for each row.
     """
 
     def __init__(self, store: FeatureStore, *, frames_keys: Mapping[str, str], seed: int) -> None:
@@ -39,26 +40,24 @@ class ObjectBaselines:
             self._fids.setdefault(frames_key, []).append(fid)
 
     def fids(self, key: str) -> list[int]:
-        """The objects segmented in a clip, sorted; of a null clip, those of the same pictures."""
+        """Return the objects segmented in a clip, sorted; a null clip has those of its frames."""
         return sorted(self._fids.get(self._frames_keys[key], []))
 
     def logits(self, key: str, fids: tuple[int, ...]) -> np.ndarray:
-        """The union of some objects' masks: (N, h, w) float32; of none, nothing."""
+        """Return the union of the objects' masks: (N, h, w) float32, empty without objects."""
         if not fids:
             return np.full((FRAMES, 1, 1), NOTHING_LOGIT, np.float32)
         names = [item_name(self._frames_keys[key], fid) for fid in fids]
-        return (
-            np.stack([self._store.read("logits", name) for name in names]).max(0).astype(np.float32)
-        )
+        logits = np.stack([self._store.read("logits", name) for name in names])
+        return logits.max(0).astype(np.float32)  # (objects, N, h, w) to (N, h, w)
 
     def choices(self, entry: Any) -> dict[str, tuple[int, ...]]:
-        """By baseline, the objects shown for a row; none if the clip has none.
+        """Return the objects that each baseline shows for a row; none if the clip has none.
 
-        The oracle shows nothing where what is meant isn't there, or wasn't segmented because
-        frame 0 doesn't show it.
+        The oracle shows nothing if the target is absent, or was not segmented because it is not
+        visible in frame 0.
         """
         fids = self.fids(entry.key)
-        meant = tuple(fid for fid in fids if fid == entry.fid and not entry.null)
         if not fids:
             return dict.fromkeys(NAMES, ())
         masks = {fid: self.logits(entry.key, (fid,)) > 0 for fid in fids}
@@ -68,18 +67,18 @@ class ObjectBaselines:
             "largest": (max(fids, key=lambda fid: int(masks[fid].sum())),),
             "central": (min(fids, key=lambda fid: centre_distance(masks[fid])),),
             "random": (fids[drawn],),
-            "oracle_point": meant,
+            "oracle_point": tuple(fid for fid in fids if fid == entry.fid and not entry.null),
         }
 
 
 def centre_distance(masks: np.ndarray) -> float:
-    """How far an object's centre is from the picture's, in shares of it, on average over frames.
+    """Return the mean distance between an object's centre and that of the picture.
 
     Args:
-        masks: (N, H, W) bool; frames that don't show the object don't count.
+        masks: (N, H, W) bool; frames without the object are skipped.
 
     Returns:
-        Distance, 0 to 0.71; infinite if no frame shows the object.
+        Distance with the picture's sides as units, 0 to 0.71; infinite if no frame has the object.
     """
     distances = []
     for mask in masks:

@@ -1,7 +1,7 @@
-"""The masks that are scored: those of our store, or anyone's folder of pictures.
+"""Read the masks to score, from a store of the pipeline or from any system's folder of pictures.
 
-Shapes: N = 10 frames of h x w pixels, any size; rows are those of the index's expression table, as
-`DataFrame.itertuples` gives them.
+Shapes: N = 10 frames of h x w pixels, any size. An `entry` is a row of the index's expression
+table, from `DataFrame.itertuples`.
 """
 
 from collections.abc import Iterable
@@ -23,12 +23,12 @@ FAULTS_LISTED = 5
 
 @dataclass(frozen=True)
 class Prediction:
-    """The masks of one row.
+    """The predicted masks of one row.
 
-    values: (N, h, w) float32, logits or probabilities.
-    logits: whether they are logits.
-    object_score: logit of what is meant being there; None if the system doesn't say.
-    gated: whether the gate lets nothing be seen.
+    values: (N, h, w) float32, mask logits or probabilities.
+    logits: whether values are logits.
+    object_score: logit that the object is present on frame 0; None if the system has none.
+    gated: whether the gate blanks the row.
     """
 
     values: np.ndarray
@@ -37,32 +37,32 @@ class Prediction:
     gated: bool = False
 
     def probabilities(self, size: tuple[int, int], *, gate: bool = True) -> np.ndarray:
-        """The masks as shown, or as they are before the gate: (N, H, W) float32 in [0, 1]."""
+        """Return the masks, after the gate or before: (N, H, W) float32 in [0, 1]."""
         if gate and self.gated:
             return np.zeros((len(self.values), *size), np.float32)
         return probabilities(self.values, size=size, logits=self.logits)
 
 
 class StoredMasks:
-    """Masks of a store as predictions/masks.zarr: an item a metadata row."""
+    """The masks in a store such as predictions/masks.zarr, one item per metadata row."""
 
     def __init__(self, store: FeatureStore) -> None:
         self._store = store
         self._gate = store.provenance.get("gate", False)
 
     def holds(self, entry: Any) -> bool:
-        """Whether a row has masks."""
+        """Return whether a row has masks."""
         return self._store.has(str(entry.row))
 
     def fault(self, entry: Any) -> str | None:
-        """What keeps a row from being scored."""
+        """Return why a row can't be scored, or None if it can."""
         return None if self.holds(entry) else f"row {entry.row} ({entry.uid}) is not in the store"
 
     def __call__(self, entry: Any) -> Prediction:
-        """The masks of a row.
+        """Read the masks of a row.
 
         Raises:
-            ValueError: there are not N of them, or a logit is no number.
+            ValueError: there are not N masks, or a logit is not finite.
         """
         logits = np.asarray(self._store.read("logits", str(entry.row)), np.float32)
         if logits.ndim != 3 or len(logits) != FRAMES or not np.isfinite(logits).all():
@@ -75,17 +75,17 @@ class StoredMasks:
 
 
 class MaskFolder:
-    """Masks of any system: <uid>/0000t.png, 8-bit gray, value / 255 the probability."""
+    """The masks of any system: <uid>/0000t.png, 8-bit gray, the probability being value / 255."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def holds(self, entry: Any) -> bool:
-        """Whether a row has masks, whole or not."""
+        """Return whether a row has a folder, complete or not."""
         return (self._folder / entry.uid).is_dir()
 
     def fault(self, entry: Any) -> str | None:
-        """What keeps a row from being scored; reads no more than the pictures' headers."""
+        """Return why a row can't be scored, or None; only the pictures' headers are read."""
         if not self.holds(entry):
             return f"{entry.uid}/ is missing"
         sizes = set()
@@ -98,13 +98,13 @@ class MaskFolder:
             except FileNotFoundError:
                 return f"{name} is missing"
             except OSError as error:
-                if error.errno is not None:  # the system's fault, not the picture's
+                if error.errno is not None:  # from the system, not from Pillow
                     raise
-                return f"{name} is no picture"
+                return f"{name} is not a picture"
         return f"{entry.uid}/ has frames of several sizes" if len(sizes) > 1 else None
 
     def __call__(self, entry: Any) -> Prediction:
-        """The masks of a row that has no fault.
+        """Read the masks of a row without a fault.
 
         Raises:
             ValueError: a picture is damaged.
@@ -112,15 +112,15 @@ class MaskFolder:
         pixels = stacked(read_pictures(self._paths(entry.uid)))
         return Prediction(pixels[..., 0].astype(np.float32) / 255, False)
 
-    def left_aside(self, uids: Iterable[str]) -> list[str]:
-        """A note on the folders that hold more pictures than are scored."""
+    def ignored(self, uids: Iterable[str]) -> list[str]:
+        """Return a note on the folders with more pictures than are scored, if there are any."""
         folders = [uid for uid in uids if unread_pictures(self._paths(uid))]
         if not folders:
             return []
         names = [path.name for path in self._paths(folders[0])]
         return [
-            f"{len(folders)} folders hold more pictures than {names[0]} to {names[-1]}, which are "
-            f"left aside; the first is {folders[0]}"
+            f"{len(folders)} folders have pictures other than {names[0]} to {names[-1]}, which are "
+            f"ignored; the first folder is {folders[0]}"
         ]
 
     def _paths(self, uid: str) -> list[Path]:
@@ -135,27 +135,27 @@ Masks = StoredMasks | MaskFolder
 
 
 def scorable(expressions: pd.DataFrame, masks: Masks) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of those splits of which there are masks, and notes on what was left out.
+    """Return the rows of the splits that have masks, and notes on the splits left out.
 
     Raises:
-        ValueError: there are masks of none of a table's rows, or of some rows of a split only, or
-            masks that can't be taken as such; all are counted and the first few named.
+        ValueError: no row has masks, or a split has masks for some of its rows only, or some are
+            malformed; all faults are counted and the first few listed.
     """
     kept, notes, faults = [], [], []
     for split, rows in expressions.groupby("split", sort=False):
-        found = {entry.row: masks.fault(entry) for entry in rows.itertuples()}
-        if not any(masks.holds(entry) for entry in rows.itertuples()):
-            notes.append(f"{split}: no masks for any of its {len(rows)} rows, left out")
+        entries = list(rows.itertuples())
+        if not any(masks.holds(entry) for entry in entries):
+            notes.append(f"{split} is left out: no masks for any of its {len(rows)} rows")
             continue
-        faults += [fault for fault in found.values() if fault]
+        faults += [fault for entry in entries if (fault := masks.fault(entry))]
         kept.append(rows)
     if faults:
         more = "; ..." if len(faults) > FAULTS_LISTED else ""
         listed = "; ".join(faults[:FAULTS_LISTED])
-        raise ValueError(f"masks of {len(faults)} rows are missing or misshapen: {listed}{more}")
+        raise ValueError(f"masks of {len(faults)} rows are missing or malformed: {listed}{more}")
     if not kept:
         splits = ", ".join(expressions["split"].unique())
         raise ValueError(
-            f"no masks for any row of {splits}; expected folders by uid, as in metadata.csv"
+            f"no masks for any row of {splits}; expected a folder for each uid of metadata.csv"
         )
     return pd.concat(kept).sort_values("row"), notes

@@ -1,6 +1,6 @@
-"""What masks are measured by: J and F as the benchmark means them, S, and J and F of DAVIS.
+"""Compute the measures: the benchmark's J, F and S, and the J and F of DAVIS.
 
-Pure arithmetic on arrays; which pixels, rows and splits go in is decided in evaluation.py.
+Pure arithmetic on arrays; protocols.py decides on the sizes, rows and batches that go in.
 
 Shapes: N frames of H x W pixels, K = 255 thresholds. Scores are ratios in [0, 1].
 """
@@ -12,21 +12,24 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+PROTOCOLS = ("refavs", "frame", "original", "davis")
+MEASURES = ("J", "F", "J&F")
+"""Keys of metrics.json; protocols.py describes the protocols."""
 SHOWN = 0.5
-"""Probability above which a pixel is foreground: in S, and in DAVIS, as SAM 2 itself has it."""
+"""Probability above which a pixel is foreground in S, in DAVIS, and in SAM 2 itself."""
 REGION_SHOWN = 0.4
 """The same for the benchmark's J."""
 BETA_SQUARED = 0.3
 THRESHOLDS = 255
 BOUNDARY_TOLERANCE = 0.008
-"""Of the picture's diagonal: how far off a boundary may lie in DAVIS."""
+"""DAVIS: how far apart matching contours may be, as a fraction of the picture's diagonal."""
 
 
 def probabilities(values: np.ndarray, *, size: tuple[int, int], logits: bool) -> np.ndarray:
-    """Masks at another size, as probabilities.
+    """Resize masks and convert them to probabilities.
 
     Args:
-        values: (N, h, w) float, logits of any size or probabilities in [0, 1].
+        values: (N, h, w) float, mask logits or probabilities in [0, 1].
         size: (H, W) to resize to, bilinearly and before the sigmoid, as the benchmark does.
         logits: whether values are logits.
 
@@ -50,9 +53,9 @@ def _sigmoid_in_place(mask: np.ndarray) -> None:
 
 
 def f_thresholds() -> np.ndarray:
-    """The benchmark's thresholds: (K,) float32 from 0 to 1, the bits of `torch.linspace`.
+    """Return the benchmark's thresholds: (K,) float32 from 0 to 1, bit-identical to torch.linspace.
 
-    torch counts up from 0 in the lower half and down from 1 in the upper one, rounding once.
+    torch counts up from 0 in the lower half and down from 1 in the upper half, rounding once.
     """
     step = np.float32(1) / np.float32(THRESHOLDS - 1)
     rising = np.arange(THRESHOLDS) * np.float64(step)
@@ -67,7 +70,7 @@ _CEILINGS = np.append(_FLOORS[1:], np.float32(2))
 
 @dataclass(frozen=True)
 class Thresholded:
-    """Masks in the form in which they are compared with any number of true masks.
+    """Masks in a form that can be compared quickly with many true masks.
 
     codes: (N, H, W) uint8, the highest threshold that the probability reaches.
     region: (N, H, W) bool, the foreground of J.
@@ -80,12 +83,12 @@ class Thresholded:
 
     @cached_property
     def reaching(self) -> np.ndarray:
-        """Pixels of each frame that reach each threshold: (N, K) int64."""
+        """The number of pixels that reach each threshold in each frame: (N, K) int64."""
         return np.stack([_reaching(codes) for codes in self.codes])
 
 
 def threshold(probability: np.ndarray) -> Thresholded:
-    """Compare probabilities (N, H, W) float32 in [0, 1] with every threshold in use."""
+    """Apply every threshold in use to probabilities (N, H, W) float32 in [0, 1]."""
     codes = np.stack([_codes(frame) for frame in probability])
     return Thresholded(codes, probability > REGION_SHOWN, probability > SHOWN)
 
@@ -93,18 +96,18 @@ def threshold(probability: np.ndarray) -> Thresholded:
 def _codes(probability: np.ndarray) -> np.ndarray:
     scaled = probability.reshape(-1) * np.float32(THRESHOLDS - 1)
     codes = scaled.astype(np.uint8)
-    # The product is rounded: so near to a threshold, compare again. That is few pixels, as those
-    # of probability 0 are right.
+    # The product is rounded, so near a threshold the code may be off by one: compare exactly there.
+    # These are few pixels, since a probability of 0 always has the right code.
     scaled -= codes
     doubtful = np.flatnonzero(((scaled < 1e-3) & (codes > 0)) | (scaled > 1 - 1e-3))
-    asked, guessed = probability.reshape(-1)[doubtful], codes[doubtful]
-    guessed -= _FLOORS[guessed] > asked
-    codes[doubtful] = guessed + (_CEILINGS[guessed] <= asked)
+    exact, corrected = probability.reshape(-1)[doubtful], codes[doubtful]
+    corrected -= _FLOORS[corrected] > exact
+    codes[doubtful] = corrected + (_CEILINGS[corrected] <= exact)
     return codes.reshape(probability.shape)
 
 
 def region_j(foreground: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Intersection over union of each frame; where nothing is to be found, the background's share.
+    """Return each frame's intersection over union; without a true object, the background fraction.
 
     Args:
         foreground, truth: (N, H, W) bool.
@@ -124,14 +127,14 @@ def region_j(foreground: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def f_curves(masks: Thresholded, truth: np.ndarray) -> np.ndarray:
-    """F of each frame at each threshold, (1 + b) P R / (b P + R) with b = 0.3 the square of beta.
+    """Return each frame's F at each threshold: (1 + b) P R / (b P + R), b = 0.3 being beta squared.
 
     Args:
         masks: N frames.
         truth: (N, H, W) bool.
 
     Returns:
-        (n, K) float64 for the n frames in which there is something to be found, others left out.
+        (n, K) float64 for the n frames with a true object; the others are left out.
 
     Source: Ref-AVS, the benchmark's own code, there a loop over thresholds.
     """
@@ -145,21 +148,21 @@ def f_curves(masks: Thresholded, truth: np.ndarray) -> np.ndarray:
 
 
 def _reaching(codes: np.ndarray) -> np.ndarray:
-    """How many of some pixels' codes reach each threshold: (K,) int64."""
+    """Count the codes that reach each threshold: (K,) int64."""
     counts = np.bincount(codes.reshape(-1), minlength=THRESHOLDS)
     return counts[::-1].cumsum()[::-1]
 
 
-def s_measure(foreground_share: float | np.ndarray) -> float | np.ndarray:
-    """S of masks of which this share of all pixels is foreground; 0 is best: nothing is shown.
+def s_measure(foreground_fraction: float | np.ndarray) -> float | np.ndarray:
+    """Return S of masks with this fraction of all pixels as foreground; 0, no foreground, is best.
 
     Source: Ref-AVS, the benchmark's own code (SAM2-LOVE 4.5 says 'over the background pixels').
     """
-    return np.sqrt(foreground_share)
+    return np.sqrt(foreground_fraction)
 
 
 def davis_j(foreground: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Intersection over union of each frame, 1 where both are empty: (N, H, W) bool to (N,).
+    """Return each frame's intersection over union, 1 if both are empty: (N, H, W) bool to (N,).
 
     Source: Perazzi et al., CVPR 2016, 3.1, with the conventions of the DAVIS 2017 evaluation.
     """
@@ -171,10 +174,10 @@ def davis_j(foreground: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def boundary_f(foreground: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """How well each frame's contours agree, give or take 0.8 % of the diagonal.
+    """Return the F of each frame's contours, matched within 0.8 % of the picture's diagonal.
 
-    Precision is the share of the mask's contour within that distance of the true one, recall the
-    other way round, F their harmonic mean; 1 where neither has a contour.
+    Precision is the fraction of the mask's contour within that distance of the true contour, recall
+    the reverse, and F their harmonic mean; 1 if neither has a contour.
 
     Args:
         foreground, truth: (N, H, W) bool.
@@ -193,22 +196,22 @@ def _frame_boundary_f(foreground: np.ndarray, truth: np.ndarray) -> float:
     ours, theirs = contour(foreground), contour(truth)
     if not (ours.any() and theirs.any()):
         return float(ours.any() == theirs.any())
-    # Only what lies about the contours is dilated: on large pictures that is most of the work.
+    # Dilation is most of the work on large pictures, so crop to the contours first.
     x, y, width, height = cv2.boundingRect((ours | theirs).view(np.uint8))
-    about = np.s_[max(y - radius, 0) : y + height + radius, max(x - radius, 0) : x + width + radius]
-    ours, theirs = ours[about], theirs[about]
+    crop = np.s_[max(y - radius, 0) : y + height + radius, max(x - radius, 0) : x + width + radius]
+    ours, theirs = ours[crop], theirs[crop]
     precision = np.count_nonzero(ours & _dilated(theirs, radius)) / np.count_nonzero(ours)
     recall = np.count_nonzero(theirs & _dilated(ours, radius)) / np.count_nonzero(theirs)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def contour(mask: np.ndarray) -> np.ndarray:
-    """Pixels that differ from their neighbour right, below, or right below: (H, W) bool.
+    """Return the pixels that differ from their right, lower or lower-right neighbour: (H, W) bool.
 
-    Beyond the picture's edge a pixel is its own neighbour.
+    The picture is extended by repeating its last row and column.
     """
-    beyond = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
-    return (mask != beyond[:-1, 1:]) | (mask != beyond[1:, :-1]) | (mask != beyond[1:, 1:])
+    padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")  # (H + 1, W + 1)
+    return (mask != padded[:-1, 1:]) | (mask != padded[1:, :-1]) | (mask != padded[1:, 1:])
 
 
 def _dilated(contours: np.ndarray, radius: int) -> np.ndarray:
@@ -221,7 +224,7 @@ def overlaps_most(masks: np.ndarray, truths: Mapping[int, np.ndarray], *, fid: i
     """Return whether masks have their greatest intersection over union with the object `fid`.
 
     Args:
-        masks: (N, H, W) bool; if they overlap with nothing, no object is picked.
+        masks: (N, H, W) bool; masks that overlap no object pick none.
         truths: the true masks (N, H, W) bool of each annotated object, by fid.
     """
     overlaps = {}

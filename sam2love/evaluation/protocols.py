@@ -1,11 +1,11 @@
-"""From masks to scores: each row against the truth, then by the protocols that people compare by.
+"""Score masks against the truth, row by row, and combine rows as the published protocols do.
 
 refavs    the benchmark's own code: 256 x 256, batches of 4 consecutive rows, F's maximum per batch.
 frame     the same without batches: one threshold for the whole split.
 original  at the pictures' own size, F's maximum per expression.
 davis     region J and boundary F of video object segmentation, at the pictures' own size.
 
-The first three differ only in size and in the rows of a batch. Scores here are ratios.
+The first three differ only in size and in the rows per batch. Scores are ratios in this module.
 Shapes: N = 10 frames of H x W pixels, K = 255 thresholds.
 """
 
@@ -30,19 +30,18 @@ from sam2love.evaluation.metrics import Thresholded
 
 TEST_SPLITS = (*POSITIVE_SPLITS, NULL_SPLIT)
 SCORED_SPLITS = (VAL_SPLIT, *TEST_SPLITS)
-PROTOCOLS = ("refavs", "frame", "original", "davis")
 SIZE = (256, 256)
 ROWS_PER_BATCH = 4
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What of a row's frames enters J, F and S, whatever the batch.
+    """The part of J, F and S that a row contributes to any batch.
 
     region_j: (N,).
-    f_curve: (K,), the sum over the frames in which there is something to be found.
-    visible: how many those are.
-    foreground: share of all pixels that is shown.
+    f_curve: (K,), the sum over the frames with a true object.
+    visible: the number of these frames.
+    foreground: fraction of all pixels that are foreground.
     foreground_at_region: the same at the threshold of J.
     """
 
@@ -54,19 +53,19 @@ class Statistics:
 
 
 def measure(masks: Thresholded, truth: np.ndarray) -> Statistics:
-    """Compare N masks with true ones (N, H, W) bool."""
+    """Compare N masks with the true ones (N, H, W) bool."""
     curves = metrics.f_curves(masks, truth)
     return Statistics(
         region_j=metrics.region_j(masks.region, truth),
         f_curve=curves.sum(axis=0),
         visible=len(curves),
-        foreground=share(masks.shown),
-        foreground_at_region=share(masks.region),
+        foreground=_foreground_fraction(masks.shown),
+        foreground_at_region=_foreground_fraction(masks.region),
     )
 
 
-def share(masks: np.ndarray) -> float:
-    """Of all pixels (N, H, W) bool, how many are foreground."""
+def _foreground_fraction(masks: np.ndarray) -> float:
+    """Return the fraction of all pixels (N, H, W) bool that are foreground."""
     return np.count_nonzero(masks) / masks.size
 
 
@@ -74,26 +73,26 @@ def share(masks: np.ndarray) -> float:
 
 
 def batch_j(rows: Sequence[Statistics], *, rows_per_batch: int) -> float:
-    """J of each batch of consecutive rows, the last one partial, averaged over batches."""
+    """Average J over each batch of consecutive rows, then over batches; the last may be partial."""
     return _over_batches(
         rows, rows_per_batch, lambda batch: np.concatenate([row.region_j for row in batch]).mean()
     )
 
 
 def batch_f(rows: Sequence[Statistics], *, rows_per_batch: int) -> float:
-    """The greatest value of each batch's mean F curve, averaged over batches."""
+    """Average over batches the maximum of each batch's mean F curve."""
     return _over_batches(rows, rows_per_batch, lambda batch: mean_f_curve(batch).max())
 
 
-def batch_s(shares: Sequence[float], *, rows_per_batch: int) -> float:
-    """S of each batch of rows' foreground shares, averaged over batches."""
+def batch_s(fractions: Sequence[float], *, rows_per_batch: int) -> float:
+    """Average over batches the S of each batch's mean foreground fraction."""
     return _over_batches(
-        shares, rows_per_batch, lambda batch: metrics.s_measure(float(np.mean(batch)))
+        fractions, rows_per_batch, lambda batch: metrics.s_measure(float(np.mean(batch)))
     )
 
 
 def mean_f_curve(rows: Sequence[Statistics]) -> np.ndarray:
-    """F at each threshold, over the frames with something to be found: (K,); 0 without any."""
+    """Return the mean F at each threshold over the frames with a true object: (K,); 0 if none."""
     visible = sum(row.visible for row in rows)
     return np.sum([row.f_curve for row in rows], axis=0) / max(visible, 1)
 
@@ -108,14 +107,14 @@ def _over_batches(rows: Sequence, rows_per_batch: int, score: Callable[[Any], An
 
 @dataclass(frozen=True)
 class RowScore:
-    """All that is known of a row's masks once they have been compared with the truth.
+    """The scores of one row's masks against the truth.
 
     square: at 256 x 256.
     original, davis: at the pictures' size, (mean J, mean F) for davis; None for null rows.
-    ungated: share of pixels shown at 256 x 256 if there were no gate.
-    objects: how many are annotated in the clip, 0 for null rows.
-    picked: whether the masks overlap most with what is meant; None for null rows.
-    object_score, gated: as the prediction says.
+    ungated: fraction of foreground pixels at 256 x 256 without the gate.
+    objects: number of objects annotated in the clip, 0 for null rows.
+    picked: whether the masks overlap the target more than any other object; None for null rows.
+    object_score, gated: from the prediction.
     baselines: at 256 x 256, by name.
     """
 
@@ -142,13 +141,13 @@ def score_rows(
     """Score rows of the index's expression table, in its order.
 
     Args:
-        predict: gives the masks of a row (predictions.py).
-        root: the data set, whose true masks are read.
-        baselines: scored beside, if given.
-        threads: clips scored at once; the scores don't depend on it.
+        predict: returns the masks of a row, such as masks.StoredMasks.
+        root: the data set with the true masks.
+        baselines: scored on the same rows, if given.
+        threads: clips scored in parallel; the scores don't depend on it.
 
     Raises:
-        FileNotFoundError, ValueError: a true mask is missing or damaged, or a prediction is.
+        FileNotFoundError, ValueError: a true mask or a prediction is missing or damaged.
     """
     clips = [list(rows.itertuples()) for _, rows in expressions.groupby("key", sort=False)]
     with ThreadPoolExecutor(threads) as pool:
@@ -182,7 +181,7 @@ def _score_clip(
 
 
 def true_masks(root: Path, key: str, fid: int) -> tuple[np.ndarray, np.ndarray]:
-    """An object's true masks at 256 x 256, as the benchmark's code makes them, and as they are.
+    """Read an object's true masks, resized as in the benchmark's code and at their own size.
 
     Returns:
         (N, 256, 256) bool and (N, H, W) bool.
@@ -190,14 +189,14 @@ def true_masks(root: Path, key: str, fid: int) -> tuple[np.ndarray, np.ndarray]:
     pictures = refavs.read_mask_pictures(root, key, fid)
     if pictures is None:
         return np.zeros((refavs.FRAMES, *SIZE), bool), np.zeros((refavs.FRAMES, *SIZE), bool)
-    # Resized in colour and made gray afterwards: the other way round other pixels are above 0.
-    own = stacked(pictures)
+    # Resize in colour and convert to gray afterwards: in the other order other pixels exceed 0.
+    own = stacked(pictures)  # (N, H, W, 3)
     square = [cv2.resize(pixels, SIZE, interpolation=cv2.INTER_LINEAR) for pixels in own]
     return above_black(square), above_black(own)
 
 
 def _truth(entry: Any, truths: dict) -> np.ndarray:
-    """(N, 256, 256) bool; empty where what is meant isn't there."""
+    """Return the target's true masks (N, 256, 256) bool, empty for null rows."""
     return np.zeros((refavs.FRAMES, *SIZE), bool) if entry.null else truths[entry.fid][0]
 
 
@@ -221,7 +220,7 @@ def _score_row(entry: Any, prediction: Prediction, truths: dict) -> RowScore:
         square=measure(square, _truth(entry, truths)),
         original=original,
         davis=davis,
-        ungated=share(ungated.shown),
+        ungated=_foreground_fraction(ungated.shown),
         objects=0 if entry.null else len(truths),
         picked=picked,
         object_score=prediction.object_score,

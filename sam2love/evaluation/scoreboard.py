@@ -1,23 +1,22 @@
-"""metrics.json as a person reads it: a line a system, what was picked, val, then families."""
+"""Format metrics.json as text: a line per system, objects picked, val, and families."""
 
-from sam2love.dataset.index import SPLIT_NAMES
+from sam2love.dataset.index import NULL_SPLIT, SPLIT_NAMES
+from sam2love.evaluation.metrics import MEASURES, PROTOCOLS
 from sam2love.evaluation.summary import Tree
 
-MEASURES = ("J", "F", "J&F")
 WIDTH = 7
 LABEL = 18
 
 
 def scoreboard(metrics: Tree, *, name: str) -> str:
-    """The table to print.
+    """Return the tables to print.
 
     Args:
-        metrics: what `summarise` returns.
-        name: of the system whose masks were scored.
+        metrics: from `summarise`.
+        name: the system whose masks were scored.
     """
-    parts = [_systems(metrics, name), _means(metrics), _picked(metrics), _val(metrics)]
-    parts.append(_families(metrics))
-    return "\n\n".join(part for part in parts if part)
+    parts = (_systems(metrics, name), _means(metrics), _picked(metrics), _val(metrics))
+    return "\n\n".join(part for part in (*parts, _families(metrics)) if part)
 
 
 def _systems(metrics: Tree, name: str) -> str:
@@ -26,10 +25,10 @@ def _systems(metrics: Tree, name: str) -> str:
     lines = [f"{'refavs':<{LABEL}}{head}{'null':>{WIDTH + 1}}", f"{'':<{LABEL}}{measures}{'S':>8}"]
     systems = {name: metrics["refavs"]}
     systems |= {other: tree["refavs"] for other, tree in metrics["baselines"].items()}
-    systems |= {f"{name}, {other}": metrics[other] for other in ("frame", "original", "davis")}
+    systems |= {f"{name}, {other}": metrics[other] for other in PROTOCOLS if other != "refavs"}
     for label, tree in systems.items():
         cells = [_cell(tree.get(split, {}).get(m), 1) for split in SPLIT_NAMES for m in MEASURES]
-        null = _cell(tree.get("test_n", {}).get("S"), 3, WIDTH + 1)
+        null = _cell(tree.get(NULL_SPLIT, {}).get("S"), 3, WIDTH + 1)
         lines.append(f"{label:<{LABEL}}{''.join(cells)}{null}")
     return "\n".join(lines)
 
@@ -39,39 +38,39 @@ def _cell(value: float | None, decimals: int, width: int = WIDTH) -> str:
 
 
 def _means(metrics: Tree) -> str:
-    told = [
-        f"{SPLIT_NAMES[split]} {tree['J&F']:.1f} ({tree['low']:.1f} to {tree['high']:.1f})"
+    means = [
+        f"{SPLIT_NAMES[split]} {tree['J&F']:.1f} [{tree['low']:.1f}, {tree['high']:.1f}]"
         for split, tree in metrics["clips"]["refavs"].items()
         if split in SPLIT_NAMES
     ]
-    lines = [f"J&F over clips, 95 %: {', '.join(told)}"] if told else []
-    if null := metrics["refavs"].get("test_n"):
+    lines = [f"J&F over clips [95 % CI]: {', '.join(means)}"] if means else []
+    if null := metrics["refavs"].get(NULL_SPLIT):
         lines.append(
             f"S without the gate {null['S_ungated']:.3f}, "
             f"S of pixels above 0.4 instead of 0.5 {null['S_at_0.4']:.3f}"
         )
     if gated := metrics.get("gated"):
-        labels = SPLIT_NAMES | {"test_n": "null"}
-        shares = [f"{labels[split]} {gated[split]:.1f} %" for split in labels if split in gated]
-        lines.append(f"rows that the gate blanks: {', '.join(shares)}")
+        labels = SPLIT_NAMES | {NULL_SPLIT: "null"}
+        rates = [f"{labels[split]} {gated[split]:.1f} %" for split in labels if split in gated]
+        lines.append(f"rows blanked by the gate: {', '.join(rates)}")
     return "\n".join(lines)
 
 
 def _picked(metrics: Tree) -> str:
-    shares = metrics["picked"]
-    told = [
-        f"{label} {shares[split]:.1f} %" for split, label in SPLIT_NAMES.items() if split in shares
+    picked = metrics["picked"]
+    rates = [
+        f"{label} {picked[split]:.1f} %" for split, label in SPLIT_NAMES.items() if split in picked
     ]
-    return f"right object: {', '.join(told)} (chance {shares['chance']:.1f} %)" if told else ""
+    return f"right object: {', '.join(rates)} (chance {picked['chance']:.1f} %)" if rates else ""
 
 
 def _val(metrics: Tree) -> str:
-    told = [
+    parts = [
         f"{part} J&F {tree['J&F']:.1f}, right object {tree['picked']:.1f} %"
         for part, tree in metrics.get("val", {}).items()
         if part != "null"
     ]
-    return f"val by 'frame': {'; '.join(told)}" if told else ""
+    return f"val by 'frame': {'; '.join(parts)}" if parts else ""
 
 
 def _families(metrics: Tree) -> str:

@@ -1,4 +1,4 @@
-"""Scores anyone's masks against a data set: the command `sam2love score`."""
+"""Score any system's masks against a data set: the command `sam2love score`."""
 
 import json
 import os
@@ -29,41 +29,41 @@ def score_masks(
     csv_file: Path | None = None,
     only: str | None = None,
 ) -> Tree:
-    """Score a folder of masks or a store, and print the table and what is odd.
+    """Score a folder of masks or a store; print the scores, and warnings to stderr.
 
     Args:
-        path: <uid>/0000t.png, or a store as predictions/masks.zarr.
-        root: the data set; only metadata.csv, gt_mask/ and, if there, families.csv and kinds.csv
+        path: a folder with <uid>/0000t.png, or a store such as predictions/masks.zarr.
+        root: the data set; only metadata.csv, gt_mask/ and, if present, families.csv and kinds.csv
             are read.
-        json_file: where the scores go, in the shape of metrics.json.
-        csv_file: where each row's scores go, in the shape of scores/expressions.csv.
-        only: the name of a selection of rows (selections.SELECTIONS), which also makes the batches.
+        json_file: receives the scores, in the format of metrics.json.
+        csv_file: receives the scores of each row, in the format of scores/expressions.csv.
+        only: a name of selections.SELECTIONS; batches then consist of the selected rows.
 
     Raises:
-        FileNotFoundError, ValueError: there are no masks, some are missing or misshapen, the data
-            set can't be read, or there is no place for the JSON or the CSV.
+        FileNotFoundError, IsADirectoryError, ValueError: there are no masks, some are missing or
+            malformed, the data set can't be read, or the JSON or CSV file can't be written there.
     """
     for file in (json_file, csv_file):
         if file is None:
             continue
         if file.is_dir():
-            raise IsADirectoryError(f"{file}: a folder; expected a file to write")
+            raise IsADirectoryError(f"{file}: is a folder; name a file to write")
         if not file.absolute().parent.is_dir():
-            raise FileNotFoundError(f"{file}: there is no folder {file.parent}")
+            raise FileNotFoundError(f"{file}: no such folder {file.parent}; create it first")
     masks = open_masks(path)
     expressions = read_expressions(root, SCORED_SPLITS, only=only)
     expressions, notes = scorable(expressions, masks)
     if isinstance(masks, MaskFolder):
-        notes += [*shared_folders(expressions), *masks.left_aside(expressions["uid"].unique())]
-    cv2.setNumThreads(1)  # a thread works on a clip
+        notes += [*shared_folders(expressions), *masks.ignored(expressions["uid"].unique())]
+    cv2.setNumThreads(1)  # clips are already scored in parallel
     scores = score_rows(expressions, masks, root=root, threads=os.cpu_count() or 1, progress=True)
     if not any(score.square.foreground for score in scores):
-        notes.append("no pixel of any mask is foreground; values are read as value / 255")
+        notes.append("no mask has a foreground pixel; are they 0 or 1 instead of 0 to 255?")
     rows = row_table(expressions, scores, read_families(root), read_kinds(root))
     metrics = summarise(rows, scores, resamples=RESAMPLES, seed=SEED)
     if only is not None:
         metrics["only"] = only
-        notes.append(f"only {only}: {len(rows)} rows; not comparable with scores of whole splits")
+        notes.append(f"only {only}: {len(rows)} rows, not comparable with scores on whole splits")
     for note in notes:
         typer.echo(f"warning: {note}", err=True)
     typer.echo(scoreboard(metrics, name=path.name))
@@ -77,20 +77,20 @@ def score_masks(
 
 
 def open_masks(path: Path) -> Masks:
-    """A store, or a folder of pictures.
+    """Open a store or a folder of pictures.
 
     Raises:
-        FileNotFoundError, ValueError: it is neither, or the store isn't whole.
+        FileNotFoundError, ValueError: it is neither, or the store is incomplete.
     """
     if (path / "zarr.json").is_file():
         return StoredMasks(FeatureStore.open(path))
     if path.is_dir():
         return MaskFolder(path)
-    raise FileNotFoundError(f"{path}: no such folder; expected <uid>/00000.png and so on in it")
+    raise FileNotFoundError(f"{path}: no such folder; expected one with <uid>/00000.png and so on")
 
 
 def shared_folders(expressions: pd.DataFrame) -> list[str]:
-    """A note on the folders that serve several rows, since they have the same uid."""
+    """Return a note on the uids that several rows, and so their masks, have in common."""
     counts = expressions["uid"].value_counts(sort=False)
     shared = counts[counts > 1].index.tolist()
     if not shared:

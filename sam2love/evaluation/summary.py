@@ -1,6 +1,6 @@
-"""From the scores of rows to what is written: expressions.csv and metrics.json.
+"""Summarise the scores of rows as expressions.csv and metrics.json.
 
-J and F are percentages from here on, S is a ratio.
+J and F are percentages here, S is a ratio.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from sam2love.dataset.index import NULL_SPLIT, POSITIVE_SPLITS, VAL_SPLIT
-from sam2love.evaluation.intervals import bootstrap_means, bounds
+from sam2love.evaluation.intervals import bootstrap_means, interval
+from sam2love.evaluation.metrics import PROTOCOLS
 from sam2love.evaluation.protocols import (
-    PROTOCOLS,
     ROWS_PER_BATCH,
     RowScore,
     Statistics,
@@ -27,7 +27,8 @@ NULL_PROTOCOLS = ("refavs", "frame")
 DECIMALS = 6
 
 Tree = dict[str, Any]
-Parts = dict[str, list[RowScore]]
+"""metrics.json or a part of it."""
+ScoresBySplit = dict[str, list[RowScore]]
 
 
 # ---- a row per expression -----------------------------------------------------------------------
@@ -39,21 +40,21 @@ def row_table(
     families: pd.DataFrame,
     kinds: pd.DataFrame,
 ) -> pd.DataFrame:
-    """The expression table with what each row scored.
+    """Return the expression table with the scores of each row.
 
-    Adds: family; kinds, "seen" or "unseen", of val's rows (index.Index); objects, how many are
-    annotated in the clip; picked; object_score; gated; J and F by each protocol ("refavs_J", ...),
-    for the row alone, but F of `frame` at the threshold that is best for its split; S and
-    S_ungated. What doesn't apply to a row is empty.
+    Adds: family; kinds, "seen" or "unseen", for val's rows (index.Index); objects, the number
+    annotated in the clip; picked; object_score; gated; the row's own J and F by each protocol
+    ("refavs_J", ...), where the F of `frame` takes the threshold that is best for the split; S and
+    S_ungated. Values that don't apply to a row are empty.
     """
     table = expressions.reset_index(drop=True)
-    for name, notes in (("family", families), ("kinds", kinds)):
-        table[name] = table["uid"].map(dict(zip(notes["uid"], notes[name], strict=True)))
+    for name, labels in (("family", families), ("kinds", kinds)):
+        table[name] = table["uid"].map(dict(zip(labels["uid"], labels[name], strict=True)))
     for column in ("objects", "picked", "object_score", "gated"):
         table[column] = [getattr(score, column) for score in scores]
     best = {
         split: int(mean_f_curve([score.square for score in part]).argmax())
-        for split, part in _parts(table, scores).items()
+        for split, part in _by_split(table, scores).items()
     }
     values = [
         {} if score.picked is None else _row_values(score, best[split])
@@ -67,40 +68,40 @@ def row_table(
 
 
 def _row_values(score: RowScore, threshold: int) -> dict[str, float]:
-    """Percentages of a row that isn't null."""
-    values = {"frame_F": 100 * float(mean_f_curve([score.square])[threshold])}
+    """Return J and F by each protocol, in percent, of a row that isn't null."""
+    values: dict[str, float] = {}
     for name in PROTOCOLS:
-        alone = _protocol(name, [score])
-        values = {f"{name}_J": alone["J"], f"{name}_F": alone["F"]} | values
-    return values
+        own = _protocol(name, [score])
+        values |= {f"{name}_J": own["J"], f"{name}_F": own["F"]}
+    return values | {"frame_F": 100 * float(mean_f_curve([score.square])[threshold])}
 
 
-def _parts(expressions: pd.DataFrame, scores: Sequence[RowScore]) -> Parts:
-    """Each split's scores, in the table's order."""
-    parts: Parts = {}
+def _by_split(expressions: pd.DataFrame, scores: Sequence[RowScore]) -> ScoresBySplit:
+    """Group scores by split, in the table's order."""
+    groups: ScoresBySplit = {}
     for split, score in zip(expressions["split"], scores, strict=True):
-        parts.setdefault(split, []).append(score)
-    return parts
+        groups.setdefault(split, []).append(score)
+    return groups
 
 
 # ---- metrics.json -------------------------------------------------------------------------------
 
 
 def summarise(rows: pd.DataFrame, scores: Sequence[RowScore], *, resamples: int, seed: int) -> Tree:
-    """metrics.json: every protocol, baselines, what was picked, means over clips, families, val.
+    """Return metrics.json: protocols, baselines, objects picked, families, val, means over clips.
 
-    Splits without rows, and what would need them, are left out.
+    Splits without rows, and figures that need them, are left out.
 
     Args:
-        rows: what `row_table` returns for these scores, in metadata order: batches depend on it.
-        resamples: of clips, behind each 95 % interval.
-        seed: of the resampling.
+        rows: the table from `row_table`, in metadata order, on which batches depend.
+        resamples: bootstrap samples of clips for each 95 % interval.
+        seed: seeds the resampling.
     """
-    parts = _parts(rows, scores)
+    by_split = _by_split(rows, scores)
     metrics: Tree = {
-        name: with_mix(_positive(parts, partial(_protocol, name))) for name in PROTOCOLS
+        name: with_mix(_positive(by_split, partial(_protocol, name))) for name in PROTOCOLS
     }
-    if null := parts.get(NULL_SPLIT):
+    if null := by_split.get(NULL_SPLIT):
         metrics["refavs"][NULL_SPLIT] = {
             "S": _s([score.square.foreground for score in null]),
             "S_ungated": _s([score.ungated for score in null]),
@@ -110,12 +111,12 @@ def summarise(rows: pd.DataFrame, scores: Sequence[RowScore], *, resamples: int,
             "S": _s([score.square.foreground for score in null], rows_per_batch=len(null))
         }
     metrics["baselines"] = {
-        name: {"refavs": _baseline(name, parts)} for name in scores[0].baselines
+        name: {"refavs": _baseline(name, by_split)} for name in scores[0].baselines
     }
     metrics["picked"] = _picked(rows)
     if rows["object_score"].notna().any():
-        shares = rows.groupby("split")["gated"].mean()
-        metrics["gated"] = {str(split): _rounded(100 * share) for split, share in shares.items()}
+        rates = rows.groupby("split")["gated"].mean()
+        metrics["gated"] = {str(split): _rounded(100 * rate) for split, rate in rates.items()}
     metrics["families"] = _families(rows)
     if (rows["split"] == VAL_SPLIT).any():
         metrics["val"] = _val(rows[rows["split"] == VAL_SPLIT])
@@ -125,12 +126,12 @@ def summarise(rows: pd.DataFrame, scores: Sequence[RowScore], *, resamples: int,
     return metrics
 
 
-def _positive(parts: Parts, score: Callable[[list[RowScore]], Tree]) -> Tree:
-    return {split: score(parts[split]) for split in POSITIVE_SPLITS if split in parts}
+def _positive(by_split: ScoresBySplit, score: Callable[[list[RowScore]], Tree]) -> Tree:
+    return {split: score(by_split[split]) for split in POSITIVE_SPLITS if split in by_split}
 
 
 def _protocol(name: str, rows: Sequence[RowScore]) -> Tree:
-    """J, F and their mean over rows that aren't null."""
+    """Return J, F and their mean over rows that aren't null."""
     if name == "davis":
         return _percentages(*np.mean([row.davis for row in rows if row.davis], axis=0))
     if name == "original":
@@ -141,16 +142,12 @@ def _protocol(name: str, rows: Sequence[RowScore]) -> Tree:
     )
 
 
-def _baseline(name: str, parts: Parts) -> Tree:
-    tree = with_mix(
-        _positive(
-            parts,
-            lambda part: _region(
-                [row.baselines[name] for row in part], rows_per_batch=ROWS_PER_BATCH
-            ),
-        )
-    )
-    if null := parts.get(NULL_SPLIT):
+def _baseline(name: str, by_split: ScoresBySplit) -> Tree:
+    def score(rows: list[RowScore]) -> Tree:
+        return _region([row.baselines[name] for row in rows], rows_per_batch=ROWS_PER_BATCH)
+
+    tree = with_mix(_positive(by_split, score))
+    if null := by_split.get(NULL_SPLIT):
         tree[NULL_SPLIT] = {"S": _s([row.baselines[name].foreground for row in null])}
     return tree
 
@@ -165,17 +162,17 @@ def _percentages(j: float, f: float) -> Tree:
     return {"J": _rounded(100 * j), "F": _rounded(100 * f), "J&F": _rounded(50 * (j + f))}
 
 
-def _s(shares: Sequence[float], *, rows_per_batch: int = ROWS_PER_BATCH) -> float:
-    return _rounded(batch_s(shares, rows_per_batch=rows_per_batch))
+def _s(fractions: Sequence[float], *, rows_per_batch: int = ROWS_PER_BATCH) -> float:
+    return _rounded(batch_s(fractions, rows_per_batch=rows_per_batch))
 
 
 def _rounded(value: float) -> float:
-    """Without the digits that differ between processors."""
+    """Drop the digits that differ between processors."""
     return round(float(value), DECIMALS)
 
 
 def with_mix(by_split: Tree) -> Tree:
-    """Add the mean of seen and unseen, as 'mix', if both are there."""
+    """Add 'mix', the mean of seen and unseen, if there are both."""
     if not all(split in by_split for split in POSITIVE_SPLITS):
         return by_split
     seen, unseen = (by_split[split] for split in POSITIVE_SPLITS)
@@ -183,12 +180,12 @@ def with_mix(by_split: Tree) -> Tree:
 
 
 def _picked(rows: pd.DataFrame) -> Tree:
-    """How often the object meant is the one overlapped most, and how often a guess would be."""
+    """Return how often the target is overlapped most, by split, and how often by guessing."""
     positive = rows[rows["split"].isin(POSITIVE_SPLITS)]
     if positive.empty:
         return {}
-    shares = positive["picked"].astype(float).groupby(positive["split"]).mean()
-    tree = {str(split): _rounded(100 * share) for split, share in shares.items()}
+    rates = positive["picked"].astype(float).groupby(positive["split"]).mean()
+    tree = {str(split): _rounded(100 * rate) for split, rate in rates.items()}
     return tree | {"chance": _rounded(100 * (1 / positive["objects"]).mean())}
 
 
@@ -196,12 +193,12 @@ def _families(rows: pd.DataFrame) -> Tree:
     positive = rows[rows["split"].isin(POSITIVE_SPLITS)]
     return {
         str(family): {"J&F": _rounded(part[["refavs_J", "refavs_F"]].to_numpy().mean())}
-        | _picks(part)
+        | _picked_and_chance(part)
         for family, part in positive.groupby("family")
     }
 
 
-def _picks(rows: pd.DataFrame) -> Tree:
+def _picked_and_chance(rows: pd.DataFrame) -> Tree:
     return {
         "picked": _rounded(100 * rows["picked"].astype(float).mean()),
         "chance": _rounded(100 * (1 / rows["objects"]).mean()),
@@ -210,15 +207,15 @@ def _picks(rows: pd.DataFrame) -> Tree:
 
 
 def _val(rows: pd.DataFrame) -> Tree:
-    """Means over val's rows by the protocol `frame`: of all, and of either kinds if they are known.
+    """Return means over val's rows by `frame`: all rows, and seen and unseen kinds if known.
 
-    Null rows have S alone, as "null".
+    Null rows have only S, under "null".
     """
-    meant = rows[~rows["null"]]
-    parts = {"all": meant} | {str(kinds): part for kinds, part in meant.groupby("kinds")}
+    positive = rows[~rows["null"]]
+    parts = {"all": positive} | {str(kinds): part for kinds, part in positive.groupby("kinds")}
     tree: Tree = {
         name: _percentages(part["frame_J"].mean() / 100, part["frame_F"].mean() / 100)
-        | _picks(part)
+        | _picked_and_chance(part)
         for name, part in parts.items()
         if len(part)
     }
@@ -231,37 +228,36 @@ def _val(rows: pd.DataFrame) -> Tree:
 
 
 def clip_means(rows: pd.DataFrame, *, protocol: str, resamples: int, seed: int) -> Tree:
-    """Means over clips, each the mean of its rows: clips weigh the same, whatever is said of them.
+    """Average rows within clips, then over clips, so that all clips have equal weight.
 
     Returns:
-        By split and "mix": J, F, J&F, the 95 % interval of J&F by resampling clips as "low" and
-        "high", and the number of clips; for null rows, by the protocols that have it, S likewise.
+        By split and "mix": J, F, J&F, the 95 % interval of J&F over clips as "low" and "high", and
+        the number of clips; for null rows the same of S, in the protocols that have it.
     """
     tree: Tree = {}
     resampled = {}
-    for place, split in enumerate((*POSITIVE_SPLITS, NULL_SPLIT)):
+    for number, split in enumerate((*POSITIVE_SPLITS, NULL_SPLIT)):
         part = rows[rows["split"] == split]
         null = split == NULL_SPLIT
         if part.empty or (null and protocol not in NULL_PROTOCOLS):
             continue
         columns = ["S"] if null else [f"{protocol}_J", f"{protocol}_F"]
-        clips = part.groupby("key")[columns].mean().to_numpy()
+        clips = part.groupby("key")[columns].mean().to_numpy()  # (clips, columns)
         means = clips.mean(axis=0)
         resampled[split] = bootstrap_means(
-            clips.mean(axis=1), np.ones(len(clips)), resamples=resamples, seed=[seed, place]
+            clips.mean(axis=1), np.ones(len(clips)), resamples=resamples, seed=[seed, number]
         )
-        told = {"S": _rounded(means[0])} if null else _percentages(*means / 100)
-        tree[split] = told | interval(resampled[split]) | {"clips": len(clips)}
+        figures = {"S": _rounded(means[0])} if null else _percentages(*means / 100)
+        tree[split] = figures | _interval(resampled[split]) | {"clips": len(clips)}
     if all(split in tree for split in POSITIVE_SPLITS):
         both = [tree[split] for split in POSITIVE_SPLITS]
         j, f = (np.mean([part[name] for part in both]) / 100 for name in "JF")
         means = np.mean([resampled[split] for split in POSITIVE_SPLITS], axis=0)
         count = sum(part["clips"] for part in both)
-        tree["mix"] = _percentages(j, f) | interval(means) | {"clips": count}
+        tree["mix"] = _percentages(j, f) | _interval(means) | {"clips": count}
     return tree
 
 
-def interval(means: np.ndarray) -> Tree:
-    """Between which values 95 % of resampled means (resamples,) lie."""
-    low, high = bounds(means)
+def _interval(means: np.ndarray) -> Tree:
+    low, high = interval(means)
     return {"low": _rounded(low), "high": _rounded(high)}

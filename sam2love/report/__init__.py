@@ -1,1 +1,1 @@
-"""One HTML page about a run, for a researcher to read: `page.write_report`."""
+"""Report a run as one HTML page: `page.write_report`."""

@@ -1,4 +1,4 @@
-"""Curves as the numbers that an SVG needs; the template draws them.
+"""Compute the coordinates of line charts; the template draws them as SVG.
 
 Units: pixels of the chart's own coordinate system, y downwards.
 """
@@ -13,14 +13,14 @@ import pandas as pd
 WIDTH, HEIGHT = 400, 230
 LEFT, RIGHT, TOP, BOTTOM = 40, 14, 12, 40
 BINS = 160
-"""Longer curves are averaged into so many points."""
+"""Longer curves are averaged into this many points."""
 
 Curve = tuple[Sequence[float] | pd.Series, Sequence[float] | pd.Series]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A curve: its name, its SVG path, its points if there are few, and the last value."""
+    """A curve: its name, SVG path, points (only if there are few), and last value."""
 
     name: str
     path: str
@@ -30,7 +30,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over one pair of axes; ticks and markers are (pixel, label)."""
+    """Curves over a common pair of axes; ticks and markers are (pixel, label)."""
 
     title: str
     lines: list[Line]
@@ -46,7 +46,7 @@ class Chart:
 
     @property
     def summary(self) -> str:
-        """What a reader who can't see the chart is told."""
+        """The text alternative for readers who can't see the chart."""
         ends = ", ".join(f"{line.name} ends at {line.last:.3g}" for line in self.lines)
         return f"{self.title}: {ends}"
 
@@ -54,11 +54,11 @@ class Chart:
 def line_chart(
     title: str, curves: Mapping[str, Curve], *, markers: Mapping[str, float] | None = None
 ) -> Chart | None:
-    """Curves of steps and values over common axes that start at 0; None if there is no number.
+    """Return a chart of values over steps, with axes that include 0; None without finite values.
 
     Args:
-        curves: steps and values by name; values that are no numbers are left out.
-        markers: steps at which something changed, by what it was.
+        curves: steps and values by name; values that aren't finite are left out.
+        markers: steps at which something changed, by label.
     """
     binned = {name: _binned(*curve) for name, curve in curves.items()}
     binned = {name: curve for name, curve in binned.items() if len(curve[0])}
@@ -66,8 +66,8 @@ def line_chart(
         return None
     last_step = max(1.0, *(float(steps[-1]) for steps, _ in binned.values()))
     x_ticks = _ticks(0, last_step)
-    together = np.concatenate([values for _, values in binned.values()])
-    lowest, highest = min(0.0, float(together.min())), max(1e-9, float(together.max()))
+    all_values = np.concatenate([values for _, values in binned.values()])
+    lowest, highest = min(0.0, float(all_values.min())), max(1e-9, float(all_values.max()))
     y_ticks = _ticks(lowest, highest)
     bottom, top = y_ticks[0], y_ticks[-1]
 
@@ -94,19 +94,21 @@ def line_chart(
 
 
 def _binned(steps: Any, values: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Means of at most BINS stretches of a curve, without what is no number."""
+    """Drop values that aren't finite, and average a long curve within BINS bins."""
     steps, values = np.asarray(steps, np.float64), np.asarray(values, np.float64)
-    known = np.isfinite(values)
-    steps, values = steps[known], values[known]
+    finite = np.isfinite(values)
+    steps, values = steps[finite], values[finite]
     if len(steps) <= BINS:
         return steps, values
-    stretches = np.array_split(np.arange(len(steps)), BINS)
-    means = [[part[rows].mean() for rows in stretches] for part in (steps, values)]
-    return np.array(means[0]), np.array(means[1])
+    steps, values = (
+        np.array([part.mean() for part in np.array_split(column, BINS)])
+        for column in (steps, values)
+    )
+    return steps, values
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers, about five, that hold `low` and `high` between them."""
+    """Return about five round numbers whose range contains `low` and `high`."""
     rough = (high - low) / 5
     unit = 10 ** np.floor(np.log10(rough))
     step = unit * next(factor for factor in (1, 2, 5, 10) if factor * unit >= rough * 0.999)

@@ -1,7 +1,7 @@
-"""Puts the page together: one HTML file that holds its pictures, curves and styles.
+"""Write the report: one self-contained HTML file with its pictures, sounds, curves and styles.
 
-What is shown is prepared here and in the modules beside; the template decides how it looks, and
-escapes whatever comes from the data set.
+This folder's modules prepare the content; the template lays it out, and escapes everything that
+comes from the data set.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from sam2love.dataset.index import NULL_SPLIT, Index, is_refavs, read_index
 from sam2love.evaluation.masks import StoredMasks
 from sam2love.report import results
 from sam2love.report.charts import Chart, line_chart
-from sam2love.report.selection import choose
+from sam2love.report.examples import choose_examples
 from sam2love.report.strips import Strip, film_strip
 from sam2love.stores.store import FeatureStore
 from sam2love.work import replacing
@@ -27,7 +27,7 @@ Settings = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Case:
-    """A row as it is shown: its film strip and what was scored; None where that doesn't apply."""
+    """A row as shown: its film strip and its scores, None where they don't apply."""
 
     row: int
     key: str
@@ -58,18 +58,18 @@ def write_report(
     """Write out/index.html about a run.
 
     Args:
-        root: the data set, of which the frames, masks and sounds of the rows shown are read.
+        root: the data set, for the frames, masks and sounds of the rows shown.
         predictions: folder with masks.zarr.
         scores: folder with expressions.csv.
         model: folder with loss.csv and validation.csv; without them there are no curves.
         metrics: metrics.json.
-        settings: the parameters that are shown, by section.
+        settings: the parameters shown, by section.
 
     Returns:
         The number of film strips.
 
     Raises:
-        FileNotFoundError, ValueError: something is missing, or comes from another run; the message
+        FileNotFoundError, ValueError: an input is missing or comes from another run; the message
             names the stage to run again.
     """
     index = read_index(index_folder)
@@ -95,7 +95,7 @@ def write_report(
 
 
 def render(**content: Any) -> str:
-    """The page; everything that is not written in the template is escaped."""
+    """Return the page; everything but the template itself is escaped."""
     environment = Environment(
         loader=PackageLoader("sam2love.report", "."),
         autoescape=True,
@@ -107,7 +107,7 @@ def render(**content: Any) -> str:
 
 
 def about(index: Index) -> str:
-    """What the run was trained and tested on, in a sentence."""
+    """Return a sentence on the clips and expressions of each split."""
     clips = index.clips["split"].value_counts()
     expressions = index.expressions["split"].value_counts()
     names = {"train": "training", "val": "validation", **results.ALL_SPLIT_NAMES}
@@ -120,7 +120,7 @@ def about(index: Index) -> str:
 
 
 def training_charts(model: Path, settings: Settings) -> list[Chart]:
-    """Draw the loss, its terms, and J and the right object on val over the steps."""
+    """Chart the loss, its terms, and J and right objects on val over the steps."""
     losses, validation = _read_curve(model / "loss.csv"), _read_curve(model / "validation.csv")
     change = settings.get("train", {}).get("grounding_steps", 0)
     markers = {"all frames from here": change} if 0 < change < len(losses) else {}
@@ -150,7 +150,7 @@ def _read_curve(path: Path) -> pd.DataFrame:
 
 
 def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """A section of parameters with dotted keys, values as in params.yaml."""
+    """Return a section of parameters with dotted keys, values as in params.yaml."""
     flat: dict[str, str] = {}
     for name, value in section.items():
         if isinstance(value, Mapping):
@@ -163,9 +163,9 @@ def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _groups(rows: pd.DataFrame, root: Path, store: FeatureStore) -> list[dict[str, Any]]:
-    """The groups of rows that are shown, each with its cases."""
+    """Return the groups of rows shown, each with its cases."""
     masks = StoredMasks(store)
-    groups = choose(rows)
+    groups = choose_examples(rows)
     shown = rows[rows["row"].isin([row for group in groups for row in group.rows])]
     bar = tqdm(shown.itertuples(), "film strips", len(shown), unit="row")
     cases = {entry.row: _case(entry, root, masks) for entry in bar}

@@ -1,6 +1,6 @@
-"""What a run scored, arranged as the page's tables show it. J and F are percentages, S is a ratio.
+"""Arrange a run's scores as the page's tables show them. J and F are percentages, S is a ratio.
 
-Splits, families, baselines and null rows may be missing: what is not there is not shown.
+Splits, families, baselines and null rows may be missing and are then not shown.
 """
 
 import json
@@ -12,22 +12,21 @@ from typing import Any
 import pandas as pd
 
 from sam2love.dataset.index import NULL_SPLIT, SPLIT_NAMES, Index
+from sam2love.evaluation.metrics import MEASURES, PROTOCOLS
 
 ALL_SPLIT_NAMES = {**SPLIT_NAMES, NULL_SPLIT: "null"}
-OURS = "SAM2-LOVE"
-BASELINES = {
+BASELINE_TITLES = {
     "every_object": "every object at once",
     "largest": "the largest object",
     "central": "the most central object",
     "random": "a random object",
-    "oracle_point": "the object meant (oracle)",
+    "oracle_point": "the target (oracle)",
 }
 PAPER = {
     "EEMC": ([34.2, 51.3, 42.8, 49.5, 64.8, 57.2, 41.9, 58.1, 50.0], 0.007),
     "SAM2-LOVE": ([43.5, 51.9, 47.7, 66.5, 72.3, 69.4, 55.0, 62.1, 58.5], 0.23),
 }
-"""As printed, on Ref-AVS: J, F, J&F on seen, unseen and mix, and S. Source: SAM2-LOVE, Table 1."""
-PROTOCOLS = ("refavs", "frame", "original", "davis")
+"""On Ref-AVS: J, F, J&F on seen, unseen and mix, and S. Source: SAM2-LOVE, Table 1."""
 ROW_COLUMNS = [
     "row", "family", "objects", "picked", "object_score", "gated", "S", "refavs_J", "refavs_F"
 ]  # fmt: skip
@@ -65,10 +64,10 @@ class Family:
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
-    """metrics.json.
+    """Read metrics.json.
 
     Raises:
-        FileNotFoundError, ValueError: there is none, or it is no JSON object with "refavs".
+        FileNotFoundError, ValueError: it is missing, or not a JSON object with "refavs".
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; run the stage 'score'")
@@ -82,10 +81,10 @@ def read_metrics(path: Path) -> dict[str, Any]:
 
 
 def read_rows(path: Path, index: Index) -> pd.DataFrame:
-    """The scored rows of the test splits: the index's columns, then ROW_COLUMNS and J&F.
+    """Read the scored rows of the test splits: the index's columns, then ROW_COLUMNS and J&F.
 
     Raises:
-        FileNotFoundError, ValueError: there is no table, it lacks a column, or scores other rows.
+        FileNotFoundError, ValueError: the table is missing, lacks a column, or has other rows.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; run the stage 'score'")
@@ -93,17 +92,15 @@ def read_rows(path: Path, index: Index) -> pd.DataFrame:
     scores = pd.read_csv(
         path,
         dtype={"family": str},
-        keep_default_na=False,  # a family may be called "null"
+        keep_default_na=False,  # a family may be called "null" or "NA"
         na_values={column: [""] for column in numbers},
         encoding="utf-8",
     )
-    missing = [column for column in ROW_COLUMNS if column not in scores]
-    if missing:
+    if missing := [column for column in ROW_COLUMNS if column not in scores]:
         raise ValueError(f"{path}: column {missing[0]!r} is missing; run the stage 'score' again")
-    foreign = set(scores["row"]) - set(index.expressions["row"])
-    if foreign:
+    if unknown := set(scores["row"]) - set(index.expressions["row"]):
         raise ValueError(
-            f"{path}: row {min(foreign)} is not in the index; run the stage 'score' again"
+            f"{path}: row {min(unknown)} is not in the index; run the stage 'score' again"
         )
     rows = index.expressions.merge(scores[ROW_COLUMNS], on="row", validate="one_to_one")
     rows["J&F"] = (rows["refavs_J"] + rows["refavs_F"]) / 2
@@ -111,25 +108,25 @@ def read_rows(path: Path, index: Index) -> pd.DataFrame:
 
 
 def systems(metrics: Mapping[str, Any]) -> list[System]:
-    """Ours, then the baselines, the oracle last."""
+    """Return ours, then the baselines in the order of metrics.json, where the oracle is last."""
     ours = metrics["refavs"]
     null = ours.get(NULL_SPLIT, {})
-    listed = [System(OURS, _scores(ours), null.get("S"), null.get("S_ungated"), ours=True)]
-    for name, title in BASELINES.items():
-        if name in metrics.get("baselines", {}):
-            scores = metrics["baselines"][name]["refavs"]
-            s = scores.get(NULL_SPLIT, {}).get("S")
-            listed.append(System(title, _scores(scores), s, ceiling=name == "oracle_point"))
+    listed = [System("SAM2-LOVE", _scores(ours), null.get("S"), null.get("S_ungated"), ours=True)]
+    for name, tree in metrics.get("baselines", {}).items():
+        scores = tree["refavs"]
+        s = scores.get(NULL_SPLIT, {}).get("S")
+        title = BASELINE_TITLES.get(name, name)
+        listed.append(System(title, _scores(scores), s, ceiling=name == "oracle_point"))
     return listed
 
 
 def paper() -> list[System]:
-    """The best before the paper, and the paper, as it prints them."""
+    """Return the paper's figures: the best earlier system's, and its own."""
     listed = []
     for name, (figures, s) in PAPER.items():
         by_split = zip(*[iter(figures)] * 3, strict=True)
         scores = {
-            split: dict(zip(("J", "F", "J&F"), of_split, strict=True))
+            split: dict(zip(MEASURES, of_split, strict=True))
             for split, of_split in zip(SPLIT_NAMES.values(), by_split, strict=True)
         }
         listed.append(System(f"{name}, the paper's figures", scores, s))
@@ -137,7 +134,7 @@ def paper() -> list[System]:
 
 
 def protocols(metrics: Mapping[str, Any]) -> list[System]:
-    """Our masks by each protocol."""
+    """Return our scores by each protocol."""
     return [System(name, _scores(metrics[name]), None) for name in PROTOCOLS if name in metrics]
 
 
@@ -146,12 +143,12 @@ def _scores(by_split: Mapping[str, Any]) -> Scores:
 
 
 def splits_shown(metrics: Mapping[str, Any]) -> list[str]:
-    """Names of the splits with J and F, the one that sums them up last."""
+    """Return the names of the splits with J and F, ending with 'mix' if there is one."""
     return [title for name, title in SPLIT_NAMES.items() if name in metrics["refavs"]]
 
 
-def share_of_gap(metrics: Mapping[str, Any]) -> float | None:
-    """How far ours is on the way from showing every object to the oracle, in mix J&F."""
+def gap_closed(metrics: Mapping[str, Any]) -> float | None:
+    """Return the fraction closed of the gap in mix J&F between every object at once and oracle."""
     try:
         ours, low, high = (
             tree["refavs"]["mix"]["J&F"]
@@ -167,14 +164,13 @@ def share_of_gap(metrics: Mapping[str, Any]) -> float | None:
 
 
 def families(rows: pd.DataFrame) -> list[Family]:
-    """Families by name, then all rows together; none if the data set tells no families."""
-    meant = rows[~rows["null"]]
-    if not (meant["family"] != "").any():
+    """Return families by name, then all rows together; nothing if no row has a family."""
+    positive = rows[~rows["null"]]
+    if not (positive["family"] != "").any():
         return []
-    told = [
-        _family(str(name) or "(untold)", part) for name, part in meant.groupby("family", sort=True)
-    ]
-    return [*told, _family("all", meant, total=True)]
+    groups = positive.groupby("family", sort=True)
+    listed = [_family(str(name) or "(no family)", part) for name, part in groups]
+    return [*listed, _family("all", positive, total=True)]
 
 
 def _family(name: str, rows: pd.DataFrame, *, total: bool = False) -> Family:
@@ -194,7 +190,7 @@ def _family(name: str, rows: pd.DataFrame, *, total: bool = False) -> Family:
 
 
 def tiles(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """The figures that sum the run up: name, figure, note."""
+    """Return the figures that summarise the run: name, figure, note."""
     listed = []
     scores = _scores(metrics["refavs"])
     if summary := splits_shown(metrics)[-1:]:
@@ -205,18 +201,18 @@ def tiles(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         seen, unseen = scores["seen"]["J&F"], scores["unseen"]["J&F"]
         note = f"{abs(seen - unseen):.1f} points {'lower' if unseen < seen else 'higher'} unseen"
         listed.append(("J&F, seen / unseen", f"{seen:.1f} / {unseen:.1f}", note))
-    if (share := share_of_gap(metrics)) is not None:
-        note = "of the way from showing every object at once to an oracle's point"
-        listed.append(("Share of the gap closed", f"{share:.2f}", note))
+    if (fraction := gap_closed(metrics)) is not None:
+        note = "of the way from showing every object at once to the oracle"
+        listed.append(("Gap closed", f"{fraction:.2f}", note))
     picked = metrics.get("picked", {})
-    if told := {SPLIT_NAMES[name]: picked[name] for name in SPLIT_NAMES if name in picked}:
-        note = f"{' / '.join(told)}; chance is {picked['chance']:.0f}\N{NO-BREAK SPACE}%"
-        figure = " / ".join(f"{value:.0f}" for value in told.values()) + "\N{NO-BREAK SPACE}%"
+    if rates := {SPLIT_NAMES[name]: picked[name] for name in SPLIT_NAMES if name in picked}:
+        note = f"{' / '.join(rates)}; chance is {picked['chance']:.0f}\N{NO-BREAK SPACE}%"
+        figure = " / ".join(f"{rate:.0f}" for rate in rates.values()) + "\N{NO-BREAK SPACE}%"
         listed.append(("Right object picked", figure, note))
     if null := metrics["refavs"].get(NULL_SPLIT):
         ungated = null.get("S_ungated")
         note = "0 is best" + (f"; {ungated:.3f} without the gate" if ungated is not None else "")
-        listed.append(("S, nothing to be found", f"{null['S']:.3f}", note))
+        listed.append(("S on null rows", f"{null['S']:.3f}", note))
     return listed
 
 

@@ -1,7 +1,7 @@
-"""A film strip: what an expression was said of, what was meant, what was segmented, what was heard.
+"""Prepare a film strip: a clip's frames and sound with the true and the predicted masks.
 
-Pictures and sound are embedded; masks are SVG paths over the pictures. Units of paths: half a CSS
-pixel, so that coordinates are whole numbers. Shapes: N = 10 frames of H x W pixels, h x w in the
+Pictures and sound are embedded; masks are SVG paths over the pictures. Paths are in units of half a
+CSS pixel, so that coordinates are integers. Shapes: N = 10 frames of H x W pixels, h x w in the
 strip.
 """
 
@@ -25,51 +25,51 @@ from sam2love.evaluation.metrics import SHOWN
 MOST_WIDTH, MOST_HEIGHT = 108, 128
 """CSS pixels of one picture."""
 STORED_PIXELS = 160
-"""The longer side of an embedded picture: sharp on a screen of finer pixels."""
+"""The longer side of an embedded picture: more than shown, for high-density screens."""
 JPEG_QUALITY = 82
 UNITS = 2
 SOUND_RATE_HZ = 16_000
 SOUND_COMPRESSION = 0.9
-"""Of 0 to 1: some 30 kB for ten seconds."""
+"""From 0 to 1; 0.9 gives some 30 kB for ten seconds."""
 WAVEFORM_HEIGHT = 44
 BARS = 360
 QUIETEST_PEAK = 0.05
-"""Sound with a lower peak is not blown up to full height: silence stays a flat line."""
+"""Quieter sound isn't scaled to full height, so that silence stays a flat line."""
 
 
 @dataclass(frozen=True)
 class Strip:
-    """What the template needs to draw one; sizes in CSS pixels."""
+    """A film strip as the template needs it; sizes in CSS pixels."""
 
     width: int
     height: int
     frames: str
-    """The N pictures abreast, a JPEG as a data URI."""
+    """The N pictures side by side, a JPEG as a data URI."""
     truth: str
     prediction: str
     """SVG paths around the foreground of all frames; empty if there is none."""
     truth_frames: int
     prediction_frames: int
-    """Frames with any foreground."""
+    """Number of frames with any foreground."""
     sound: str
-    """What is heard, an MP3 as a data URI."""
+    """An MP3 as a data URI."""
     waveform: str
     peak_db: float | None
     """The sound's highest peak relative to full scale; None for digital silence."""
 
 
 def film_strip(root: Path, entry: Any, prediction: Prediction) -> Strip:
-    """The strip of a row of the expression table (as `itertuples` gives it).
+    """Return the strip of a row of the expression table (from `itertuples`).
 
-    The prediction is drawn as it is before the gate; whether it is shown is for the page to say.
+    The prediction is drawn as before the gate; the template decides how to show a gated one.
 
     Raises:
         FileNotFoundError, ValueError: a file of the clip is missing or damaged.
     """
     frames = refavs.read_frames(root, entry.key)
     size = frames.shape[1:3]
-    true = refavs.read_masks(root, entry.key, entry.fid)
-    truth = np.zeros(frames.shape[:3], bool) if true is None else true
+    masks = refavs.read_masks(root, entry.key, entry.fid)
+    truth = np.zeros(frames.shape[:3], bool) if masks is None else masks
     shown = prediction.probabilities(size, gate=False) > SHOWN
     height, width = strip_size(*size)
     samples, sample_rate_hz = refavs.read_audio(root, entry.key)
@@ -89,13 +89,13 @@ def film_strip(root: Path, entry: Any, prediction: Prediction) -> Strip:
 
 
 def strip_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width at which a picture of this shape is shown, in CSS pixels."""
+    """Return the height and width at which a picture of this size is shown, in CSS pixels."""
     scale = min(MOST_WIDTH / width, MOST_HEIGHT / height)
     return max(1, round(scale * height)), max(1, round(scale * width))
 
 
 def _jpeg(frames: np.ndarray) -> str:
-    """Frames (N, H, W, 3) uint8, abreast, as the data URI of one JPEG."""
+    """Return frames (N, H, W, 3) uint8, side by side, as the data URI of one JPEG."""
     height, width = frames.shape[1:3]
     scale = min(1, STORED_PIXELS / max(height, width))
     size = max(1, round(scale * width)), max(1, round(scale * height))
@@ -106,13 +106,11 @@ def _jpeg(frames: np.ndarray) -> str:
 
 
 def outline(masks: np.ndarray, *, height: int, width: int) -> str:
-    """The contours of masks (N, H, W) bool, frames h x w abreast, as one SVG path."""
+    """Return the contours of masks (N, H, W) bool, frames h x w side by side, as one SVG path."""
     parts = []
     for t, mask in enumerate(masks):
         small = cv2.resize(
-            mask.astype(np.float32),
-            (UNITS * width, UNITS * height),
-            interpolation=cv2.INTER_AREA,
+            mask.astype(np.float32), (UNITS * width, UNITS * height), interpolation=cv2.INTER_AREA
         )
         contours, _ = cv2.findContours(
             (small > 0.5).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
@@ -124,13 +122,15 @@ def outline(masks: np.ndarray, *, height: int, width: int) -> str:
 
 
 def _mp3(samples: np.ndarray, sample_rate_hz: int) -> str:
-    """Ten seconds of sound (n,) as the data URI of an MP3: it plays everywhere, and its bytes are
-    the same each time, unlike those of an Ogg stream with its random number."""
-    heard = samples[: refavs.CLIP_SECONDS * sample_rate_hz]
+    """Return the first ten seconds of sound (n,) as the data URI of an MP3.
+
+    MP3 plays in every browser, and its bytes are reproducible, unlike Ogg's random stream number.
+    """
+    clip = samples[: refavs.CLIP_SECONDS * sample_rate_hz]
     written = io.BytesIO()
     soundfile.write(
         written,
-        resample_poly(heard, SOUND_RATE_HZ, sample_rate_hz),
+        resample_poly(clip, SOUND_RATE_HZ, sample_rate_hz),
         SOUND_RATE_HZ,
         format="MP3",
         bitrate_mode="VARIABLE",
@@ -140,7 +140,7 @@ def _mp3(samples: np.ndarray, sample_rate_hz: int) -> str:
 
 
 def waveform(samples: np.ndarray, sample_rate_hz: int, *, width: int) -> str:
-    """A bar for each stretch of ten seconds of sound, as high as its peak, as one SVG path."""
+    """Return ten seconds of sound as one SVG path: BARS bars, each as high as its peak."""
     edges = np.linspace(0, refavs.CLIP_SECONDS * sample_rate_hz, BARS + 1).astype(int)
     peaks = [np.abs(samples[a:b]).max(initial=0) for a, b in pairwise(edges)]
     full = max(max(peaks), QUIETEST_PEAK)

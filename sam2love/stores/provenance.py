@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from sam2love.dataset.index import Index, table_digest, index_digest
+from sam2love.dataset.index import Index, index_digest, table_digest
 from sam2love.params import Params
 
 

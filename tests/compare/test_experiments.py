@@ -1,8 +1,8 @@
-"""What is read of `dvc exp show --json`, on a sample printed by DVC 3.67.1.
+"""Reading the output of `dvc exp show --json`, on a sample from DVC 3.67.1.
 
 The sample: a small pipeline with params.yaml and metrics.json, seeds 1 to 3, two depths without
-history, one that failed, two seeds without sound, and one that was still running; `deps`, `outs`,
-`meta` and paths are cut out.
+history, one that failed, two seeds without sound, and one still running; `deps`, `outs`, `meta` and
+paths are removed.
 """
 
 import json
@@ -27,7 +27,7 @@ def revisions(commit: dict) -> list[dict]:
 
 
 def values(revision: dict) -> dict:
-    """What params.yaml held."""
+    """The content of params.yaml."""
     return revision["data"]["params"]["params.yaml"]["data"]
 
 
@@ -46,35 +46,35 @@ def test_finished_experiments_are_read_oldest_first():
         "train.seed": "1",
     }
     assert commit.run.metrics["refavs"]["mix"]["J"] == 52.5
-    told = [
+    settings = [
         (run.params["fusion.layers"], run.params["fusion.modalities"], run.params["train.seed"])
         for run in commit.experiments
     ]
     everything = "[audio,text,vision]"
-    assert sorted(told[:3]) == [("3", everything, seed) for seed in "123"]
-    assert sorted(told[3:5]) == [("1", everything, "1"), ("6", everything, "1")]
-    assert sorted(told[5:]) == [("3", "[text,vision]", seed) for seed in "12"]
+    assert sorted(settings[:3]) == [("3", everything, seed) for seed in "123"]
+    assert sorted(settings[3:5]) == [("1", everything, "1"), ("6", everything, "1")]
+    assert sorted(settings[5:]) == [("3", "[text,vision]", seed) for seed in "12"]
 
 
-def test_what_failed_is_told_and_not_shown():
-    """DVC shows the commit's own figures for it."""
+def test_failed_experiments_are_noted_and_left_out():
+    """DVC repeats the commit's own figures for them."""
     (commit,), notes = read_experiments(SAMPLE)
-    assert "testy-synd failed; `dvc queue logs testy-synd` tells why" in notes
+    assert "testy-synd failed; `dvc queue logs testy-synd` shows why" in notes
     assert "bared-hems isn't finished (running)" in notes
     assert not {"testy-synd", "bared-hems"} & {run.name for run in commit.experiments}
 
 
-def test_what_waits_is_told_in_one_line():
+def test_queued_experiments_are_one_note():
     def queue(commit):
         for name in ("testy-synd", "bared-hems"):
             entry(commit, name)["executor"]["state"] = "queued"
             entry(commit, name)["revs"][0]["error"] = None
 
     _, notes = read_experiments(changed(queue))
-    assert notes == ["2 wait in the queue for `dvc exp run --run-all`: testy-synd, bared-hems"]
+    assert notes == ["2 still queued (start them: `dvc exp run --run-all`): testy-synd, bared-hems"]
 
 
-def test_experiments_without_figures_are_told():
+def test_experiments_without_figures_are_noted():
     def damage(commit):
         done = [each for each in commit["experiments"] if each["executor"]["state"] == "success"]
         first, second = (each["revs"][0]["data"] for each in done[:2])
@@ -87,13 +87,13 @@ def test_experiments_without_figures_are_told():
     assert len(commit.experiments) == 5
 
 
-def test_a_commit_without_metrics_still_names_the_parameters():
+def test_a_commit_without_metrics_still_has_its_parameters():
     (commit,), _ = read_experiments(changed(lambda commit: commit["data"].update(metrics={})))
     assert commit.run is None
     assert commit.params["fusion.layers"] == "3"
 
 
-def test_a_commit_that_dvc_could_not_read_is_told():
+def test_a_commit_that_dvc_could_not_read_is_noted():
     def damage(commit):
         commit.update(data=None, error={"type": "SomeError", "msg": "cannot be read"})
 
@@ -113,7 +113,7 @@ def test_parameters_of_other_files_are_named_by_the_file():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "fault"),
     [
         ("", "Invalid JSON"),
         ("ERROR: you are not inside of a DVC repository", "Invalid JSON"),
@@ -121,12 +121,12 @@ def test_parameters_of_other_files_are_named_by_the_file():
         ('[{"name": "main"}]', r"0\.rev: Field required"),
     ],
 )
-def test_other_texts_are_refused(text, told):
-    with pytest.raises(ValueError, match=f"^not what `dvc exp show --json` prints: .*{told}"):
+def test_other_texts_are_refused(text, fault):
+    with pytest.raises(ValueError, match=f"^not the output of `dvc exp show --json`: .*{fault}"):
         read_experiments(text)
 
 
-def test_no_experiments_says_what_to_do():
+def test_without_experiments_the_error_says_what_to_do():
     with pytest.raises(
         ValueError, match=r"no finished experiments; .*ablations.md.*show --json -A"
     ):

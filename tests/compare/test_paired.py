@@ -1,4 +1,4 @@
-"""Settings compared row by row: how runs are paired, what is refused, and the table as printed."""
+"""Comparing settings row by row: pairing of runs, refusals, and the printed table."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ FAMILIES = ("colour", "order", "NA")
 
 
 def rows() -> pd.DataFrame:
-    """Two rows a clip; the first half of val's clips shows seen kinds."""
+    """Two rows per clip; the first half of val's clips shows seen kinds."""
     lines = []
     for split, count in CLIPS.items():
         null = split == "test_n"
@@ -32,7 +32,7 @@ def rows() -> pd.DataFrame:
 
 
 def write(run: Path, seed: int, *, gain: float = 0.0, table: pd.DataFrame | None = None) -> None:
-    """A run's scores as the stage writes them: what it picks has J 80 and F 90, else 10 and 20."""
+    """Write scores as the stage does: J 80 and F 90 for rows picked, 10 and 20 for the others."""
     table = rows() if table is None else table
     picked = np.random.default_rng(seed).random(len(table)) < 0.5 + gain
     table = table.assign(picked=picked.astype(object), frame_J=80.0 * picked + 10 * ~picked)
@@ -53,7 +53,7 @@ def runs(tmp_path, monkeypatch) -> Path:
 
 
 def changed(file: Path, change) -> None:
-    """Rewrites a table of scores after a change of it."""
+    """Change a table of scores and write it back."""
     table = pd.read_csv(file, dtype=str, keep_default_na=False)
     change(table).to_csv(file, index=False)
 
@@ -77,7 +77,7 @@ def test_every_group_of_rows_has_both_measures(runs):
 
 
 def test_figures_by_hand(runs):
-    """From the files, without the module: mean of J and F over rows, then over seeds."""
+    """Computed from the files without the module: means over rows, then over seeds."""
     table, _ = differences(runs / "ours", runs / "base")
     found = table.set_index(["group", "measure"])
     scores = {}
@@ -109,24 +109,24 @@ def test_a_mix_is_the_mean_of_its_parts(runs):
     assert list(mix) == pytest.approx(list((seen + unseen) / 2))
 
 
-def test_one_run_each_needs_no_names(runs):
+def test_single_runs_need_no_common_name(runs):
     table, notes = differences(runs / "ours/seed1", runs / "base/seed3")
     assert set(table["seeds"]) == {1}
     assert notes == []
 
 
-def test_seeds_of_one_setting_alone_are_left_out_and_named(runs):
+def test_seeds_that_only_one_setting_has_are_left_out_with_a_note(runs):
     (runs / "ours/seed3").rename(runs / "ours/seed4")
     table, notes = differences(runs / "ours", runs / "base")
     assert set(table["seeds"]) == {2}
     assert notes == [
-        "ours/seed4 is left out: no run of that name to pair it with",
-        "base/seed3 is left out: no run of that name to pair it with",
+        "ours/seed4 is left out: the other setting has no run of that name",
+        "base/seed3 is left out: the other setting has no run of that name",
     ]
 
 
-def test_what_the_data_set_lacks_has_no_line(runs):
-    """No kinds, no families, no unseen rows; rows of test_n that aren't null count nowhere."""
+def test_groups_without_rows_have_no_line(runs):
+    """No kinds, families or unseen rows; rows of test_n are ignored even if they aren't null."""
     for seed in (1, 2, 3):
         for name in ("ours", "base"):
             file = runs / name / f"seed{seed}/scores/expressions.csv"
@@ -137,7 +137,7 @@ def test_what_the_data_set_lacks_has_no_line(runs):
     assert list(dict.fromkeys(groups)) == ["val", "test seen"]
 
 
-# ---- what is refused ----------------------------------------------------------------------------
+# ---- refusals -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -153,17 +153,20 @@ def test_what_the_data_set_lacks_has_no_line(runs):
             r"row 3 .* exp 'x'\) against",
         ),
         (lambda t: t.assign(kinds=""), r"row 0 .* kinds ''\) against row 0 .* kinds 'seen'\)"),
-        (lambda t: t.drop(range(90, len(t))), r"row 90 is in base/seed1 alone"),
+        (lambda t: t.drop(range(90, len(t))), r"row 90 is only in base/seed1"),
         (
             lambda t: t.drop(columns="kinds"),
             r"csv: column 'kinds' is missing, .*; run the stage 'score' again",
         ),
-        (lambda t: t.assign(picked=""), r"row 0 \(uid .*\) has picked '', which is no score"),
+        (lambda t: t.assign(picked=""), r"row 0 \(uid .*\) has picked '', expected a score"),
         (lambda t: t.assign(frame_F="inf"), r"row 0 \(uid .*\) has frame_F 'inf'"),
-        (lambda t: t.assign(null="True"), "no row that means something"),
+        (
+            lambda t: t.assign(null="True"),
+            "nothing to compare: every row of val, test_s, test_u is null",
+        ),
     ],
 )
-def test_other_rows_are_refused_and_the_first_is_named(runs, change, fault):
+def test_different_rows_are_refused_and_the_first_is_named(runs, change, fault):
     file = runs / "ours/seed2/scores/expressions.csv"
     changed(file, change)
     with pytest.raises(ValueError, match=fault) as found:
@@ -173,17 +176,17 @@ def test_other_rows_are_refused_and_the_first_is_named(runs, change, fault):
 
 def test_seeds_of_one_setting_must_agree_too(runs):
     changed(runs / "base/seed3/scores/expressions.csv", lambda table: table.drop(0))
-    with pytest.raises(ValueError, match=r"base/seed3 and base/seed1 scored other rows"):
+    with pytest.raises(ValueError, match=r"base/seed3 and base/seed1 scored different rows"):
         differences(runs / "ours", runs / "base")
 
 
 def test_no_runs_in_common(runs):
     with pytest.raises(
-        ValueError, match=r"ours holds the runs seed1, .*, base/seed1 holds a singl"
+        ValueError, match=r"ours has the runs seed1, .* and base/seed1 has a single"
     ):
         differences(runs / "ours", runs / "base/seed1")
     with pytest.raises(
-        FileNotFoundError, match=r"gone: neither scores/expressions\.csv nor <seed>"
+        FileNotFoundError, match=r"gone: found neither scores/expressions\.csv nor <seed>"
     ):
         read_runs(runs / "gone")
 
@@ -195,7 +198,7 @@ def command(*arguments: str):
     return CliRunner().invoke(app, ["report", *arguments])
 
 
-def test_prints_a_table_a_setting(runs):
+def test_prints_a_table_per_setting(runs):
     (runs / "ours/seed3").rename(runs / "ours/seed4")
     done = command("ours", "base", "--compare", "base")
     assert done.exit_code == 0
@@ -210,7 +213,7 @@ def test_prints_a_table_a_setting(runs):
     assert done.stdout == command("ours", "base", "--compare", "base").stdout
 
 
-def test_too_few_clips_are_said(runs):
+def test_too_few_clips_have_no_interval(runs):
     for name in ("ours", "base"):
         file = runs / name / "seed1/scores/expressions.csv"
         changed(file, lambda table: table[table["key"].isin(table["key"].unique()[:5])])

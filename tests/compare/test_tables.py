@@ -1,4 +1,4 @@
-"""The tables of experiments: rows, means and spreads by hand, and the paper's beside them."""
+"""The tables of experiments: rows, means and spreads by hand, and the paper's tables."""
 
 from statistics import stdev
 
@@ -8,13 +8,14 @@ from typer.testing import CliRunner
 from sam2love.cli import app
 from sam2love.compare.paper import TABLES
 from sam2love.compare.tables import compare_experiments, markdown
+from sam2love.report.results import PAPER
 from tests.compare.test_experiments import SAMPLE, changed, entry, revisions, values
 
 MEASURES = ("J", "F", "J&F")
 
 
 def tables(text: str) -> dict[str, dict[str, dict[str, str]]]:
-    """Cells by the heading of the table, the first cell of the row, and the head of the column."""
+    """Return cells by the table's heading, the row's first cell, and the column's head."""
     found = {}
     for block in text.split("\n\n"):
         if block.startswith("#"):
@@ -34,7 +35,7 @@ def printed() -> dict:
 
 
 def test_seeds_are_one_row_with_mean_and_sample_deviation(printed):
-    """J of the sample: 57.5, 59 and 60.5; the commit's own run is that of seed 1."""
+    """The sample has J 57.5, 59 and 60.5; the commit's own run is seed 1."""
     row = printed["Experiments from main (bfaa9ce)"]["the commit's parameters"]
     assert row["n"] == "3"
     assert row["seen J"] == "59.0 ± 1.5"
@@ -56,7 +57,7 @@ def test_a_row_is_named_by_what_differs(printed):
     assert rows["fusion.modalities=[text,vision]"]["n"] == "2"
 
 
-def test_the_papers_figures_stand_beside_ours(printed):
+def test_the_papers_figures_are_next_to_ours(printed):
     table = printed["Table 3, transformer blocks"]
     assert list(table) == ["1 layer", "6 layers", "12 layers"]
     assert table["6 layers"]["seen J"] == "62.5"
@@ -65,7 +66,7 @@ def test_the_papers_figures_stand_beside_ours(printed):
     assert table["12 layers"]["paper's unseen F"] == "73.3"
 
 
-def test_says_what_data_and_what_else_is_set():
+def test_names_the_data_set_and_other_changes():
     text = compare_experiments(SAMPLE)[0]
     assert (
         "Ours on `mini/data` with fusion.history=none; the paper's figures are on Ref-AVS." in text
@@ -91,7 +92,7 @@ def test_settings_that_the_paper_lacks_are_rows_of_their_own():
     assert table["fusion.layers=7"]["paper's seen J"] == "-"
 
 
-def test_experiments_that_differ_in_more_than_the_knob_make_no_table():
+def test_experiments_that_differ_in_other_parameters_make_no_table():
     def only_one(commit):
         for run in revisions(commit):
             if values(run)["fusion"]["layers"] == 6:
@@ -100,7 +101,7 @@ def test_experiments_that_differ_in_more_than_the_knob_make_no_table():
     assert "Table 3, transformer blocks" not in tables(compare_experiments(changed(only_one))[0])
 
 
-def test_backbones_are_told_by_their_weights():
+def test_backbones_are_recognised_by_their_weights():
     def backbones(commit):
         for run in (commit, *revisions(commit)):
             clip = values(run)["fusion"]["layers"] == 6
@@ -146,7 +147,7 @@ def test_backbones_are_told_by_their_weights():
         ("openai/clip-vit-base-patch32@abc", "bert-base@a", None),
     ],
 )
-def test_the_papers_backbones_are_known_by_name(vision, text, row):
+def test_the_papers_backbones_are_recognised_by_name(vision, text, row):
     params = {
         "vision.weights": vision,
         "vision.digest": "0",
@@ -160,7 +161,7 @@ def test_the_papers_backbones_are_known_by_name(vision, text, row):
     assert without is (backbones.rows[2] if row == 1 else None)
 
 
-def test_other_figures_by_the_same_parameters_are_told():
+def test_different_figures_for_the_same_parameters_are_noted():
     def repeat(commit):
         newer, older = (
             run for run in revisions(commit) if "audio" not in values(run)["fusion"]["modalities"]
@@ -170,7 +171,9 @@ def test_other_figures_by_the_same_parameters_are_told():
     text, notes = compare_experiments(changed(repeat))
     rows = tables(text)["Experiments from main (bfaa9ce)"]
     assert rows["fusion.modalities=[text,vision]"]["n"] == "1"
-    assert any("has other figures than" in note and "is left out" in note for note in notes)
+    assert any(
+        "same parameters but different figures" in note and "is left out" in note for note in notes
+    )
 
 
 def test_splits_may_be_missing():
@@ -190,14 +193,20 @@ def test_columns_line_up():
     assert markdown(["", "n"], [["a|b", "1"]]).splitlines()[2] == r"| a\|b |  1 |"
 
 
-def test_the_papers_means_are_those_of_its_j_and_f():
-    """Guards against slips of the pen; the paper rounds after averaging."""
+def test_the_papers_j_and_f_is_their_mean():
+    """Guards against typos; the paper rounds after averaging."""
     for table in TABLES:
         for row in table.rows:
             assert len(row.figures) == (3 * len(table.splits) if table.has_figures else 0)
             for j, f, both in zip(*(row.figures[place::3] for place in range(3)), strict=True):
                 assert both == pytest.approx((j + f) / 2, abs=0.1001)
-            assert set(row.values) == set(table.knobs)
+            assert set(row.values) == set(table.varied)
+
+
+def test_table_2_repeats_the_papers_result():
+    """Table 1, which the report shows, and Table 2 print the same J, F and J&F."""
+    figures, _ = PAPER["SAM2-LOVE"]
+    assert TABLES[0].rows[1].figures == tuple(figures[:6])
 
 
 # ---- the command --------------------------------------------------------------------------------
@@ -219,7 +228,7 @@ def test_reads_a_pipe_or_a_file(tmp_path):
 def test_a_fault_is_one_line():
     done = command("--compare", "-", text="oops")
     assert done.exit_code == 1
-    assert done.output.startswith("error: not what `dvc exp show --json` prints: Invalid JSON")
+    assert done.output.startswith("error: not the output of `dvc exp show --json`: Invalid JSON")
     assert len(done.output.splitlines()) == 1
     missing = command("--compare", "absent.json")
     assert missing.exit_code == 1

@@ -1,4 +1,4 @@
-"""Which objects each baseline shows, on masks drawn by hand."""
+"""The objects that each baseline shows, on hand-drawn masks."""
 
 from types import SimpleNamespace
 
@@ -43,7 +43,7 @@ def test_choices(baselines):
     assert choices["oracle_point"] == (11,)
 
 
-def test_the_random_choice_is_drawn_for_each_row_and_stays(baselines):
+def test_the_random_choice_is_drawn_per_row_and_reproducible(baselines):
     drawn = [baselines.choices(entry(row))["random"] for row in range(300)]
     assert drawn == [baselines.choices(entry(row))["random"] for row in range(300)]
     for fid in (2, 5, 11):
@@ -52,13 +52,13 @@ def test_the_random_choice_is_drawn_for_each_row_and_stays(baselines):
     assert drawn != [other.choices(entry(row))["random"] for row in range(300)]
 
 
-def test_a_null_row_has_the_objects_of_its_pictures_but_no_meant_one(baselines):
+def test_a_null_row_has_the_objects_of_its_frames_but_no_target(baselines):
     choices = baselines.choices(entry(key="null_m-clip", fid=0, null=True))
     assert choices["every_object"] == (2, 5, 11)
     assert choices["oracle_point"] == ()
 
 
-def test_an_object_that_frame_0_hides_was_not_segmented(baselines):
+def test_the_oracle_shows_nothing_if_frame_0_hides_the_target(baselines):
     assert baselines.choices(entry(fid=7))["oracle_point"] == ()
 
 

@@ -1,14 +1,14 @@
-"""Intervals against brute force, closed forms and simulated truths, and their properties."""
+"""Intervals against brute force, closed forms and simulations, and their properties."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam2love.evaluation.intervals import FEWEST_CLIPS, bootstrap_means, bounds, paired_difference
+from sam2love.evaluation.intervals import FEWEST_CLIPS, bootstrap_means, interval, paired_difference
 
 T_2 = 4.3027
-"""Of Student's t with 2 degrees of freedom, 97.5 % lie below."""
+"""The 97.5 % quantile of Student's t with 2 degrees of freedom."""
 
 
 def sample(rng, *, seeds=3, clips=20, rows=4, of_seed=1.0, of_clip=1.0, of_row=1.0, mean=0.0):
@@ -26,7 +26,7 @@ def compare(differences, clips, **options):
 
 
 def test_clips_are_drawn_with_all_their_rows():
-    """One seed, so that nothing but clips moves; each draw's rows are put together one by one."""
+    """With one seed only clips vary; the rows of each draw are collected one by one."""
     differences, clips = sample(np.random.default_rng(0), seeds=1, clips=12)
     generator = np.random.default_rng([5, 0])
     means = []
@@ -40,7 +40,7 @@ def test_clips_are_drawn_with_all_their_rows():
     assert (found.rows, found.clips, found.seeds) == (len(clips), 12, 1)
 
 
-def test_a_mix_counts_its_parts_the_same():
+def test_the_parts_of_a_mix_have_equal_weight():
     """By hand: one part has 30 rows of 1, the other 10 of -2: the mean is -0.5, not 0.25."""
     differences = np.array([[1.0] * 30 + [-2.0] * 10])
     parts, clips = np.array(["seen"] * 30 + ["unseen"] * 10), np.arange(40)
@@ -62,7 +62,7 @@ def test_many_clips_give_the_interval_of_a_normal_mean():
     assert found.high == pytest.approx(differences.mean() + 1.96 * error, abs=0.05 * error)
 
 
-def test_seeds_alone_give_students_interval():
+def test_varying_only_seeds_gives_students_interval():
     by_seed = np.array([1.0, 2.0, 6.0])
     found = compare(np.tile(by_seed[:, None], 30), np.arange(30), resamples=50_000)
     half = T_2 * by_seed.std(ddof=1) / np.sqrt(3)
@@ -71,11 +71,11 @@ def test_seeds_alone_give_students_interval():
     assert found.high == pytest.approx(3 + half, rel=0.04)
 
 
-def test_of_plain_means_too():
-    """Of 100 values with deviation 10 the mean has deviation 1; 95 % lie within 1.96 of it."""
+def test_the_interval_of_plain_means():
+    """The mean of 100 values with standard deviation 10 has 1; 95 % are within 1.96."""
     values = np.random.default_rng(0).normal(50, 10, 100)
     values = 50 + 10 * (values - values.mean()) / values.std()
-    low, high = bounds(bootstrap_means(values, np.ones(100), resamples=4000, seed=1))
+    low, high = interval(bootstrap_means(values, np.ones(100), resamples=4000, seed=1))
     assert low == pytest.approx(50 - 1.96, abs=0.15)
     assert high == pytest.approx(50 + 1.96, abs=0.15)
 
@@ -89,8 +89,8 @@ def test_of_plain_means_too():
         (1, {"of_seed": 0.0, "of_clip": 1.0, "of_row": 1.0}),
     ],
 )
-def test_the_truth_lies_within_in_95_of_100_cases(seeds, deviations):
-    """Three resampled seeds instead of Student's t would give 79 in the first case."""
+def test_the_interval_contains_the_truth_in_95_of_100_cases(seeds, deviations):
+    """Resampling three seeds instead of Student's t would give 79 in the first case."""
     rng = np.random.default_rng(2)
     cases = [sample(rng, seeds=seeds, clips=50, **deviations) for _ in range(300)]
     found = [
@@ -105,7 +105,7 @@ def test_the_truth_lies_within_in_95_of_100_cases(seeds, deviations):
 
 @settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.booleans())
-def test_exchanging_the_settings_changes_signs(seed, seeds, mixed):
+def test_swapping_the_settings_flips_signs(seed, seeds, mixed):
     rng = np.random.default_rng(seed)
     ours, clips = sample(rng, seeds=seeds, clips=24)
     theirs = rng.normal(size=ours.shape)
@@ -128,7 +128,7 @@ def test_a_run_against_itself_is_zero():
 
 
 def test_rows_of_a_clip_are_not_independent():
-    """Ten copies of each row know no more than one."""
+    """Ten copies of each row carry no more information than one."""
     differences, clips = sample(np.random.default_rng(4), seeds=1, rows=1)
     once = compare(differences, clips)
     often = compare(np.repeat(differences, 10, axis=1), np.repeat(clips, 10))
@@ -160,9 +160,9 @@ def test_too_few_clips_have_no_interval():
         (np.zeros((2, 3)), np.zeros((2, 3)), np.zeros(4), r"a clip for each row"),
         (np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(3), r"shapes \(0, 3\)"),
         (np.zeros((1, 0)), np.zeros((1, 0)), np.zeros(0), r"shapes \(1, 0\)"),
-        (np.full((1, 2), np.nan), np.zeros((1, 2)), np.zeros(2), "no numbers"),
+        (np.full((1, 2), np.nan), np.zeros((1, 2)), np.zeros(2), "some scores are not finite"),
     ],
 )
-def test_what_is_no_pair_is_refused(ours, theirs, clips, fault):
+def test_scores_that_cannot_be_paired_are_refused(ours, theirs, clips, fault):
     with pytest.raises(ValueError, match=fault):
         paired_difference(ours, theirs, clips)

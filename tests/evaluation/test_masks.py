@@ -1,4 +1,4 @@
-"""Masks of stores and folders: what they give, and that nothing is skipped in silence."""
+"""Masks from stores and folders: what is read, and that nothing is skipped silently."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def expressions(refavs_root):
 
 @pytest.fixture
 def folder(expressions, tmp_path):
-    """A folder with masks of every row: a gray of 51, a fifth."""
+    """A folder with masks of every row: gray 51, a probability of 0.2."""
     for uid in set(expressions["uid"]):
         (tmp_path / "masks" / uid).mkdir(parents=True)
         for t in range(10):
@@ -27,7 +27,7 @@ def folder(expressions, tmp_path):
 
 
 class FakeStore:
-    """What StoredMasks asks of a store."""
+    """The part of a store that StoredMasks uses."""
 
     def __init__(self, items: dict[str, tuple[float, float]], provenance: dict) -> None:
         self.items, self.provenance = items, provenance
@@ -58,13 +58,13 @@ def test_a_gated_prediction_shows_nothing():
     ("provenance", "score", "gated"),
     [
         ({"gate": True}, -0.1, True),
-        ({"gate": True}, 0.0, True),  # SAM 2 asks for a positive one
+        ({"gate": True}, 0.0, True),  # SAM 2 requires a positive score
         ({"gate": True}, 0.1, False),
         ({"gate": False}, -9.0, False),
         ({}, -9.0, False),
     ],
 )
-def test_the_gate_asks_for_the_first_frames_score(expressions, provenance, score, gated):
+def test_the_gate_uses_the_score_of_the_first_frame(expressions, provenance, score, gated):
     entry = next(expressions.itertuples())
     store = FakeStore({str(entry.row): (2.0, score)}, provenance)
     prediction = StoredMasks(store)(entry)
@@ -74,7 +74,7 @@ def test_the_gate_asks_for_the_first_frames_score(expressions, provenance, score
     assert prediction.values.dtype == np.float32
 
 
-def test_logits_that_are_no_numbers_are_told_with_their_row(expressions):
+def test_logits_that_are_not_finite_are_reported_with_their_row(expressions):
     entry = next(expressions.itertuples())
     masks = StoredMasks(FakeStore({str(entry.row): (float("nan"), 0.0)}, {}))
     with pytest.raises(ValueError, match=rf"row {entry.row} .*finite.*'propagate'"):
@@ -106,19 +106,19 @@ def test_masks_of_a_folder_are_upright(expressions, folder, orientation):
     np.testing.assert_array_equal(MaskFolder(folder)(entry).values[3], upright / 255)
 
 
-def test_pictures_that_are_not_scored_are_noted(expressions, folder):
+def test_ignored_pictures_are_noted(expressions, folder):
     uids = expressions["uid"].unique()
-    assert MaskFolder(folder).left_aside(uids) == []
+    assert MaskFolder(folder).ignored(uids) == []
     for uid in uids[:2]:
         for name in ("00010.png", "00011.png", "notes.txt"):
             (folder / uid / name).write_bytes((folder / uid / "00009.png").read_bytes())
-    assert MaskFolder(folder).left_aside(uids) == [
-        "2 folders hold more pictures than 00000.png to 00009.png, which are left aside; the first "
-        f"is {uids[0]}"
+    assert MaskFolder(folder).ignored(uids) == [
+        "2 folders have pictures other than 00000.png to 00009.png, which are ignored; the first "
+        f"folder is {uids[0]}"
     ]
 
 
-def test_a_folder_gives_probabilities(expressions, folder):
+def test_a_folder_holds_probabilities(expressions, folder):
     entry = next(expressions.itertuples())
     prediction = MaskFolder(folder)(entry)
     assert prediction.values.shape == (10, 4, 6)
@@ -127,18 +127,18 @@ def test_a_folder_gives_probabilities(expressions, folder):
     assert prediction.object_score is None
 
 
-def test_a_whole_folder_is_scored_whole(expressions, folder):
+def test_every_row_of_a_complete_folder_is_scored(expressions, folder):
     kept, notes = scorable(expressions, MaskFolder(folder))
     assert kept["row"].tolist() == expressions["row"].tolist()
     assert notes == []
 
 
-def test_a_split_without_any_masks_is_left_out_and_told(expressions, folder):
+def test_a_split_without_any_masks_is_left_out_with_a_note(expressions, folder):
     for uid in set(expressions.loc[expressions["split"] == "test_u", "uid"]):
         (folder / uid).rename(folder / f"other {uid}")
     kept, notes = scorable(expressions, MaskFolder(folder))
     assert set(kept["split"]) == {"test_s", "test_n"}
-    assert notes == ["test_u: no masks for any of its 3 rows, left out"]
+    assert notes == ["test_u is left out: no masks for any of its 3 rows"]
 
 
 def test_an_empty_folder_is_an_error(expressions, tmp_path):
@@ -163,24 +163,24 @@ def spoil_by_size(path):
 
 
 def spoil_by_text(path):
-    path.write_text("no picture")
+    path.write_text("text")
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "fault"),
     [
         (spoil_by_removing, "00003.png is missing"),
         (spoil_by_colour, r"00003.png is not 8-bit gray \(mode RGB\)"),
         (spoil_by_two_levels, r"00003.png is not 8-bit gray \(mode 1\)"),
         (spoil_by_size, "has frames of several sizes"),
-        (spoil_by_text, "00003.png is no picture"),
+        (spoil_by_text, "00003.png is not a picture"),
     ],
 )
-def test_what_is_missing_or_misshapen_is_named(expressions, folder, spoil, told):
+def test_missing_or_malformed_masks_are_named(expressions, folder, spoil, fault):
     uid = expressions["uid"].iloc[-1]
     spoil(folder / uid / "00003.png")
     with pytest.raises(
-        ValueError, match=f"masks of 1 rows are missing or misshapen: {uid}.*{told}"
+        ValueError, match=f"masks of 1 rows are missing or malformed: {uid}.*{fault}"
     ):
         scorable(expressions, MaskFolder(folder))
 
@@ -207,6 +207,6 @@ def test_a_damaged_picture_is_named(expressions, folder):
 
 
 def test_the_tiny_data_set_has_a_uid_twice():
-    """Which is what the tests of shared folders rely on."""
+    """The tests of shared folders rely on it."""
     uids = [row[1] + row[2] for row in tiny.ROWS if row[0] == "test_s"]
     assert len(set(uids)) < len(uids)

@@ -1,4 +1,4 @@
-"""The measures against hand-made cases, loops over thresholds and pixels, and what must hold."""
+"""The measures against hand-made cases and slow loops, and their properties."""
 
 import math
 
@@ -18,7 +18,7 @@ pairs = hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=12).flatma
 
 
 def grid(*rows: str) -> np.ndarray:
-    """A mask of one frame drawn in letters, '#' is foreground: (1, H, W)."""
+    """A mask of one frame drawn as text, where '#' is foreground: (1, H, W)."""
     return np.array([[letter == "#" for letter in row] for row in rows])[None]
 
 
@@ -26,28 +26,28 @@ def grid(*rows: str) -> np.ndarray:
 
 
 def test_logits_are_resized_before_the_sigmoid():
-    made = metrics.probabilities(np.array([[[-8.0, 8.0]]]), size=(1, 4), logits=True)
+    result = metrics.probabilities(np.array([[[-8.0, 8.0]]]), size=(1, 4), logits=True)
     sigmoid = [1 / (1 + math.exp(-x)) for x in (-8, -4, 4, 8)]
-    np.testing.assert_allclose(made, [[sigmoid]], rtol=1e-6)
-    assert made.dtype == np.float32
+    np.testing.assert_allclose(result, [[sigmoid]], rtol=1e-6)
+    assert result.dtype == np.float32
 
 
 def test_outside_probabilities_are_resized_as_they_are():
-    made = metrics.probabilities(np.array([[[0.0, 1.0]]]), size=(1, 4), logits=False)
-    np.testing.assert_allclose(made, [[[0, 0.25, 0.75, 1]]])
+    result = metrics.probabilities(np.array([[[0.0, 1.0]]]), size=(1, 4), logits=False)
+    np.testing.assert_allclose(result, [[[0, 0.25, 0.75, 1]]])
 
 
 @pytest.mark.parametrize("size", [(16, 16), (5, 7), (256, 256), (9, 40), (8, 8)])
 def test_resizing_agrees_with_torch(size):
     logits = np.random.default_rng(0).normal(0, 4, (3, 16, 16)).astype(np.float16)
-    made = metrics.probabilities(logits, size=size, logits=True)
+    result = metrics.probabilities(logits, size=size, logits=True)
     resized = torch.nn.functional.interpolate(
         torch.from_numpy(logits).float()[None], size=size, mode="bilinear", align_corners=False
     )
-    np.testing.assert_allclose(made, torch.sigmoid(resized)[0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(result, torch.sigmoid(resized)[0].numpy(), atol=1e-5)
 
 
-def test_the_gates_logit_is_nothing_without_a_warning(recwarn):
+def test_the_gates_logit_is_empty_without_a_warning(recwarn):
     assert not metrics.probabilities(np.full((1, 2, 2), -1024.0), size=(4, 4), logits=True).any()
     assert not recwarn.list
 
@@ -60,7 +60,7 @@ def test_thresholds_are_the_benchmarks_bit_for_bit():
 
 
 def test_codes_count_the_thresholds_reached():
-    """Also for probabilities a bit above, at and below each threshold."""
+    """Including probabilities just below, at and just above each threshold."""
     floors = metrics.f_thresholds()
     rng = np.random.default_rng(0)
     tried = np.concatenate(
@@ -76,11 +76,11 @@ def test_codes_count_the_thresholds_reached():
     np.testing.assert_array_equal(codes, (tried[:, None] >= floors).sum(1) - 1)
 
 
-def test_foregrounds_lie_above_their_thresholds():
+def test_foreground_is_above_its_threshold():
     probability = np.array([[[0.4, 0.41, 0.5, 0.51]]], np.float32)
-    made = metrics.threshold(probability)
-    assert made.region.tolist() == [[[False, True, True, True]]]
-    assert made.shown.tolist() == [[[False, False, False, True]]]
+    result = metrics.threshold(probability)
+    assert result.region.tolist() == [[[False, True, True, True]]]
+    assert result.shown.tolist() == [[[False, False, False, True]]]
 
 
 def test_region_j_by_hand():
@@ -90,14 +90,14 @@ def test_region_j_by_hand():
     assert metrics.region_j(grid("....", "...."), shown)[0] == 0
 
 
-def test_region_j_of_an_empty_truth_is_the_share_of_background():
+def test_region_j_of_an_empty_truth_is_the_background_fraction():
     assert metrics.region_j(grid("#...", "...."), grid("....", "...."))[0] == pytest.approx(7 / 8)
     assert metrics.region_j(grid("####", "####"), grid("....", "...."))[0] == 0
 
 
 def test_f_curve_by_hand():
-    """Truth: the first two of four pixels. Reached at 0: all; from 1/254 to 0.6: first and third;
-    above that and up to 1: the first alone."""
+    """The truth is the first two of four pixels. All reach 0, the first and third reach 0.6, and
+    only the first reaches more."""
     probability = np.array([[[1.0, 0.0, 0.6, 0.0]]], np.float32)
     curve = metrics.f_curves(metrics.threshold(probability), grid("##.."))[0]
     f_all = 1.3 * 0.5 * 1 / (0.3 * 0.5 + 1)
@@ -113,11 +113,11 @@ def test_f_curve_where_nothing_hits_is_zero():
     assert not curve[1:].any()
 
 
-def test_f_leaves_out_frames_without_truth():
+def test_f_leaves_out_frames_without_a_true_object():
     truth = np.concatenate([grid("#."), grid(".."), grid(".#")])
-    made = metrics.threshold(np.zeros((3, 1, 2), np.float32))
-    assert metrics.f_curves(made, truth).shape == (2, 255)
-    assert metrics.f_curves(made, np.zeros_like(truth)).shape == (0, 255)
+    result = metrics.threshold(np.zeros((3, 1, 2), np.float32))
+    assert metrics.f_curves(result, truth).shape == (2, 255)
+    assert metrics.f_curves(result, np.zeros_like(truth)).shape == (0, 255)
 
 
 def test_f_curves_against_a_loop_over_thresholds():
@@ -156,7 +156,7 @@ def test_contour_by_hand():
     assert drawn.tolist() == grid("###..", "#.#..", "###..", ".....")[0].tolist()
 
 
-def test_contour_at_the_edge_looks_along_the_edge_alone():
+def test_contour_at_the_edge_compares_only_along_the_edge():
     drawn = metrics.contour(grid("..#", "..#", ".##")[0])
     assert drawn.tolist() == grid(".#.", "##.", "#..")[0].tolist()
 
@@ -167,9 +167,9 @@ def test_boundary_f_by_hand():
     truth[0, 10:20, 10:20] = near[0, 10:20, 11:21] = far[0, 10:20, 13:23] = True
     assert metrics.boundary_f(truth, truth)[0] == 1
     assert metrics.boundary_f(near, truth)[0] == 1
-    # Each contour is a ring of 11 x 11 pixels, 40 in all. Within 1 of the true ring are, of the one
-    # moved by 3, nine pixels of its upper side (eight on it and one beyond), nine of the lower one,
-    # and of its left side the two that touch the true upper and lower sides. And the other way.
+    # Each contour is a ring of 11 x 11 pixels, 40 in all. Of the ring moved by 3, the pixels within
+    # 1 of the true ring are nine of its upper side (eight on it and one beyond), nine of the lower,
+    # and the two of its left side that touch the true upper and lower sides; and vice versa.
     assert metrics.boundary_f(far, truth)[0] == pytest.approx(20 / 40)
 
 
@@ -179,11 +179,11 @@ def test_boundary_f_without_a_contour():
     assert metrics.boundary_f(empty, empty)[0] == 1
     assert metrics.boundary_f(some, empty)[0] == 0
     assert metrics.boundary_f(empty, some)[0] == 0
-    assert metrics.boundary_f(~empty, empty)[0] == 1  # a full picture has no contour either
+    assert metrics.boundary_f(~empty, empty)[0] == 1  # a full mask has no contour either
 
 
 def slow_boundary_f(shown: np.ndarray, truth: np.ndarray) -> float:
-    """Over all pairs of contour pixels, contours found pixel by pixel."""
+    """Boundary F from all pairs of contour pixels, with contours found pixel by pixel."""
     height, width = shown.shape
 
     def contour(mask):
@@ -196,7 +196,7 @@ def slow_boundary_f(shown: np.ndarray, truth: np.ndarray) -> float:
                     found.append((y, x))
         return found
 
-    def share_near(some, others):
+    def fraction_near(some, others):
         reach = math.ceil(0.008 * math.sqrt(height**2 + width**2))
         near = [any((y - b) ** 2 + (x - a) ** 2 <= reach**2 for b, a in others) for y, x in some]
         return sum(near) / len(near)
@@ -204,7 +204,7 @@ def slow_boundary_f(shown: np.ndarray, truth: np.ndarray) -> float:
     ours, theirs = contour(shown), contour(truth)
     if not ours or not theirs:
         return 1.0 if ours == theirs else 0.0
-    precision, recall = share_near(ours, theirs), share_near(theirs, ours)
+    precision, recall = fraction_near(ours, theirs), fraction_near(theirs, ours)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
@@ -215,8 +215,8 @@ def test_boundary_f_against_all_pairs_of_pixels(size):
     for _ in range(5):
         coarse = rng.random((2, -(-size[0] // 4), -(-size[1] // 6))) > 0.6
         shown, truth = coarse.repeat(4, axis=1).repeat(6, axis=2)[:, : size[0], : size[1]]
-        made = metrics.boundary_f(shown[None], truth[None])[0]
-        assert made == pytest.approx(slow_boundary_f(shown, truth), abs=1e-12)
+        result = metrics.boundary_f(shown[None], truth[None])[0]
+        assert result == pytest.approx(slow_boundary_f(shown, truth), abs=1e-12)
 
 
 @settings(max_examples=60)
@@ -226,7 +226,7 @@ def test_boundary_f_of_small_masks_against_all_pairs(pair):
     np.testing.assert_allclose(metrics.boundary_f(*pair), expected, atol=1e-12)
 
 
-# ---- what must hold -----------------------------------------------------------------------------
+# ---- properties ---------------------------------------------------------------------------------
 
 
 @given(masks)
@@ -239,7 +239,7 @@ def test_a_perfect_mask_scores_one(mask):
 
 
 @given(pairs)
-def test_scores_lie_in_range_and_davis_is_symmetric(pair):
+def test_scores_are_in_range_and_davis_is_symmetric(pair):
     shown, truth = pair
     for measure in (metrics.region_j, metrics.davis_j, metrics.boundary_f):
         scores = measure(shown, truth)

@@ -1,4 +1,4 @@
-"""Scores of rows and of batches, against a slow reading of the same files and by hand."""
+"""Scores of rows and batches, against a slow reference on the same files and by hand."""
 
 import math
 
@@ -29,7 +29,7 @@ def statistics(j: list[float], curve: dict[int, float] | None = None, visible: i
 # ---- batches, by hand ---------------------------------------------------------------------------
 
 
-def test_the_last_batch_weighs_as_much_as_the_others():
+def test_the_last_batch_has_the_same_weight():
     rows = [statistics([j]) for j in (0, 0, 0, 0, 1)]
     assert batch_j(rows, rows_per_batch=4) == 0.5
     assert batch_j(rows, rows_per_batch=5) == pytest.approx(0.2)
@@ -43,22 +43,22 @@ def test_f_takes_the_maximum_of_the_batchs_mean_curve():
     assert batch_f(rows, rows_per_batch=3) == pytest.approx(1.2 / 3)
 
 
-def test_f_averages_over_frames_with_something_to_be_found():
+def test_f_averages_over_frames_with_a_true_object():
     rows = [statistics([0], {10: 2.4}, visible=3), statistics([0], visible=0)]
     assert batch_f(rows, rows_per_batch=2) == pytest.approx(0.8)
     assert batch_f(rows[1:], rows_per_batch=2) == 0
 
 
-def test_s_is_the_root_of_the_batchs_share():
+def test_s_is_the_root_of_the_batchs_mean_fraction():
     assert batch_s([0.04, 0.0, 0.0, 0.0, 0.25], rows_per_batch=4) == pytest.approx((0.1 + 0.5) / 2)
 
 
-# ---- against a slow reading ---------------------------------------------------------------------
+# ---- against a slow reference -------------------------------------------------------------------
 
 
 @pytest.fixture
 def five_rows(own_refavs_root):
-    """Five rows of test_s on one clip; object 1 is hidden in three frames, 32 seen in none."""
+    """Five rows of test_s on one clip; object 1 is hidden in three frames, object 32 in all."""
     rows = [(KEY, f"{KEY}_car_{i}", "test_s", fid, "it") for i, fid in enumerate([1, 32, 1, 32, 1])]
     rows.insert(2, ("vidA_0_10000", "vidA_0_10000_cat_1", "train", 1, "it"))
     tiny.write_metadata(own_refavs_root, rows)
@@ -66,7 +66,7 @@ def five_rows(own_refavs_root):
     for fid, frames in {1: (0, 4, 9), 32: range(10)}.items():
         for t in frames:
             black.save(refavs.mask_path(own_refavs_root, KEY, fid, t))
-    # Dim and coloured pixels: what is above 0 depends on the order of resizing and graying.
+    # Dim, coloured pixels exceed 0 or not depending on the order of resizing and graying.
     coloured = np.zeros((tiny.HEIGHT, tiny.WIDTH, 3), np.uint8)
     coloured[10:20, 10:20] = (0, 0, 14)
     coloured[15:30, 15:30] = (1, 1, 1)
@@ -75,9 +75,9 @@ def five_rows(own_refavs_root):
 
 
 def slow_frames(root, entry, logits: np.ndarray, size: tuple[int, int]) -> list[tuple]:
-    """J, F at each threshold (None without an object) and pixels shown of each frame of a row.
+    """Return J, F at each threshold (None without an object) and foreground pixels of each frame.
 
-    In 32-bit floats, threshold by threshold, files read by cv2; size (H, W).
+    In float32, threshold by threshold, with files read by cv2; size (H, W).
     """
     small = torch.from_numpy(logits).float()[None]
     large = torch.nn.functional.interpolate(small, size, mode="bilinear")[0]
@@ -104,7 +104,7 @@ def slow_frames(root, entry, logits: np.ndarray, size: tuple[int, int]) -> list[
 
 
 def slow_scores(rows: list[list[tuple]], rows_per_batch: int, pixels: int) -> list[float]:
-    """J, F and S of rows of frames: of each batch of rows, then their means."""
+    """Return J, F and S of each batch of rows, averaged over batches."""
     scores = []
     for first in range(0, len(rows), rows_per_batch):
         frames = [frame for row in rows[first : first + rows_per_batch] for frame in row]
@@ -128,7 +128,7 @@ def five_logits(five_rows):
     return expressions, logits
 
 
-def test_protocols_against_a_slow_reading_of_the_same_files(five_rows, five_logits):
+def test_protocols_against_a_slow_reference_on_the_same_files(five_rows, five_logits):
     expressions, logits = five_logits
     scores = score_rows(
         expressions, lambda entry: Prediction(logits[entry.row], True), root=five_rows
@@ -149,14 +149,14 @@ def test_protocols_against_a_slow_reading_of_the_same_files(five_rows, five_logi
         j, f, s = slow_scores(slow[size], rows_per_batch, size[0] * size[1])
         assert batch_j(rows, rows_per_batch=rows_per_batch) == pytest.approx(j, abs=1e-5)
         assert batch_f(rows, rows_per_batch=rows_per_batch) == pytest.approx(f, abs=1e-5)
-        shares = [row.foreground for row in rows]
-        assert batch_s(shares, rows_per_batch=rows_per_batch) == pytest.approx(s, abs=1e-5)
-        assert 0.2 < j < 0.9  # a case worth comparing
+        fractions = [row.foreground for row in rows]
+        assert batch_s(fractions, rows_per_batch=rows_per_batch) == pytest.approx(s, abs=1e-5)
+        assert 0.2 < j < 0.9  # neither trivial nor perfect
     assert [row.visible for row in square] == [7, 0, 7, 0, 7]
 
 
-def test_davis_against_a_slow_reading_of_the_same_files(five_rows, five_logits):
-    """Sets of pixels, and all pairs of contour pixels; row 0 hides its object in three frames."""
+def test_davis_against_a_slow_reference_on_the_same_files(five_rows, five_logits):
+    """With sets of pixels and all pairs of contour pixels; row 0's object is hidden in 3 frames."""
     expressions, logits = five_logits
     entry = next(expressions.itertuples())
     (score,) = score_rows(
@@ -174,7 +174,7 @@ def test_davis_against_a_slow_reading_of_the_same_files(five_rows, five_logits):
     assert score.davis == pytest.approx((np.mean(js), np.mean(fs)), abs=1e-9)
 
 
-def test_truth_is_resized_in_colour_before_it_is_made_gray(five_rows):
+def test_truth_is_resized_in_colour_before_graying(five_rows):
     square, original = protocols.true_masks(five_rows, KEY, 1)
     assert original[5].sum() == 10 * 10 + 15 * 15 - 5 * 5  # a blue of 14 is a gray of 2
     grayed = cv2.imread(str(refavs.mask_path(five_rows, KEY, 1, 5)), cv2.IMREAD_GRAYSCALE)
@@ -186,7 +186,7 @@ def test_truth_is_resized_in_colour_before_it_is_made_gray(five_rows):
 
 @pytest.fixture(scope="module")
 def scored(refavs_root):
-    """A perfect prediction, by row, of everything in the tiny data set."""
+    """The test rows of the tiny data set, and the scores of perfect predictions."""
     expressions = read_expressions(refavs_root, protocols.TEST_SPLITS)
     return expressions, score_rows(expressions, perfect(refavs_root), root=refavs_root, threads=3)
 
@@ -213,11 +213,11 @@ def test_a_perfect_prediction(scored):
             assert score.original.f_curve[1:] == pytest.approx(10)
             assert score.picked is True
             assert score.objects == 2
-            # Boxes of 9 to 13 pixels: resizing the truth leaves a seam above 0 about each.
+            # The boxes are 9 to 13 pixels wide, and resizing widens the truth by a seam above 0.
             assert score.square.region_j.mean() > 0.8
 
 
-def test_rows_come_in_the_order_of_the_table(scored, refavs_root):
+def test_scores_are_in_the_order_of_the_table(scored, refavs_root):
     expressions, scores = scored
     backwards = expressions.iloc[::-1]
     other = score_rows(backwards, perfect(refavs_root), root=refavs_root)
@@ -225,7 +225,7 @@ def test_rows_come_in_the_order_of_the_table(scored, refavs_root):
         np.testing.assert_array_equal(one.square.f_curve, two.square.f_curve)
 
 
-def test_a_gated_row_shows_nothing_but_is_remembered(refavs_root):
+def test_a_gated_row_shows_nothing_but_keeps_its_ungated_score(refavs_root):
     expressions = read_expressions(refavs_root, ["test_s", "test_n"])
     everything = np.full((10, 4, 4), 5.0, np.float32)
     scores = score_rows(
@@ -241,7 +241,7 @@ def test_a_gated_row_shows_nothing_but_is_remembered(refavs_root):
             assert score.picked is False
 
 
-def test_picked_is_what_overlaps_most_over_the_whole_clip():
+def test_the_object_picked_overlaps_most_over_the_whole_clip():
     one, two, shown = (np.zeros((2, 8, 8), bool) for _ in range(3))
     one[:, :4, :4] = two[:, 4:, 4:] = True
     truths = {1: one, 2: two}
@@ -251,8 +251,8 @@ def test_picked_is_what_overlaps_most_over_the_whole_clip():
     assert not metrics.overlaps_most(np.zeros_like(shown), truths, fid=1)
 
 
-def test_picked_weighs_overlap_by_union():
-    """The large object holds all of the mask, the small one most of it: the small one is meant."""
+def test_overlap_is_divided_by_union():
+    """The large object contains the whole mask, the small one most of it but little else."""
     small, large = np.zeros((1, 8, 8), bool), np.ones((1, 8, 8), bool)
     small[0, :2, :2] = True
     shown = small.copy()
@@ -262,7 +262,7 @@ def test_picked_weighs_overlap_by_union():
     assert not metrics.overlaps_most(shown, truths, fid=1)
 
 
-def test_measure_tells_foreground_by_both_thresholds():
+def test_measure_counts_foreground_at_both_thresholds():
     masks = metrics.threshold(np.array([[[0.45, 0.6, 0.1, 0.1]]], np.float32))
-    made = protocols.measure(masks, np.zeros((1, 1, 4), bool))
-    assert (made.foreground, made.foreground_at_region) == (0.25, 0.5)
+    result = protocols.measure(masks, np.zeros((1, 1, 4), bool))
+    assert (result.foreground, result.foreground_at_region) == (0.25, 0.5)

@@ -1,4 +1,4 @@
-"""metrics.json and the table of rows, from scores made by hand; then the table as printed."""
+"""metrics.json and the table of rows, from hand-made scores; and the scoreboard."""
 
 import json
 
@@ -15,7 +15,7 @@ NO_KINDS = pd.DataFrame(columns=["uid", "kinds"])
 
 
 def statistics(j: float, peak: tuple[int, float] = (0, 0.0), shown: float = 0.0) -> Statistics:
-    """One frame with J, and F at one threshold."""
+    """One frame with a J, and an F that is not 0 at one threshold only."""
     curve = np.zeros(255)
     curve[peak[0]] = peak[1]
     return Statistics(np.array([j]), curve, 1, shown, foreground_at_region=min(1, 4 * shown))
@@ -71,19 +71,21 @@ def table():
     return table, scores
 
 
-def made(table, families=NO_FAMILIES, *, kinds=NO_KINDS, splits=("test_s", "test_u", "test_n")):
+def summaries(
+    table, families=NO_FAMILIES, *, kinds=NO_KINDS, splits=("test_s", "test_u", "test_n")
+):
     rows, scores = table
     kept = [i for i, split in enumerate(rows["split"]) if split in splits]
     scores = [scores[i] for i in kept]
-    told = row_table(rows.iloc[kept], scores, families, kinds)
-    return told, summarise(told, scores, resamples=200, seed=0)
+    scored = row_table(rows.iloc[kept], scores, families, kinds)
+    return scored, summarise(scored, scores, resamples=200, seed=0)
 
 
 # ---- rows ---------------------------------------------------------------------------------------
 
 
-def test_rows_tell_each_expressions_scores(table):
-    rows, _ = made(table)
+def test_rows_hold_each_expressions_scores(table):
+    rows, _ = summaries(table)
     first = rows.iloc[0]
     assert (first["refavs_J"], first["refavs_F"]) == (pytest.approx(20), pytest.approx(100))
     assert (first["original_J"], first["davis_J"], first["davis_F"]) == (10, 5, 50)
@@ -93,12 +95,12 @@ def test_rows_tell_each_expressions_scores(table):
 
 def test_a_rows_frame_f_is_at_the_threshold_of_its_split(table):
     """Seen: threshold 10 has 3 of 5, threshold 20 has 1.6 of 5. Unseen has its own."""
-    rows, _ = made(table)
+    rows, _ = summaries(table)
     assert rows["frame_F"].tolist()[:6] == [100, 100, 0, 0, 100, 50]
 
 
-def test_null_rows_have_s_alone(table):
-    rows, _ = made(table)
+def test_null_rows_have_only_s(table):
+    rows, _ = summaries(table)
     missing = rows[rows["null"]]
     assert missing["S"].tolist() == pytest.approx([0.2, 0])
     assert missing["S_ungated"].tolist() == pytest.approx([0.3, 0.4])
@@ -108,8 +110,8 @@ def test_null_rows_have_s_alone(table):
 # ---- metrics ------------------------------------------------------------------------------------
 
 
-def test_the_shape_that_is_promised(table):
-    _, metrics = made(table)
+def test_the_documented_keys(table):
+    _, metrics = summaries(table)
     for protocol in ("refavs", "frame", "original", "davis"):
         for split in ("test_s", "test_u", "mix"):
             assert set(metrics[protocol][split]) == {"J", "F", "J&F"}
@@ -121,7 +123,7 @@ def test_the_shape_that_is_promised(table):
 
 def test_each_protocol_by_hand(table):
     """Seen: a batch of J 0.2, F peaks 2.0/4 at 10 and 1.6/4 at 20; then one of J 1, F 1."""
-    _, metrics = made(table)
+    _, metrics = summaries(table)
     assert metrics["refavs"]["test_s"] == {"J": 60, "F": 75, "J&F": 67.5}
     assert metrics["refavs"]["mix"] == {"J": 55, "F": 62.5, "J&F": 58.75}
     assert metrics["frame"]["test_s"] == {"J": 36, "F": 60, "J&F": 48}
@@ -130,7 +132,7 @@ def test_each_protocol_by_hand(table):
 
 
 def test_null_by_hand(table):
-    _, metrics = made(table)
+    _, metrics = summaries(table)
     expected = {"S": np.sqrt(0.02), "S_ungated": np.sqrt(0.125), "S_at_0.4": np.sqrt(0.08)}
     assert metrics["refavs"]["test_n"] == pytest.approx(expected, abs=1e-6)
     assert metrics["baselines"]["largest"]["refavs"]["test_n"] == {"S": 1}
@@ -138,7 +140,7 @@ def test_null_by_hand(table):
 
 
 def test_picked_and_chance(table):
-    _, metrics = made(table)
+    _, metrics = summaries(table)
     chance = 100 * (4 / 2 + 1 / 4 + 1) / 6
     assert metrics["picked"] == {"test_s": 80, "test_u": 0, "chance": pytest.approx(chance)}
 
@@ -148,23 +150,23 @@ def test_families(table):
     families = pd.DataFrame(
         {"uid": rows["uid"], "family": ["colour"] * 3 + ["order"] * 3 + ["muted"] * 2}
     )
-    told, metrics = made(table, families)
-    assert told["family"].tolist() == families["family"].tolist()
+    scored, metrics = summaries(table, families)
+    assert scored["family"].tolist() == families["family"].tolist()
     assert metrics["families"]["colour"] == {
         "J&F": 60,
         "picked": pytest.approx(200 / 3, abs=1e-6),
         "chance": 50,
         "rows": 3,
     }
-    assert set(metrics["families"]) == {"colour", "order"}  # J, F and picking need an object
+    assert set(metrics["families"]) == {"colour", "order"}  # J, F and picked need an object
 
 
 def of_val(table):
-    """The table with its rows seen and one of the null rows in val; the last clip is unseen."""
+    """The table with all rows but a null one in val; the last two clips have unseen kinds."""
     rows, scores = table
     rows = rows.assign(split=["val"] * 7 + ["test_n"])
     kinds = pd.DataFrame({"uid": rows["uid"][:6], "kinds": ["seen"] * 4 + ["unseen"] * 2})
-    return made((rows, scores), kinds=kinds, splits=("val", "test_n"))
+    return summaries((rows, scores), kinds=kinds, splits=("val", "test_n"))
 
 
 def test_val_by_its_kinds(table):
@@ -191,21 +193,21 @@ def test_val_by_its_kinds(table):
 
 def test_val_without_kinds_is_one_part(table):
     rows, scores = table
-    told, metrics = made((rows.assign(split="val"), scores), splits=("val",))
-    assert told["kinds"].isna().all()
+    scored, metrics = summaries((rows.assign(split="val"), scores), splits=("val",))
+    assert scored["kinds"].isna().all()
     assert set(metrics["val"]) == {"all", "null"}
 
 
-def test_val_of_null_rows_alone(table):
+def test_val_with_only_null_rows(table):
     rows, scores = table
-    _, metrics = made((rows.iloc[6:].assign(split="val"), scores[6:]), splits=("val",))
+    _, metrics = summaries((rows.iloc[6:].assign(split="val"), scores[6:]), splits=("val",))
     assert metrics["val"] == {"null": {"S": pytest.approx(np.sqrt(0.02), abs=1e-6), "rows": 2}}
     scoreboard(metrics, name="ours")
 
 
 @pytest.mark.parametrize("splits", [("test_s",), ("test_n",), ("test_u", "test_n")])
 def test_a_missing_split_is_a_missing_key(table, splits):
-    _, metrics = made(table, splits=splits)
+    _, metrics = summaries(table, splits=splits)
     assert set(metrics["refavs"]) == set(splits)
     assert "mix" not in metrics["clips"]["refavs"]
     json.dumps(metrics, allow_nan=False)
@@ -215,12 +217,12 @@ def test_a_missing_split_is_a_missing_key(table, splits):
 # ---- means over clips ---------------------------------------------------------------------------
 
 
-def test_clips_weigh_the_same(table):
-    rows, metrics = made(table)
-    told = metrics["clips"]["refavs"]["test_s"]
-    assert (told["J"], told["F"], told["clips"]) == (60, 95, 2)
-    assert told["low"] == pytest.approx((20 + 90) / 2)  # both draws the first clip, or the second
-    assert told["high"] == 100
+def test_clips_have_equal_weight(table):
+    rows, metrics = summaries(table)
+    seen = metrics["clips"]["refavs"]["test_s"]
+    assert (seen["J"], seen["F"], seen["clips"]) == (60, 95, 2)
+    assert seen["low"] == pytest.approx((20 + 90) / 2)  # both draws the first clip, or the second
+    assert seen["high"] == 100
     assert metrics["clips"]["refavs"]["mix"]["J&F"] == pytest.approx((77.5 + 50) / 2)
     assert metrics["clips"]["refavs"]["test_n"]["S"] == pytest.approx(0.1)
     assert clip_means(rows, protocol="davis", resamples=10, seed=0)["test_s"]["J"] == 15
@@ -231,13 +233,13 @@ def test_mix_is_the_mean_of_seen_and_unseen():
     assert with_mix({"test_s": {"J": 1.0}}) == {"test_s": {"J": 1.0}}
 
 
-# ---- as printed ---------------------------------------------------------------------------------
+# ---- scoreboard ---------------------------------------------------------------------------------
 
 
-def test_the_scoreboard_has_a_line_a_system(table):
+def test_the_scoreboard_has_a_line_per_system(table):
     rows, _ = table
     families = pd.DataFrame({"uid": rows["uid"], "family": ["colour"] * 8})
-    _, metrics = made(table, families)
+    _, metrics = summaries(table, families)
     printed = scoreboard(metrics, name="ours")
     lines = {line[:18].strip(): line[18:].split() for line in printed.splitlines()}
     assert " ".join(lines["ours"]) == "60.0 75.0 67.5 50.0 50.0 50.0 55.0 62.5 58.8 0.141"

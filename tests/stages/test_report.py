@@ -1,4 +1,4 @@
-"""Stage report and the command of that name: the same page of the same run."""
+"""Stage report and the command of the same name, which write the same page."""
 
 from pathlib import Path
 
@@ -22,16 +22,16 @@ def test_writes_a_page(refavs_root, finished_run, tmp_path, capsys):
 
 
 def test_the_command_writes_the_same_page(refavs_root, finished_run, tmp_path):
-    told = CliRunner().invoke(app, ["report", str(finished_run), "--out", str(tmp_path / "page")])
-    assert told.exit_code == 0, told.output
+    done = CliRunner().invoke(app, ["report", str(finished_run), "--out", str(tmp_path / "page")])
+    assert done.exit_code == 0, done.output
     written = (tmp_path / "page" / "index.html").read_bytes()
     assert written == run(refavs_root, finished_run, tmp_path / "report")
 
 
-def test_the_command_tells_a_fault_in_one_line(tmp_path):
-    told = CliRunner().invoke(app, ["report", str(tmp_path)])
-    assert told.exit_code == 1
+def test_the_command_reports_a_fault_in_one_line(tmp_path):
+    done = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert done.exit_code == 1
     assert (
-        told.stderr
+        done.stderr
         == f"error: {tmp_path}/params.yaml: no such file; run from the repository's root\n"
     )

@@ -1,4 +1,4 @@
-"""Stage score on stores made here: what it writes, prints, and leaves out."""
+"""Stage score on generated stores: what it writes, prints, and leaves out."""
 
 import json
 from dataclasses import replace
@@ -26,13 +26,13 @@ SPECS = [
 
 
 def small_logits(masks: np.ndarray | None) -> np.ndarray:
-    """Masks (10, 48, 64) as logits of +-8 at 16 x 16; None: everything."""
+    """Return masks (10, 48, 64) as logits of +-8 at 16 x 16; for None, all foreground."""
     if masks is None:
         return np.full((10, SIDE, SIDE), 8.0)
     return np.where(masks[:, 1::3, 2::4], 8.0, -8.0)
 
 
-def fill(path, items: dict[str, tuple[np.ndarray, float]], **made_with) -> None:
+def fill(path, items: dict[str, tuple[np.ndarray, float]], **recorded) -> None:
     def encode(ids):
         return {
             "logits": np.stack([items[name][0] for name in ids]),
@@ -43,9 +43,7 @@ def fill(path, items: dict[str, tuple[np.ndarray, float]], **made_with) -> None:
         path,
         specs=SPECS,
         ids=list(items),
-        provenance=provenance.of_masks(
-            STAGES[path.stem], path.parent.parent / "index", **made_with
-        ),
+        provenance=provenance.of_masks(STAGES[path.stem], path.parent.parent / "index", **recorded),
         encode=encode,
         batch_size=4,
         description="test",
@@ -54,7 +52,7 @@ def fill(path, items: dict[str, tuple[np.ndarray, float]], **made_with) -> None:
 
 @pytest.fixture
 def work(refavs_root, tmp_path, monkeypatch):
-    """An index, and masks that are right about objects; of null rows the odd ones are gated."""
+    """An index, and perfect masks; null rows show everything, with odd rows gated."""
     index = build_index(refavs_root)
     write_index(index, tmp_path / "index")
     masks = {}
@@ -92,7 +90,7 @@ def test_writes_metrics_and_rows(params, work, refavs_root, capsys):
     metrics = run(refavs_root, work)
     printed = capsys.readouterr().out
     assert metrics["picked"] == {"test_s": 100, "test_u": 100, "chance": 50}
-    # The masks are the objects' own, so they are as good as an oracle's and better than a guess.
+    # The masks are those of the objects, so they equal the oracle's and beat a random choice.
     oracle = metrics["baselines"]["oracle_point"]["refavs"]
     assert {split: oracle[split] for split in ("test_s", "test_u", "mix")} == {
         split: metrics["refavs"][split] for split in ("test_s", "test_u", "mix")
@@ -112,7 +110,7 @@ def test_writes_metrics_and_rows(params, work, refavs_root, capsys):
 
 
 def test_val_is_scored_by_its_kinds(params, work, refavs_root):
-    """Its masks show everything, which overlaps most with the larger of the two objects."""
+    """Val's masks show everything, which overlaps most with the larger of the two objects."""
     index = read_index(work / "index")
     val = index.expressions[(index.expressions["split"] == "val") & ~index.expressions["null"]]
     kinds = pd.DataFrame({"uid": val["uid"], "kinds": ["seen", "unseen"]})
@@ -123,10 +121,10 @@ def test_val_is_scored_by_its_kinds(params, work, refavs_root):
     metrics = run(refavs_root, work)
     rows = pd.read_csv(work / "scores" / "expressions.csv").set_index("uid")
     for uid, part in zip(val["uid"], ("seen", "unseen"), strict=True):
-        line, told = rows.loc[uid], metrics["val"][part]
+        line, means = rows.loc[uid], metrics["val"][part]
         assert line["kinds"] == part
-        assert (told["J"], told["F"]) == pytest.approx((line["frame_J"], line["frame_F"]))
-        assert (told["picked"], told["chance"]) == (100 * line["picked"], 50)
+        assert (means["J"], means["F"]) == pytest.approx((line["frame_J"], line["frame_F"]))
+        assert (means["picked"], means["chance"]) == (100 * line["picked"], 50)
     assert metrics["val"]["all"]["rows"] == 2
     assert metrics["val"]["all"]["picked"] == 50
     assert metrics["val"]["null"]["rows"] == 1
@@ -142,7 +140,7 @@ def test_the_gate_blanks_null_rows(params, work, refavs_root):
     assert metrics["gated"]["test_n"] == pytest.approx(100 * (1 - shown), abs=1e-5)
 
 
-def test_the_same_bytes_again_with_other_threads(params, work, refavs_root, monkeypatch):
+def test_other_thread_counts_give_the_same_bytes(params, work, refavs_root, monkeypatch):
     run(refavs_root, work)
     first = [(work / name).read_bytes() for name in ("metrics.json", "scores/expressions.csv")]
     loaded = score.load_params()
@@ -154,10 +152,10 @@ def test_the_same_bytes_again_with_other_threads(params, work, refavs_root, monk
 
 def test_the_command_agrees_with_the_stage(params, work, refavs_root):
     metrics = run(refavs_root, work)
-    told = score_masks(work / "predictions" / "masks.zarr", refavs_root)
+    by_command = score_masks(work / "predictions" / "masks.zarr", refavs_root)
     for part in ("refavs", "frame", "original", "davis", "picked", "gated", "families"):
-        assert told[part] == metrics[part]
-    assert told["baselines"] == {}
+        assert by_command[part] == metrics[part]
+    assert by_command["baselines"] == {}
 
 
 def test_a_missing_row_names_the_store(params, work, refavs_root):
@@ -170,11 +168,11 @@ def test_a_missing_row_names_the_store(params, work, refavs_root):
 
 def test_masks_of_another_index_are_refused(params, work, refavs_root):
     (work / "index" / "families.csv").write_text("uid,family\n")
-    with pytest.raises(ValueError, match=r"masks\.zarr: made with index .* repro .* propagate"):
+    with pytest.raises(ValueError, match=r"masks\.zarr: its provenance has index .*'propagate'"):
         run(refavs_root, work)
 
 
-def test_an_index_without_a_split_is_scored_without_it(params, work, refavs_root, capsys):
+def test_a_split_may_be_missing_from_the_index(params, work, refavs_root, capsys):
     path = work / "index" / "expressions.csv"
     table = pd.read_csv(path)
     before = index_digest(work / "index")
@@ -186,9 +184,9 @@ def test_an_index_without_a_split_is_scored_without_it(params, work, refavs_root
     assert "unseen 100" not in capsys.readouterr().out
 
 
-def test_no_rows_to_score_are_told(params, work, refavs_root):
+def test_an_index_without_rows_to_score_is_refused(params, work, refavs_root):
     path = work / "index" / "expressions.csv"
     rows = pd.read_csv(path)
     rows[rows["split"] == "train"].to_csv(path, index=False)
-    with pytest.raises(ValueError, match="index: no rows of val, test_s, test_u, test_n to score"):
+    with pytest.raises(ValueError, match="index: no row of val, test_s, test_u, test_n to score"):
         run(refavs_root, work)
