@@ -96,7 +96,7 @@ class Fusion(Section):
     propagation: bool
     """Carry the [seg] token from frame to frame; without it the prompt is the mean over frames."""
     history: History
-    """Frames whose [cls] [his] holds (Eq. 4): those before this one, this one too, or none."""
+    """Frames whose [cls] is in [his] (Eq. 4): those before this one, this one too, or none."""
     order: Order
     """Order in which [seg] visits frames; backward (ours) ends on the frame that is prompted."""
     positions: Literal["none", "learned"]
