@@ -70,6 +70,10 @@ NOT_RUN = {
         "sam2love weights --params profiles/paper.yaml",
     ],
     "needs a DVC remote": ["dvc push", "dvc pull"],
+    "needs two machines": [
+        "torchrun --nnodes 2 --nproc-per-node 4 --rdzv-endpoint HOST:29500 "
+        "-m stages.vision index features/vision.zarr"
+    ],
     "begins with a command, and is none": ["cp -r", "kill -9", "sam2love check"],
     "its value is what the page adds": ["dvc exp run -S fusion.strategy=joint"],
     "trainings by the dozen; tests/test_ablations.py reads the lines": [
