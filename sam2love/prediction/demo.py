@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from sam2love.encoders.weights import SHIPPED
 from sam2love.prediction.outcome import BELIEF_MEANS, OVERLAY, STRIP
 
 if TYPE_CHECKING:
     from sam2love.prediction.predictor import Predictor
 
-EXAMPLE = Path(__file__).parent / "shipped/example.mp4"
+EXAMPLE = SHIPPED / "example.mp4"
 EXAMPLE_SENTENCES = "The object making the longest sound\nThe loudest object\nThe blue square"
 MAX_UPLOAD = "100mb"
 MAX_SENTENCES, MAX_CHARACTERS = 6, 2000
