@@ -180,12 +180,19 @@ def make_vggish(path: Path, *, seed: int = 0) -> Path:
 def make_vit(folder: Path, *, seed: int = 0) -> Path:
     """Write a timm ViT of 8 features and 4 x 4 patches on pictures of 32 x 32."""
     torch.manual_seed(seed)
+    small = {"img_size": 32, "patch_size": 8, "embed_dim": 8, "depth": 1, "num_heads": 2}
+    return save_vit(folder, num_classes=0, **small)
+
+
+def save_vit(folder: Path, *, img_size: int = 224, **arguments: int) -> Path:
+    """Write a timm ViT with random weights, whole: before 1.0.31 timm left out its arguments."""
+    arguments["img_size"] = img_size
     model = timm.create_model(
         "vit_tiny_patch16_224",
-        num_classes=0,
-        **{"img_size": 32, "patch_size": 8, "embed_dim": 8, "depth": 1, "num_heads": 2},
+        pretrained_cfg_overlay={"input_size": (3, img_size, img_size)},
+        **arguments,
     )
-    save_for_hf(model, folder, safe_serialization=True)
+    save_for_hf(model, folder, model_args=arguments, safe_serialization=True)
     return folder
 
 

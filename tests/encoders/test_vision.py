@@ -97,8 +97,7 @@ def test_refuses_a_model_without_cls(tmp_path):
 
 def test_refuses_weights_that_would_be_left_random(tmp_path):
     """Even if the file has a classifier, as those from the hub do."""
-    model = timm.create_model("vit_tiny_patch16_224", num_classes=3, embed_dim=6, depth=1)
-    timm.models.save_for_hf(model, tmp_path, safe_serialization=True)
+    tiny.save_vit(tmp_path, num_classes=3, embed_dim=6, depth=1)
     load_vision_encoder(str(tmp_path), digest(tmp_path))
     state = load_file(tmp_path / "model.safetensors")
     del state["blocks.0.norm2.bias"]
@@ -111,9 +110,7 @@ def test_refuses_weights_that_would_be_left_random(tmp_path):
 
 def test_nothing_is_resampled(tmp_path):
     """Neither positions, as from 384 x 384 to 224 x 224, nor patches."""
-    small = {"num_classes": 0, "embed_dim": 6, "depth": 1}
-    model = timm.create_model("vit_tiny_patch16_224", **small)
-    timm.models.save_for_hf(model, tmp_path, safe_serialization=True)
+    tiny.save_vit(tmp_path, num_classes=0, embed_dim=6, depth=1)
     state = load_file(tmp_path / "model.safetensors")
     file = tmp_path / "model.safetensors"
     save_file(state | {"pos_embed": torch.zeros(1, 577, 6)}, file)
