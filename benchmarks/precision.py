@@ -1,37 +1,72 @@
-"""The effect of bfloat16 on the scores: extract, segment and score again with a trained model.
+"""The effect of bfloat16, or of rounded features, on the scores of a trained model.
 
-    python -m benchmarks.precision OUT
+    ATEN_CPU_CAPABILITY=avx512 ONEDNN_MAX_CPU_ISA=ALL python -m benchmarks.precision OUT
+    python -m benchmarks.precision OUT --keep-bits N
 
-Run it from the root of a checkout with the outputs of `dvc repro`, whose model it uses; it writes
-to OUT. All networks run in bfloat16 on the CPU, as they do on a GPU.
+Run it from the root of a checkout with the outputs of `dvc repro`, whose model it uses. Extracts
+all features again, segments and scores in the new folder OUT: in bfloat16 on the CPU, as on a GPU,
+or, with --keep-bits, in float32 from stores of N bits of mantissa. The variables lift the stages'
+cap on the processor's instructions; without those for bfloat16, it takes hours. Run again after an
+interruption, it continues.
 """
 
+import os
 from pathlib import Path
+from typing import Annotated
 
 import typer
+from ruamel.yaml import YAML
 
 from sam2love import device
 from sam2love.params import load_params
 from sam2love.stores.store import FeatureStore
-from stages import audio, baselines, embeddings, propagate, score, text, vision
+from stages import audio, embeddings, propagate, score, text, vision
 
-INDEX, MODEL, MASKS = Path("index"), Path("model"), Path("predictions/masks.zarr")
+INDEX, FEATURES, MODEL, PREDICTIONS = map(Path, ("index", "features", "model", "predictions"))
 
 
-def main(out: Path) -> None:
+def main(
+    out: Path,
+    keep_bits: Annotated[int | None, typer.Option(help="Bits of mantissa in the stores.")] = None,
+) -> None:
     """Print the table of scores, and the masks' mean IoU with the run's."""
-    device.HALF_PRECISION = ("cpu",)
+    run = Path.cwd()
+    link_inputs(out)
+    os.chdir(out)
+    if keep_bits is None:
+        device.HALF_PRECISION = ("cpu",)
+    else:
+        round_features(Path("params.yaml"), keep_bits)
     root = Path(load_params().data.root)
-    features, predictions = out / "features", (out / MASKS).parent
-    text.main(INDEX, features / "text.zarr")
-    audio.main(root, INDEX, features / "audio.zarr")
-    vision.main(root, INDEX, features / "vision.zarr")
-    embeddings.main(root, INDEX, features / "sam2.zarr")
-    baselines.main(root, INDEX, features, predictions / "objects.zarr")
-    propagate.main(root, INDEX, features, MODEL, out / MASKS)
-    score.main(root, INDEX, predictions, out / "scores", out / "metrics.json")
-    agreement = mask_iou(FeatureStore.open(MASKS), FeatureStore.open(out / MASKS))
-    print(f"IoU with the masks of {MASKS}: {agreement:.4f}")
+    text.main(INDEX, FEATURES / "text.zarr")
+    audio.main(root, INDEX, FEATURES / "audio.zarr")
+    vision.main(root, INDEX, FEATURES / "vision.zarr")
+    embeddings.main(root, INDEX, FEATURES / "sam2.zarr")
+    masks = PREDICTIONS / "masks.zarr"
+    propagate.main(root, INDEX, FEATURES, MODEL, masks)
+    score.main(root, INDEX, PREDICTIONS, Path("scores"), Path("metrics.json"))
+    agreement = mask_iou(FeatureStore.open(run / masks), FeatureStore.open(masks))
+    print(f"IoU with the masks of {run / masks}: {agreement:.4f}")
+
+
+def link_inputs(out: Path) -> None:
+    """Make a folder with a copy of params.yaml, and links to the inputs of the stages run here."""
+    PREDICTIONS.joinpath("objects.zarr").stat()  # written last of all inputs
+    (out / PREDICTIONS).mkdir(parents=True, exist_ok=True)
+    (out / "params.yaml").write_bytes(Path("params.yaml").read_bytes())
+    root = Path(load_params().data.root)
+    names = {INDEX, MODEL, Path("weights"), PREDICTIONS / "objects.zarr"}
+    for path in names if root.is_absolute() else names | {Path(root.parts[0])}:
+        if path.exists() and not (out / path).exists():
+            (out / path).symlink_to(path.resolve())
+
+
+def round_features(path: Path, keep_bits: int) -> None:
+    yaml = YAML()
+    params = yaml.load(path.read_text(encoding="utf-8"))
+    params["vision"]["keep_bits"] = params["sam2"]["keep_bits"] = keep_bits
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(params, file)
 
 
 def mask_iou(run: FeatureStore, other: FeatureStore) -> float:

@@ -120,12 +120,17 @@ def test_machine_names_commit_and_processor():
 
 
 @pytest.mark.slow
-def test_bfloat16_is_compared_with_the_run(run_folder, refavs_root, monkeypatch, capsys):
+@pytest.mark.parametrize("keep_bits", [None, 3])
+def test_other_precisions_are_compared_with_the_run(
+    run_folder, refavs_root, monkeypatch, capsys, keep_bits
+):
     for _, run in tiny.stage_runs(refavs_root):
         run()
     monkeypatch.setattr(device, "HALF_PRECISION", device.HALF_PRECISION)  # restored afterwards
-    precision.main(run_folder / "half")
+    precision.main(run_folder / "other", keep_bits)
     agreement = float(capsys.readouterr().out.rpartition("masks.zarr: ")[2])
     assert 0.5 < agreement < 1
-    halved = FeatureStore.open(run_folder / "half/predictions/masks.zarr")
-    assert halved.provenance["precision"] == "bfloat16"
+    masks = FeatureStore.open(run_folder / "other/predictions/masks.zarr")
+    assert masks.provenance["precision"] == ("bfloat16" if keep_bits is None else "float32")
+    vision = FeatureStore.open(run_folder / "other/features/vision.zarr")
+    assert {spec.keep_bits for spec in vision.specs} == {keep_bits}

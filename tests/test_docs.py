@@ -48,7 +48,10 @@ NOT_RUN = {
     "tests too slow for every day": ["pytest -m slow"],
     "runs what is here": ["make docs"],
     "runs all; the fixture `checkout` does": ["python -m benchmarks.stages"],
-    "minutes; tests/test_benchmarks.py does": ["python -m benchmarks.precision OUT"],
+    "minutes; tests/test_benchmarks.py does": [
+        "ATEN_CPU_CAPABILITY=avx512 ONEDNN_MAX_CPU_ISA=ALL python -m benchmarks.precision half",
+        "python -m benchmarks.precision bits --keep-bits 7",
+    ],
     "minutes; trains again": ["dvc repro --force --single-item train"],
     "tests/test_release.py does": ["pip wheel --no-deps ."],
     "tests/prediction/test_demo.py does": ["sam2love demo"],
