@@ -94,9 +94,7 @@ def check(
 
 
 @app.command()
-def inspect(
-    store: Annotated[str, Argument(help="A folder, or an address like s3://bucket/vision.zarr")],
-) -> None:
+def inspect(store: Annotated[Path, Argument(help="A store, such as vision.zarr.")]) -> None:
     """Print a store's arrays, provenance, size and health.
 
     Every checksum is verified, which reads the whole store. The exit status is 1 if it is damaged.

@@ -36,12 +36,16 @@ def verify_stores(paths: Iterable[Path]) -> tuple[list[str], bool]:
     return lines, intact
 
 
-def describe(path: str) -> tuple[list[str], bool]:
+def describe(path: Path) -> tuple[list[str], bool]:
     """Describe a store: arrays, provenance, size and health; and whether it is intact.
 
     Raises:
-        FileNotFoundError, ValueError: see `FeatureStore.open`.
+        FileNotFoundError, ValueError: see `FeatureStore.open`; or a folder of stores, which are
+            named.
     """
+    if (stores := find_stores(path)) and stores != [path]:
+        expected = ", ".join(map(str, stores))
+        raise ValueError(f"{path}: a folder of stores, expected one of them: {expected}")
     store = FeatureStore.open(path)
     raw = sum(_item_bytes(spec) for spec in store.specs) * len(store)
     faults = store.verify()

@@ -100,18 +100,18 @@ class StoredArray:
     read by any number of processes. Only the index of each shard is kept in memory.
 
     Args:
-        folder: the array's local folder; None if it is remote.
+        folder: where the array is.
         remedy: what to do about damage, for error messages.
     """
 
-    def __init__(self, array: zarr.Array, *, folder: Path | None, remedy: str) -> None:
+    def __init__(self, array: zarr.Array, *, folder: Path, remedy: str) -> None:
         self._array = array
         self._folder = folder
         self._remedy = remedy
         self._item_bytes = math.prod(array.shape[1:]) * array.dtype.itemsize
         self._indexes: dict[int, list[list[int]]] = {}
         self.spec = read_spec(array)
-        self.is_plain = folder is not None and _holds_plain_bytes(array)
+        self.is_plain = _holds_plain_bytes(array)
         """Whether items are read without Zarr."""
 
     def read(
@@ -163,8 +163,7 @@ class StoredArray:
             raise
         except Exception as error:  # Zarr's codecs raise all kinds of errors on damaged bytes
             raise ValueError(
-                f"{self._folder or self._array.store_path}: items {start} to {stop - 1} damaged "
-                f"({error}); {self._remedy}"
+                f"{self._folder}: items {start} to {stop - 1} damaged ({error}); {self._remedy}"
             ) from None
 
     @property
@@ -183,14 +182,13 @@ class StoredArray:
         """
         found = self._array.nchunks_initialized  # counts all chunks of an existing shard
         complete = self._array.shape[0] == count and found >= self._array.nchunks
-        if not complete and self._folder:  # Zarr skips folders that it is not allowed to list
+        if not complete:  # Zarr skips folders that it is not allowed to list
             for _ in os.walk(self._folder, onerror=_raise):
                 pass
         return complete
 
     def _locate(self, position: int) -> tuple[Path, int]:
         """Return the shard file of an item and the item's offset in it."""
-        assert self._folder is not None
         shard, chunk = divmod(position, self.spec.items_per_shard)
         path = self._folder.joinpath("c", str(shard), *["0"] * (self._array.ndim - 1))
         if shard not in self._indexes:
