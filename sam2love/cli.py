@@ -86,11 +86,12 @@ def check(
         raise NotADirectoryError(f"{root}: no such folder; expected a data set or stores")
     if stores := find_stores(root):
         lines, ok = verify_stores(stores)
-    else:
-        from sam2love.dataset.doctor import examine
+        _print_lines(lines, ok=ok)
+        return
+    from sam2love.dataset.check import examine
 
-        lines, ok = examine(root, every=every, progress=True)
-    _print_lines(lines, ok=ok)
+    if not examine(root, write=typer.echo, every=every):
+        raise typer.Exit(1)
 
 
 @app.command()
