@@ -238,4 +238,5 @@ def _beliefs(scores: Tensor) -> list[float]:
 
 
 def _bar(items: Iterable[Item], name: str, total: int | None, *, show: bool) -> Iterable[Item]:
-    return tqdm(items, name, total, unit="frame", disable=not show)
+    # Not by disable=..., which would override the environment's TQDM_DISABLE.
+    return tqdm(items, name, total, unit="frame") if show else items

@@ -4,7 +4,7 @@ Shapes: B rows, h x w cells of SAM 2's embedding, 4h x 4w mask logits, H x W lab
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -111,8 +111,10 @@ def fit(
     start = first * train.accumulation * train.processes + accelerator.process_index
     own = range(start, len(batches), train.processes)
     loaded = load(batches, own, workers=workers, device=accelerator.device)
-    progress = tqdm(range(first, steps), "train", steps, initial=first, disable=not is_main)
-    for step in progress:
+    todo: Iterable[int] = range(first, steps)
+    if is_main:
+        todo = tqdm(todo, "train", steps, initial=first)
+    for step in todo:
         history.losses.append(
             _step(accelerator, objective, optimiser, loaded, train=train, step=step)
         )

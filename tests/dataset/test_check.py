@@ -810,6 +810,15 @@ def test_metadata_is_reported_before_any_clip_is_read(root, monkeypatch):
         examine(root, write=lines.append)
 
 
+@pytest.mark.parametrize("off", [False, True])
+def test_the_environment_can_switch_the_bar_off(root, monkeypatch, off):
+    if off:
+        monkeypatch.setenv("TQDM_DISABLE", "1")
+    command = [sys.executable, "-m", "sam2love", "check", str(root)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert ("checking clips" in done.stderr) != off
+
+
 def test_missing_folder(tmp_path):
     done = CliRunner().invoke(app, ["check", str(tmp_path / "gone")])
     assert done.exit_code == 1
