@@ -101,9 +101,9 @@ def inspect(store: Annotated[Path, Argument(help="A store, such as vision.zarr."
     Every checksum is verified, which reads the whole store. The exit status is 1 if it is damaged.
     Example: sam2love inspect features/vision.zarr
     """
-    from sam2love.stores.inspection import describe
+    from sam2love.stores.inspection import describe_store
 
-    lines, ok = describe(store)
+    lines, ok = describe_store(store)
     _print_lines(lines, ok=ok)
 
 
@@ -288,9 +288,9 @@ def demo(
 @app.command()
 def env() -> None:
     """Print versions, devices, weights and stores, for a bug report. Example: sam2love env"""
-    from sam2love.environment import describe
+    from sam2love.environment import describe_environment
 
-    _print_lines(describe())
+    _print_lines(describe_environment())
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ class Predictor:
     def _truncation_notes(self, texts: Sequence[str]) -> Iterator[str]:
         """Yield a note for each sentence with more tokens than the model reads."""
         for text in texts:
-            if cut := self.text.cut(text):
+            if cut := self.text.truncation(text):
                 yield (
                     f'"{shorten(text, 40, placeholder="...")}" has {cut[0]} tokens, of which the '
                     f'model reads {self.text.max_tokens}: "{cut[1]}"'

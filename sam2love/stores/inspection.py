@@ -36,7 +36,7 @@ def verify_stores(paths: Iterable[Path]) -> tuple[list[str], bool]:
     return lines, intact
 
 
-def describe(path: Path) -> tuple[list[str], bool]:
+def describe_store(path: Path) -> tuple[list[str], bool]:
     """Describe a store: arrays, provenance, size and health; and whether it is intact.
 
     Raises:

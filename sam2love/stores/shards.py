@@ -65,7 +65,7 @@ def create_array(group: zarr.Group, spec: ArraySpec, *, count: int) -> None:
     )
 
 
-def rounded(values: np.ndarray, keep_bits: int | None) -> np.ndarray:
+def round_mantissa(values: np.ndarray, keep_bits: int | None) -> np.ndarray:
     """Round floats as a store with `keep_bits` does; the largest ones become infinite."""
     if keep_bits is None:
         return values

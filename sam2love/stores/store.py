@@ -18,7 +18,7 @@ import zarr
 from sam2love.stores.filling import Items, explain_write_errors, fill_shards
 from sam2love.stores.shards import ArraySpec, StoredArray, create_array, shard_ranges
 from sam2love.stores.shards import Empty as Empty
-from sam2love.stores.shards import rounded as rounded
+from sam2love.stores.shards import round_mantissa as round_mantissa
 from sam2love.stores.staging import Staging, rank_and_world
 from sam2love.work import work_digest
 
