@@ -20,7 +20,7 @@ from typing import Any
 import numcodecs
 import numpy as np
 import zarr
-from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.codecs.numcodecs import BitRound
 
 # BitRound warns at every use that other implementations of Zarr may not have it.
@@ -46,6 +46,11 @@ class ArraySpec:
     keep_bits: int | None = None
     """Bits of a float's mantissa; the rest is rounded away and items are compressed with zstd:
     smaller files, slower reads. None keeps all bits, uncompressed."""
+
+    @property
+    def item_bytes(self) -> int:
+        """The size of an item, uncompressed."""
+        return math.prod(self.item_shape) * np.dtype(self.dtype).itemsize
 
 
 def create_array(group: zarr.Group, spec: ArraySpec, *, count: int) -> None:
@@ -75,8 +80,7 @@ def round_mantissa(values: np.ndarray, keep_bits: int | None) -> np.ndarray:
 
 def read_spec(array: zarr.Array) -> ArraySpec:
     """Return the spec that an array was created with."""
-    codecs = [inner for codec in _codecs(array) for inner in getattr(codec, "codecs", [codec])]
-    rounding: list[Any] = [codec for codec in codecs if isinstance(codec, BitRound)]
+    rounding: list[Any] = list(array.filters)
     return ArraySpec(
         name=array.basename,
         item_shape=array.shape[1:],
@@ -108,10 +112,9 @@ class StoredArray:
         self._array = array
         self._folder = folder
         self._remedy = remedy
-        self._item_bytes = math.prod(array.shape[1:]) * array.dtype.itemsize
         self._indexes: dict[int, list[list[int]]] = {}
         self.spec = read_spec(array)
-        self.is_plain = _holds_plain_bytes(array)
+        self.is_plain = self.spec.keep_bits is None
         """Whether items are read without Zarr."""
 
     def read(
@@ -130,7 +133,7 @@ class StoredArray:
         shape = self._array.shape[1:]
         if first is not None:
             shape = (min(first, shape[0]), *shape[1:])
-        items = empty((len(positions), *shape), self.dtype)
+        items = empty((len(positions), *shape), self._array.dtype)
         flat = items.reshape(len(positions), math.prod(shape))
         for item, position in zip(flat, positions, strict=True):
             if self.is_plain:
@@ -166,10 +169,6 @@ class StoredArray:
                 f"{self._folder}: items {start} to {stop - 1} damaged ({error}); {self._remedy}"
             ) from None
 
-    @property
-    def dtype(self) -> np.dtype:
-        return self._array.dtype
-
     def stored_bytes(self) -> int:
         """Return the size of the array's files."""
         return self._array.nbytes_stored()
@@ -194,7 +193,7 @@ class StoredArray:
         if shard not in self._indexes:
             self._indexes[shard] = self._read_index(path)
         offset, size = self._indexes[shard][chunk]
-        if size != self._item_bytes + _CHECKSUM_BYTES:
+        if size != self.spec.item_bytes + _CHECKSUM_BYTES:
             raise ValueError(f"{path}: damaged or truncated; {self._remedy}")
         return path, offset
 
@@ -220,19 +219,3 @@ class StoredArray:
 
 def _raise(error: OSError) -> None:
     raise error
-
-
-def _holds_plain_bytes(array: zarr.Array) -> bool:
-    """Return whether a chunk is an item's bytes as in memory, followed by their CRC32C."""
-    match _codecs(array):
-        case (ShardingCodec(codecs=(BytesCodec() as plain, Crc32cCodec())) as sharding,):
-            return (
-                tuple(sharding.chunk_shape) == (1, *array.shape[1:])
-                and sharding.index_location.value == "end"
-                and (plain.endian is None or plain.endian.value == "little")
-            )
-    return False
-
-
-def _codecs(array: zarr.Array) -> tuple[Any, ...]:
-    return getattr(array.metadata, "codecs", ())

@@ -129,20 +129,6 @@ def test_files_are_shards_and_all_zero_items_are_written(tmp_path):
     assert not FeatureStore.open(out).read_all("patches").any()
 
 
-def test_a_plain_zarr_layout_is_read_by_the_reference_reader(filled, tmp_path):
-    group = zarr.create_group(
-        tmp_path / "plain.zarr",
-        attributes={"format_version": 1, "complete": True, "ids": IDS, "provenance": {}},
-    )
-    values = FeatureStore.open(filled).read_all("patches")
-    array = group.create_array("patches", shape=values.shape, chunks=(5, 2, 3, 4), dtype="float16")
-    array[:] = values
-    store = FeatureStore.open(tmp_path / "plain.zarr")
-    assert not store._array("patches").is_plain
-    np.testing.assert_array_equal(store.read("patches", IDS[7]), values[7])
-    assert store.verify() == []
-
-
 def test_the_first_entries_of_an_item(filled):
     store = FeatureStore.open(filled)
     first = store.read("patches", IDS[6], first=1)
