@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,16 +42,13 @@ class Tables:
     """The tables of a data set, checked before any clip is read.
 
     table: every row of metadata.csv, as `read_metadata` returns it.
-    expressions: the rows that are usable according to metadata.csv.
-    families, kinds: see `Index`.
+    index: without clips, and with the expressions that are usable according to metadata.csv.
     faults: of the rows, and folders that are missing or that no row names.
     """
 
     root: Path
     table: pd.DataFrame
-    expressions: pd.DataFrame
-    families: pd.DataFrame
-    kinds: pd.DataFrame
+    index: Index
     faults: list[Fault]
 
 
@@ -59,8 +56,8 @@ class Tables:
 class Survey:
     """The contents and faults of a data set.
 
-    index: the clips and expressions without fatal faults; if media/ or gt_mask/ is missing, no
-        clips, and the expressions that are usable according to metadata.csv.
+    index: the clips and expressions without fatal faults; if media/ or gt_mask/ is missing, that
+        of `Tables`.
     faults: all faults, fatal or not, those of the tables first.
     """
 
@@ -109,21 +106,21 @@ def survey_tables(root: str | Path) -> Tables:
         faults.append(Fault(str(root), what, "folders"))
     else:
         faults += _unnamed_folders(root, set(table["key"]))
-    return Tables(root, table, expressions, families, kinds, faults)
+    no_clips = pd.DataFrame(columns=CLIP_COLUMNS)
+    return Tables(root, table, Index(no_clips, expressions, families, kinds), faults)
 
 
 def survey_clips(tables: Tables) -> Survey:
     """Read and check every frame, sound and mask, unless media/ or gt_mask/ is missing."""
-    faults, clips = [*tables.faults], []
     if refavs.missing_folders(tables.root):
-        clip_table, kept = pd.DataFrame(columns=CLIP_COLUMNS), tables.expressions
-    else:
-        for clip, clip_faults in _examine_clips(tables.root, tables.expressions):
-            faults += clip_faults
-            if not any(fault.fatal for fault in clip_faults):
-                clips.append(clip)
-        clip_table, kept = _assemble(clips, tables.expressions)
-    return Survey(Index(clip_table, kept, tables.families, tables.kinds), faults)
+        return Survey(tables.index, tables.faults)
+    faults, clips = [*tables.faults], []
+    for clip, clip_faults in _examine_clips(tables.root, tables.index.expressions):
+        faults += clip_faults
+        if not any(fault.fatal for fault in clip_faults):
+            clips.append(clip)
+    clip_table, kept = _assemble(clips, tables.index.expressions)
+    return Survey(replace(tables.index, clips=clip_table, expressions=kept), faults)
 
 
 def _unnamed_folders(root: Path, keys: set[str]) -> Iterator[Fault]:
