@@ -32,7 +32,9 @@ MIN_SOUND_GAP = 0.01
 MAX_PIXEL_ASPECT = 8.0
 """Width / height of a pixel, or the inverse; larger values are clipped."""
 MAX_AMPLITUDE = 8.0
-"""What over-amplified sound in [-1, 1] may reach; larger samples are damage and are clipped."""
+"""What over-amplified sound in [-1, 1] may reach; larger floats are integers or damage."""
+INTEGER_SCALES = (2.0**15, 2.0**23, 2.0**31)
+"""Full scales of integers of 16, 24 and 32 bits, which some files store as floats."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,9 @@ class Video:
             tracks.notes["sound"] = f" has no sound{which}; treated as silent"
             return
         self._sound, first = decodable
-        self._rate_hz = min(first.sample_rate, MAX_RATE_HZ)
+        self._rate_hz, self._scale = min(first.sample_rate, MAX_RATE_HZ), 1.0
+        if str(self._sound.codec).startswith("pcm_f"):  # other codecs define their full scale
+            self._scale = self._full_scale()
 
     @property
     def notes(self) -> list[str]:
@@ -150,16 +154,30 @@ class Video:
                     early = max(0, -round(time * rate_hz))
                     samples = frame.to_ndarray()[:, early:]
                     if samples.size:
-                        yield self._repaired(samples)
+                        yield self._in_full_scale(samples)
                         heard += samples.shape[1] / rate_hz
                     time += frame.samples / rate_hz
 
-    def _repaired(self, samples: np.ndarray) -> np.ndarray:
+    def _full_scale(self) -> float:
+        """Return the full scale of float samples: 1, or an integer format's if any exceeds 8."""
+        peak = 0.0
+        for decoded in self._tracks.decoded(self._sound):
+            samples = np.nan_to_num(np.abs(decoded.to_ndarray()), posinf=0)
+            peak = max(peak, samples.max(initial=0))
+        if peak <= MAX_AMPLITUDE:
+            return 1.0
+        scale = next((scale for scale in INTEGER_SCALES if peak <= scale), peak)
+        self._tracks.notes["scale"] = (
+            f": samples up to {peak:.0f}, expected 1 at most; divided by {scale:.0f}"
+        )
+        return scale
+
+    def _in_full_scale(self, samples: np.ndarray) -> np.ndarray:
         if not np.isfinite(samples).all():
             self._tracks.notes["finite"] = ": samples that are not finite are treated as silent"
             samples = np.nan_to_num(samples, posinf=0, neginf=0)
         # Damaged sound may be decoded to thousands of times full scale.
-        return samples.clip(-MAX_AMPLITUDE, MAX_AMPLITUDE)
+        return (samples / np.float32(self._scale)).clip(-MAX_AMPLITUDE, MAX_AMPLITUDE)
 
 
 def _sound_format(frame: Any) -> tuple[str, str, int]:

@@ -454,6 +454,17 @@ def test_a_damaged_file_is_decoded_as_far_as_possible(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("scale", [1.0, 3.0, 2.0**15, 2.0**23, 2.0**31])
+def test_floats_in_the_range_of_integers_are_scaled(tmp_path, scale):
+    wave = sine(3)
+    wave[:, :16_000] *= 1e-5  # almost silent at first
+    video = Video(make_video(tmp_path / "v.mkv", PICTURES, sound=wave * np.float32(scale)))
+    ((heard, _),) = video.sound(seconds=10)
+    expected = wave[0] * (scale if scale < 8 else 1)
+    assert np.allclose(heard, expected, atol=1e-4)
+    assert any("expected 1 at most" in note for note in video.notes) == (scale > 8)
+
+
 def test_samples_that_are_not_finite_are_silent(tmp_path):
     wave = sine(3)
     wave[0, 100:200], wave[0, 300] = np.nan, np.inf
