@@ -27,7 +27,7 @@ def measure(size: Fusion, *, rows: int = 64, rounds: int = 7) -> dict[str, Leaf]
     sizes: dict[str, Any] = {
         name: getattr(size, name) for name in ("dim", "layers", "heads", "mlp_ratio")
     }
-    fusion = FusionTransformer(**sizes, **DIMS)
+    fusion = FusionTransformer(**sizes, **DIMS, modalities=size.modalities)
     encoder = plain_encoder(fusion)
     inputs = random_features(rows)
     ways: dict[str, Callable[[], Tensor]] = {

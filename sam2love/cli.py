@@ -86,25 +86,24 @@ def check(
         raise NotADirectoryError(f"{root}: no such folder; expected a data set or stores")
     if stores := find_stores(root):
         lines, ok = verify_stores(stores)
-    else:
-        from sam2love.dataset.doctor import examine
+        _print_lines(lines, ok=ok)
+        return
+    from sam2love.dataset.check import examine
 
-        lines, ok = examine(root, every=every, progress=True)
-    _print_lines(lines, ok=ok)
+    if not examine(root, write=typer.echo, every=every):
+        raise typer.Exit(1)
 
 
 @app.command()
-def inspect(
-    store: Annotated[str, Argument(help="A folder, or an address like s3://bucket/vision.zarr")],
-) -> None:
+def inspect(store: Annotated[Path, Argument(help="A store, such as vision.zarr.")]) -> None:
     """Print a store's arrays, provenance, size and health.
 
     Every checksum is verified, which reads the whole store. The exit status is 1 if it is damaged.
     Example: sam2love inspect features/vision.zarr
     """
-    from sam2love.stores.inspection import describe
+    from sam2love.stores.inspection import describe_store
 
-    lines, ok = describe(store)
+    lines, ok = describe_store(store)
     _print_lines(lines, ok=ok)
 
 
@@ -289,9 +288,9 @@ def demo(
 @app.command()
 def env() -> None:
     """Print versions, devices, weights and stores, for a bug report. Example: sam2love env"""
-    from sam2love.environment import describe
+    from sam2love.environment import describe_environment
 
-    _print_lines(describe())
+    _print_lines(describe_environment())
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ PACKAGES = (
 )
 
 
-def describe() -> list[str]:
+def describe_environment() -> list[str]:
     """Return lines on versions, devices, weights and the stores in the working folder."""
     return [
         f"python {platform.python_version()}, {platform.platform()}",

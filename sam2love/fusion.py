@@ -99,6 +99,7 @@ class Fusion(nn.Module):
 
     Args:
         audio_dim, visual_dim, text_dim: d_A, d_V, d_T of the frozen encoders.
+        dim, layers, heads, mlp_ratio: D, and the sizes of the transformer blocks.
         modalities: the ones used; tokens of the others are left out.
         positions: a module from `Tokens` to `Tokens` that adds positional embeddings; the paper
             has none.
@@ -115,11 +116,11 @@ class Fusion(nn.Module):
         audio_dim: int,
         visual_dim: int,
         text_dim: int,
-        dim: int = 1024,
-        layers: int = 6,
-        heads: int = 16,
-        mlp_ratio: float = 4.0,
-        modalities: Sequence[str] = ("audio", "text", "vision"),
+        dim: int,
+        layers: int,
+        heads: int,
+        mlp_ratio: float,
+        modalities: Sequence[str],
         positions: nn.Module | None = None,
     ) -> None:
         super().__init__()

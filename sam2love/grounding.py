@@ -64,19 +64,28 @@ def pointing(prompts: Tensor, cell_positions: Tensor) -> Tensor:
     return prompts[:, 0] @ cell_positions.T / math.sqrt(cell_positions.shape[1])
 
 
-def grounding_loss(cells: Tensor, masks: list[Tensor]) -> Tensor:
-    """Return the cross-entropy between where a token points and where the object is.
-
-    The target distribution over the cells of a square grid is the mask's area in each. An extra
-    class 'nowhere', of logit 0, is the target of an empty mask.
+def cell_areas(masks: list[Tensor], *, cells: int) -> Tensor:
+    """Return the fraction of each cell of a square grid that a mask covers: (B, cells).
 
     Args:
-        cells: (B, cells) logits, in row-major order of the grid.
         masks: B labels (H, W), each of its own size.
+        cells: a square number; they are in row-major order of the grid.
     """
-    side = math.isqrt(cells.shape[1])
-    area = torch.cat([F.adaptive_avg_pool2d(mask[None], side) for mask in masks])
-    area = area.flatten(1)  # (B, cells)
-    target = torch.cat([area, (area.sum(1, keepdim=True) == 0).float()], dim=1)  # (B, cells + 1)
+    side = math.isqrt(cells)
+    return torch.cat([F.adaptive_avg_pool2d(mask[None], side) for mask in masks]).flatten(1)
+
+
+def grounding_loss(cells: Tensor, areas: Tensor) -> Tensor:
+    """Return the cross-entropy between where a token points and where the object is.
+
+    The target distribution over the cells is the object's area in each. An extra class 'nowhere',
+    of logit 0, is the target where there is none.
+
+    Args:
+        cells: (B, cells) logits.
+        areas: (B, cells), from `cell_areas`.
+    """
+    nowhere = (areas.sum(1, keepdim=True) == 0).float()
+    target = torch.cat([areas, nowhere], dim=1)  # (B, cells + 1)
     log_probabilities = F.pad(cells, (0, 1)).log_softmax(1)
     return -((target * log_probabilities).sum(1) / target.sum(1)).mean()

@@ -19,7 +19,7 @@ from sam2love.sam.decode import click
 from sam2love.sam.encode import encode_frames, preprocess
 from sam2love.sam.propagate import propagate
 from sam2love.stores.features import FeatureReader
-from sam2love.stores.store import ArraySpec, rounded
+from sam2love.stores.store import ArraySpec, round_mantissa
 
 Levels = tuple[Tensor, Tensor, Tensor]
 """The embeddings of one clip, as `encode_frames` returns them."""
@@ -104,7 +104,7 @@ def frame_encoder(
         level = level.half()
         if keep_bits is None:
             return level
-        return torch.from_numpy(rounded(level.cpu().numpy(), keep_bits)).to(level.device)
+        return torch.from_numpy(round_mantissa(level.cpu().numpy(), keep_bits)).to(level.device)
 
     def encode(clip: str, frames: list[int]) -> Levels:
         pictures = np.stack([refavs.read_frame(root, clip, frame) for frame in frames])

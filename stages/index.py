@@ -19,7 +19,7 @@ from stages import run
 
 def main(root: Path, out: Path) -> None:
     """Index a data set in the layout of Ref-AVS."""
-    found = survey(root, progress=True)
+    found = survey(root)
     index = checked(found)
     write_index(index, out)
     for line in listing(found.faults):

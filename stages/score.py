@@ -56,7 +56,6 @@ def main(
         root=root,
         baselines=baselines,
         threads=params.runtime.threads,
-        progress=True,
     )
     rows = row_table(expressions, scores, index.families, index.kinds)
     metrics = summarise(rows, scores, resamples=params.score.bootstrap, seed=params.score.seed)

@@ -47,7 +47,7 @@ def main(index_folder: Path, out: Path) -> None:
         batch_size=64,
         description="text",
     )
-    if cut := [text for text in texts if encoder.cut(text)]:
+    if cut := [text for text in texts if encoder.truncation(text)]:
         limit = f"text.max_tokens ({params.text.max_tokens})"
         print(f"note: {len(cut)} texts exceed {limit} and are truncated, the first: {cut[0]!r}")
     print(f"{out}: {len(texts)} texts, {encoder.dim} features per token")

@@ -101,7 +101,7 @@ def fake_mode(monkeypatch) -> FakeTensorMode:
 def test_no_tensor_is_left_on_the_cpu(fake_mode):
     sam2 = build_sam2(str(tiny.SAM2_CONFIG))
     positions = LearnedPositions(32, patch_positions=grid_positions(sam2, cells=PATCHES))
-    sizes = {"dim": 32, "layers": 2, "heads": 4}
+    sizes = {**tiny.FUSION, "dim": 32, "layers": 2}
     model = SAM2Love(FusionTransformer(**DIMS, **sizes, positions=positions), sam2)
     with fake_mode:
         model.to(CUDA)

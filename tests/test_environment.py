@@ -2,20 +2,20 @@
 
 import torch
 
-from sam2love.environment import describe, gpu_fault
+from sam2love.environment import describe_environment, gpu_fault
 from tests import tiny
 
 
 def test_versions_weights_and_stores(run_folder, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda _: None)
-    lines = describe()
+    lines = describe_environment()
     assert any(line.startswith("torch ") for line in lines)
     assert "GPU: no driver found" in lines
     matching = [line for line in lines if line.endswith("digest matches")]
     assert len(matching) == 8  # four of params.yaml, four of the default model
     tiny.change_params(run_folder / "params.yaml", {"audio.weights": "weights/gone.safetensors"})
     (run_folder / "features/audio.zarr").mkdir(parents=True)
-    lines = describe()
+    lines = describe_environment()
     assert "params.yaml: weights/gone.safetensors is not on this machine" in lines
     assert any(line.startswith("features/audio.zarr: ") for line in lines)
 

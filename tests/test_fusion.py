@@ -9,7 +9,7 @@ from sam2love.fusion import Fusion, FusionTransformer, MeanFusion, build_fusion
 from sam2love.grounding import LearnedPositions
 from sam2love.params import load_params
 from sam2love.stores.features import Features
-from tests.tiny import DEFAULT_PARAMS
+from tests.tiny import DEFAULT_PARAMS, FUSION
 
 B, N, HW, P = 2, 4, 6, 5
 DIMS = {"audio_dim": 7, "visual_dim": 9, "text_dim": 8}
@@ -31,7 +31,7 @@ def inputs() -> Features:
 
 def build(kind: type[Fusion] = FusionTransformer, **changes) -> Fusion:
     torch.manual_seed(1)
-    return kind(**{"dim": 16, "layers": 3, "heads": 4, **DIMS, **changes}).eval()
+    return kind(**{**FUSION, "dim": 16, "layers": 3, **DIMS, **changes}).eval()
 
 
 def placed() -> Fusion:

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from sam2love.fusion import Tokens
-from sam2love.grounding import LearnedPositions, grounding_loss, pointing
+from sam2love.grounding import LearnedPositions, cell_areas, grounding_loss, pointing
 from sam2love.sam.build import SAM2Base, build_sam2
 from sam2love.sam.decode import click, grid_positions
 from tests import tiny
@@ -49,6 +49,13 @@ def test_the_likelihood_of_a_cell_falls_with_the_distance(sam2):
     assert near > own[3, 3, 0, 7] + own[3, 3, 7, 0]
 
 
+def test_areas_of_masks_of_different_sizes():
+    halves = torch.zeros(5, 6)
+    halves[:, :3] = 1
+    areas = cell_areas([torch.ones(7, 4), halves], cells=4)
+    assert areas.tolist() == [[1, 1, 1, 1], [1, 0, 1, 0]]
+
+
 def test_grounding_is_the_cross_entropy_of_area_shares():
     torch.manual_seed(0)
     mask = torch.zeros(8, 8)
@@ -58,5 +65,5 @@ def test_grounding_is_the_cross_entropy_of_area_shares():
     total = 1 + cells.exp().sum(1)  # 1 is e to the logit of 'nowhere'
     found = -(2 / 3 * (cells[0, 1] - total[0].log()) + 1 / 3 * (cells[0, 3] - total[0].log()))
     missed = total[1].log()
-    both = grounding_loss(cells, [mask, torch.zeros(8, 8)])
+    both = grounding_loss(cells, cell_areas([mask, torch.zeros(8, 8)], cells=4))
     assert both.item() == pytest.approx((found + missed).item() / 2)

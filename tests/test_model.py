@@ -21,7 +21,7 @@ def make(*, seed: int = 0, layers: int = 1, dim: int = 16, **settings: bool) -> 
     torch.manual_seed(seed)
     sam2 = build_sam2(str(tiny.SAM2_CONFIG))
     positions = LearnedPositions(dim, patch_positions=grid_positions(sam2, cells=16))
-    sizes = {"dim": dim, "layers": layers, "heads": 2, "mlp_ratio": 2.0}
+    sizes = {**tiny.FUSION, "dim": dim, "layers": layers}
     fusion = FusionTransformer(**DIMS, **sizes, positions=positions)
     return SAM2Love(fusion, sam2, **settings)
 

@@ -40,6 +40,8 @@ from sam2love.sam.build import build_sam2
 REPOSITORY = Path(__file__).parent.parent
 DEFAULT_PARAMS = REPOSITORY / "params.yaml"
 SAM2_CONFIG = REPOSITORY / "weights/mini/sam2/config.yaml"
+FUSION = {"heads": 4, "mlp_ratio": 4.0, "modalities": ("audio", "text", "vision")}
+"""Of every fusion that tests build themselves, who add dim, layers and the encoders' widths."""
 
 WIDTH, HEIGHT = 64, 48
 

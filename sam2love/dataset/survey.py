@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,16 +38,29 @@ Columns = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Tables:
+    """The tables of a data set, checked before any clip is read.
+
+    table: every row of metadata.csv, as `read_metadata` returns it.
+    index: without clips, and with the expressions that are usable according to metadata.csv.
+    faults: of the rows, and folders that are missing or that no row names.
+    """
+
+    root: Path
+    table: pd.DataFrame
+    index: Index
+    faults: list[Fault]
+
+
+@dataclass(frozen=True)
 class Survey:
     """The contents and faults of a data set.
 
-    table: every row of metadata.csv, as `read_metadata` returns it.
-    index: the clips and expressions without fatal faults; if media/ or gt_mask/ is missing, no
-        clips, and the expressions that are usable according to metadata.csv.
-    faults: all faults, fatal or not.
+    index: the clips and expressions without fatal faults; if media/ or gt_mask/ is missing, that
+        of `Tables`.
+    faults: all faults, fatal or not, those of the tables first.
     """
 
-    table: pd.DataFrame
     index: Index
     faults: list[Fault]
 
@@ -67,8 +80,17 @@ def checked(found: Survey) -> Index:
     return found.index
 
 
-def survey(root: str | Path, *, progress: bool = False) -> Survey:
+def survey(root: str | Path) -> Survey:
     """Read and check metadata.csv and every frame, sound and mask of its clips.
+
+    Raises:
+        FileNotFoundError, ValueError: see `survey_tables`.
+    """
+    return survey_clips(survey_tables(root))
+
+
+def survey_tables(root: str | Path) -> Tables:
+    """Read and check metadata.csv and the tables next to it; takes seconds.
 
     Raises:
         FileNotFoundError, ValueError: metadata.csv, families.csv or kinds.csv can't be read as a
@@ -82,16 +104,23 @@ def survey(root: str | Path, *, progress: bool = False) -> Survey:
     if missing := refavs.missing_folders(root):
         what = f"no {' and no '.join(missing)} in it; only metadata.csv was checked, no clips"
         faults.append(Fault(str(root), what, "folders"))
-        no_clips = pd.DataFrame(columns=CLIP_COLUMNS)
-        return Survey(table, Index(no_clips, expressions, families, kinds), faults)
-    faults += _unnamed_folders(root, set(table["key"]))
-    clips = []
-    for clip, clip_faults in _examine_clips(root, expressions, progress):
+    else:
+        faults += _unnamed_folders(root, set(table["key"]))
+    no_clips = pd.DataFrame(columns=CLIP_COLUMNS)
+    return Tables(root, table, Index(no_clips, expressions, families, kinds), faults)
+
+
+def survey_clips(tables: Tables) -> Survey:
+    """Read and check every frame, sound and mask, unless media/ or gt_mask/ is missing."""
+    if refavs.missing_folders(tables.root):
+        return Survey(tables.index, tables.faults)
+    faults, clips = [*tables.faults], []
+    for clip, clip_faults in _examine_clips(tables.root, tables.index.expressions):
         faults += clip_faults
         if not any(fault.fatal for fault in clip_faults):
             clips.append(clip)
-    clip_table, kept = _assemble(clips, expressions)
-    return Survey(table, Index(clip_table, kept, families, kinds), faults)
+    clip_table, kept = _assemble(clips, tables.index.expressions)
+    return Survey(replace(tables.index, clips=clip_table, expressions=kept), faults)
 
 
 def _unnamed_folders(root: Path, keys: set[str]) -> Iterator[Fault]:
@@ -123,14 +152,12 @@ def _assemble(clips: list[Columns], expressions: pd.DataFrame) -> tuple[pd.DataF
 # ---- clips --------------------------------------------------------------------------------------
 
 
-def _examine_clips(
-    root: Path, expressions: pd.DataFrame, progress: bool
-) -> Iterator[tuple[Columns, list[Fault]]]:
+def _examine_clips(root: Path, expressions: pd.DataFrame) -> Iterator[tuple[Columns, list[Fault]]]:
     fids = expressions.groupby("key")["fid"].agg(set)
     keys = sorted(fids.index)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         examined: Iterable = pool.map(lambda key: _examine_clip(root, key, fids[key]), keys)
-        yield from tqdm(examined, "checking clips", len(keys), unit="clip", disable=not progress)
+        yield from tqdm(examined, "checking clips", len(keys), unit="clip")
 
 
 def _examine_clip(root: Path, key: str, fids: set[int]) -> tuple[Columns, list[Fault]]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import transformers
 
-from sam2love.encoders.tensors import few
+from sam2love.encoders.tensors import abbreviated
 from sam2love.encoders.weights import WEIGHTS
 
 NO_CODE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -49,7 +49,7 @@ def load_pretrained(kind: Any, folder: Path) -> Any:
     # Missing and mismatched weights were left random; the pooler is not used.
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
     if missing:
-        raise ValueError(f"{folder}: no weights for {few(missing)}")
+        raise ValueError(f"{folder}: no weights for {abbreviated(missing)}")
     if report["mismatched_keys"]:
         shapes = [
             f"{name} {tuple(found)} for {tuple(expected)}"
@@ -57,7 +57,7 @@ def load_pretrained(kind: Any, folder: Path) -> Any:
         ]
         raise ValueError(
             f"{folder / WEIGHTS}: does not fit the config.json next to it "
-            f"(of another shape: {few(shapes)})"
+            f"(of another shape: {abbreviated(shapes)})"
         )
     return model.eval()
 

@@ -93,14 +93,14 @@ def select(tensors: Mapping[str, Tensor], names: Collection[str], *, origin: Pat
     if not found:
         raise ValueError(
             f"{origin}: no tensor has a name of this model, such as {next(iter(names))}; found "
-            f"{few([*tensors])}"
+            f"{abbreviated([*tensors])}"
         )
     most = max(found.values())
     prefix, *others = (prefix for prefix, count in found.items() if count == most)
     if others:
         raise ValueError(
-            f"{origin}: contains several sets of weights, {few([prefix, *others])}; save only the "
-            "one to be used"
+            f"{origin}: contains several sets of weights, {abbreviated([prefix, *others])}; save "
+            "only the one to be used"
         )
     selected = (name for name in tensors if name.startswith(prefix))
     return {name.removeprefix(prefix): tensors[name] for name in selected}
@@ -126,10 +126,10 @@ def misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str:
             if name in found and tensor.is_floating_point() > state[name].is_floating_point()
         ],
     }
-    return "; ".join(f"{fault}: {few(names)}" for fault, names in faults.items() if names)
+    return "; ".join(f"{fault}: {abbreviated(names)}" for fault, names in faults.items() if names)
 
 
-def few(names: Sequence[str]) -> str:
+def abbreviated(names: Sequence[str]) -> str:
     """List the first three names, and how many more there are."""
     first = ", ".join(names[:3])
     return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"

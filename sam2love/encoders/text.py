@@ -43,7 +43,7 @@ class TextEncoder:
             states = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
         return (states.float() * mask[..., None]).cpu(), mask.sum(dim=1).cpu()
 
-    def cut(self, text: str) -> tuple[int, str] | None:
+    def truncation(self, text: str) -> tuple[int, str] | None:
         """Return a long sentence's token count and the part that is read; None if all of it is."""
         count = len(self._tokenizer(text, verbose=False)["input_ids"])
         if count <= self.max_tokens:

@@ -136,7 +136,6 @@ def score_rows(
     root: Path,
     baselines: ObjectBaselines | None = None,
     threads: int = 1,
-    progress: bool = False,
 ) -> list[RowScore]:
     """Score rows of the index's expression table, in its order.
 
@@ -152,7 +151,7 @@ def score_rows(
     clips = [list(rows.itertuples()) for _, rows in expressions.groupby("key", sort=False)]
     with ThreadPoolExecutor(threads) as pool:
         scored = pool.map(lambda rows: _score_clip(rows, predict, root, baselines), clips)
-        bar: Iterable = tqdm(scored, "scoring", len(clips), unit="clip", disable=not progress)
+        bar: Iterable = tqdm(scored, "scoring", len(clips), unit="clip")
         by_row = {row: score for clip in bar for row, score in clip.items()}
     return [by_row[row] for row in expressions["row"]]
 

@@ -56,7 +56,7 @@ def score_masks(
     if isinstance(masks, MaskFolder):
         notes += [*shared_folders(expressions), *masks.ignored(expressions["uid"].unique())]
     cv2.setNumThreads(1)  # clips are already scored in parallel
-    scores = score_rows(expressions, masks, root=root, threads=os.cpu_count() or 1, progress=True)
+    scores = score_rows(expressions, masks, root=root, threads=os.cpu_count() or 1)
     if not any(score.square.foreground for score in scores):
         notes.append("no mask has a foreground pixel; are they 0 or 1 instead of 0 to 255?")
     rows = row_table(expressions, scores, read_families(root), read_kinds(root))

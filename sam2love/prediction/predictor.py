@@ -163,7 +163,7 @@ class Predictor:
     def _truncation_notes(self, texts: Sequence[str]) -> Iterator[str]:
         """Yield a note for each sentence with more tokens than the model reads."""
         for text in texts:
-            if cut := self.text.cut(text):
+            if cut := self.text.truncation(text):
                 yield (
                     f'"{shorten(text, 40, placeholder="...")}" has {cut[0]} tokens, of which the '
                     f'model reads {self.text.max_tokens}: "{cut[1]}"'
@@ -238,4 +238,5 @@ def _beliefs(scores: Tensor) -> list[float]:
 
 
 def _bar(items: Iterable[Item], name: str, total: int | None, *, show: bool) -> Iterable[Item]:
-    return tqdm(items, name, total, unit="frame", disable=not show)
+    # Not by disable=..., which would override the environment's TQDM_DISABLE.
+    return tqdm(items, name, total, unit="frame") if show else items

@@ -5,7 +5,6 @@ comes from the data set.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +17,11 @@ from sam2love.evaluation.masks import StoredMasks
 from sam2love.report import results
 from sam2love.report.charts import Chart, line_chart
 from sam2love.report.examples import choose_examples
-from sam2love.report.strips import Strip, film_strip
+from sam2love.report.strips import film_strip
 from sam2love.stores.store import FeatureStore
 from sam2love.work import replacing
 
 Settings = Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A row as shown: its film strip and its scores, None where they don't apply."""
-
-    row: int
-    key: str
-    expression: str
-    split: str
-    family: str
-    null: bool
-    j: float | None
-    f: float | None
-    s: float | None
-    picked: bool | None
-    object_score: float | None
-    gated: bool
-    strip: Strip
 
 
 def write_report(
@@ -172,26 +152,26 @@ def _groups(rows: pd.DataFrame, root: Path, store: FeatureStore) -> list[dict[st
     return [{**vars(group), "cases": [cases[row] for row in group.rows]} for group in groups]
 
 
-def _case(entry: Any, root: Path, masks: StoredMasks) -> Case:
-    fault = masks.fault(entry)
-    if fault:
+def _case(entry: Any, root: Path, masks: StoredMasks) -> dict[str, Any]:
+    """Return a row as shown: its film strip and its scores, None where they don't apply."""
+    if fault := masks.fault(entry):
         raise ValueError(f"{fault}; run the stages 'propagate' and 'score' again")
     prediction = masks(entry)
-    return Case(
-        row=entry.row,
-        key=entry.key,
-        expression=entry.exp,
-        split=results.ALL_SPLIT_NAMES[entry.split],
-        family=entry.family,
-        null=entry.null,
-        j=_number(entry.refavs_J),
-        f=_number(entry.refavs_F),
-        s=_number(entry.S),
-        picked=None if pd.isna(entry.picked) else bool(entry.picked),
-        object_score=prediction.object_score,
-        gated=prediction.gated,
-        strip=film_strip(root, entry, prediction),
-    )
+    return {
+        "row": entry.row,
+        "key": entry.key,
+        "expression": entry.exp,
+        "split": results.ALL_SPLIT_NAMES[entry.split],
+        "family": entry.family,
+        "null": entry.null,
+        "j": _number(entry.refavs_J),
+        "f": _number(entry.refavs_F),
+        "s": _number(entry.S),
+        "picked": None if pd.isna(entry.picked) else bool(entry.picked),
+        "object_score": prediction.object_score,
+        "gated": prediction.gated,
+        "strip": film_strip(root, entry, prediction),
+    }
 
 
 def _number(value: float) -> float | None:

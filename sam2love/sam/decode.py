@@ -35,7 +35,7 @@ def decode(sam2: SAM2Base, embeddings: tuple[Tensor, Tensor, Tensor], prompts: T
 
     Source: SAM2-LOVE section 3.3, after EVF-SAM.
     """
-    embedding, high_res_0, high_res_1 = convolved(sam2, embeddings)
+    embedding, high_res_0, high_res_1 = apply_high_res_convs(sam2, embeddings)
     rows = len(prompts)
     sparse, dense = sam2.sam_prompt_encoder(points=None, boxes=None, masks=None)
     logits, _, tokens, object_score = sam2.sam_mask_decoder(
@@ -50,7 +50,7 @@ def decode(sam2: SAM2Base, embeddings: tuple[Tensor, Tensor, Tensor], prompts: T
     return Decoded(logits, object_score, tokens[:, 0])
 
 
-def convolved(
+def apply_high_res_convs(
     sam2: SAM2Base, embeddings: tuple[Tensor, Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Apply conv_s0 and conv_s1 to the finer levels, unless they were stored after them."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from sam2love.device import mixed_precision
 from sam2love.params import Config
 from sam2love.sam.build import build_sam2
-from sam2love.sam.decode import convolved, decode
+from sam2love.sam.decode import apply_high_res_convs, decode
 from sam2love.sam.memory import Memory, encode_memory
 
 
@@ -61,7 +61,7 @@ class MaskStream:
 
     def _step(self, levels: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         model = self._sam2 if self._last is None else self._tracker
-        embedding, *finer = convolved(model, levels)
+        embedding, *finer = apply_high_res_convs(model, levels)
         high_res_0, high_res_1 = (level[self._clip_of_row] for level in finer)
         if self._last is None:
             rows = (embedding[self._clip_of_row], high_res_0, high_res_1)

@@ -1,6 +1,5 @@
 """Read stored features and labels of expressions and clips as batches of tensors."""
 
-import math
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -107,8 +106,7 @@ class FeatureReader:
     def row_bytes(self) -> int:
         """The most bytes that `features`, `embeddings` of one frame and `labels` read per row."""
         stores = ("audio", "vision", "text", "sam2")
-        specs = [spec for name in stores for spec in self._store(name).specs]
-        stored = sum(math.prod(spec.item_shape) * np.dtype(spec.dtype).itemsize for spec in specs)
+        stored = sum(spec.item_bytes for name in stores for spec in self._store(name).specs)
         text_mask = self._item_shape("text", "tokens")[0]
         return stored + text_mask + 8 * self._item_shape("labels", "bits")[0]
 

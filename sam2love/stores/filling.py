@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 from tqdm import tqdm
 
-from sam2love.stores.shards import ArraySpec, rounded
+from sam2love.stores.shards import ArraySpec, round_mantissa
 from sam2love.stores.staging import Staging
 
 LOADERS = min(8, os.cpu_count() or 1)
@@ -113,7 +113,7 @@ def _write_shard(
     specs: list[ArraySpec],
 ) -> None:
     """Write a shard of every array, each with a single call."""
-    arrays = {spec.name: rounded(buffers[spec.name], spec.keep_bits) for spec in specs}
+    arrays = {spec.name: round_mantissa(buffers[spec.name], spec.keep_bits) for spec in specs}
     for spec in specs:
         _check_finite(arrays[spec.name], spec, names, staging.out)
     start = number * specs[0].items_per_shard

@@ -4,8 +4,6 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-
 from sam2love.stores.shards import ArraySpec
 from sam2love.stores.store import FORMAT_VERSION, FeatureStore
 
@@ -36,14 +34,18 @@ def verify_stores(paths: Iterable[Path]) -> tuple[list[str], bool]:
     return lines, intact
 
 
-def describe(path: str) -> tuple[list[str], bool]:
+def describe_store(path: Path) -> tuple[list[str], bool]:
     """Describe a store: arrays, provenance, size and health; and whether it is intact.
 
     Raises:
-        FileNotFoundError, ValueError: see `FeatureStore.open`.
+        FileNotFoundError, ValueError: see `FeatureStore.open`; or a folder of stores, which are
+            named.
     """
+    if (stores := find_stores(path)) and stores != [path]:
+        expected = ", ".join(map(str, stores))
+        raise ValueError(f"{path}: a folder of stores, expected one of them: {expected}")
     store = FeatureStore.open(path)
-    raw = sum(_item_bytes(spec) for spec in store.specs) * len(store)
+    raw = sum(spec.item_bytes for spec in store.specs) * len(store)
     faults = store.verify()
     lines = [
         f"{path}: format version {FORMAT_VERSION}, {len(store)} items",
@@ -66,10 +68,6 @@ def _declared(spec: ArraySpec, count: int) -> str:
         f"{spec.name}: {spec.item_shape} {spec.dtype} per item, {spec.description}; "
         f"{shards} shards of {spec.items_per_shard}{kept}"
     )
-
-
-def _item_bytes(spec: ArraySpec) -> int:
-    return math.prod(spec.item_shape) * np.dtype(spec.dtype).itemsize
 
 
 def _megabytes(size: int) -> str:

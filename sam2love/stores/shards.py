@@ -20,7 +20,7 @@ from typing import Any
 import numcodecs
 import numpy as np
 import zarr
-from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.codecs.numcodecs import BitRound
 
 # BitRound warns at every use that other implementations of Zarr may not have it.
@@ -47,6 +47,11 @@ class ArraySpec:
     """Bits of a float's mantissa; the rest is rounded away and items are compressed with zstd:
     smaller files, slower reads. None keeps all bits, uncompressed."""
 
+    @property
+    def item_bytes(self) -> int:
+        """The size of an item, uncompressed."""
+        return math.prod(self.item_shape) * np.dtype(self.dtype).itemsize
+
 
 def create_array(group: zarr.Group, spec: ArraySpec, *, count: int) -> None:
     """Add an array of `count` items to a group, without writing any."""
@@ -65,7 +70,7 @@ def create_array(group: zarr.Group, spec: ArraySpec, *, count: int) -> None:
     )
 
 
-def rounded(values: np.ndarray, keep_bits: int | None) -> np.ndarray:
+def round_mantissa(values: np.ndarray, keep_bits: int | None) -> np.ndarray:
     """Round floats as a store with `keep_bits` does; the largest ones become infinite."""
     if keep_bits is None:
         return values
@@ -75,8 +80,7 @@ def rounded(values: np.ndarray, keep_bits: int | None) -> np.ndarray:
 
 def read_spec(array: zarr.Array) -> ArraySpec:
     """Return the spec that an array was created with."""
-    codecs = [inner for codec in _codecs(array) for inner in getattr(codec, "codecs", [codec])]
-    rounding: list[Any] = [codec for codec in codecs if isinstance(codec, BitRound)]
+    rounding: list[Any] = list(array.filters)
     return ArraySpec(
         name=array.basename,
         item_shape=array.shape[1:],
@@ -100,18 +104,17 @@ class StoredArray:
     read by any number of processes. Only the index of each shard is kept in memory.
 
     Args:
-        folder: the array's local folder; None if it is remote.
+        folder: where the array is.
         remedy: what to do about damage, for error messages.
     """
 
-    def __init__(self, array: zarr.Array, *, folder: Path | None, remedy: str) -> None:
+    def __init__(self, array: zarr.Array, *, folder: Path, remedy: str) -> None:
         self._array = array
         self._folder = folder
         self._remedy = remedy
-        self._item_bytes = math.prod(array.shape[1:]) * array.dtype.itemsize
         self._indexes: dict[int, list[list[int]]] = {}
         self.spec = read_spec(array)
-        self.is_plain = folder is not None and _holds_plain_bytes(array)
+        self.is_plain = self.spec.keep_bits is None
         """Whether items are read without Zarr."""
 
     def read(
@@ -130,7 +133,7 @@ class StoredArray:
         shape = self._array.shape[1:]
         if first is not None:
             shape = (min(first, shape[0]), *shape[1:])
-        items = empty((len(positions), *shape), self.dtype)
+        items = empty((len(positions), *shape), self._array.dtype)
         flat = items.reshape(len(positions), math.prod(shape))
         for item, position in zip(flat, positions, strict=True):
             if self.is_plain:
@@ -163,13 +166,8 @@ class StoredArray:
             raise
         except Exception as error:  # Zarr's codecs raise all kinds of errors on damaged bytes
             raise ValueError(
-                f"{self._folder or self._array.store_path}: items {start} to {stop - 1} damaged "
-                f"({error}); {self._remedy}"
+                f"{self._folder}: items {start} to {stop - 1} damaged ({error}); {self._remedy}"
             ) from None
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self._array.dtype
 
     def stored_bytes(self) -> int:
         """Return the size of the array's files."""
@@ -183,20 +181,19 @@ class StoredArray:
         """
         found = self._array.nchunks_initialized  # counts all chunks of an existing shard
         complete = self._array.shape[0] == count and found >= self._array.nchunks
-        if not complete and self._folder:  # Zarr skips folders that it is not allowed to list
+        if not complete:  # Zarr skips folders that it is not allowed to list
             for _ in os.walk(self._folder, onerror=_raise):
                 pass
         return complete
 
     def _locate(self, position: int) -> tuple[Path, int]:
         """Return the shard file of an item and the item's offset in it."""
-        assert self._folder is not None
         shard, chunk = divmod(position, self.spec.items_per_shard)
         path = self._folder.joinpath("c", str(shard), *["0"] * (self._array.ndim - 1))
         if shard not in self._indexes:
             self._indexes[shard] = self._read_index(path)
         offset, size = self._indexes[shard][chunk]
-        if size != self._item_bytes + _CHECKSUM_BYTES:
+        if size != self.spec.item_bytes + _CHECKSUM_BYTES:
             raise ValueError(f"{path}: damaged or truncated; {self._remedy}")
         return path, offset
 
@@ -222,19 +219,3 @@ class StoredArray:
 
 def _raise(error: OSError) -> None:
     raise error
-
-
-def _holds_plain_bytes(array: zarr.Array) -> bool:
-    """Return whether a chunk is an item's bytes as in memory, followed by their CRC32C."""
-    match _codecs(array):
-        case (ShardingCodec(codecs=(BytesCodec() as plain, Crc32cCodec())) as sharding,):
-            return (
-                tuple(sharding.chunk_shape) == (1, *array.shape[1:])
-                and sharding.index_location.value == "end"
-                and (plain.endian is None or plain.endian.value == "little")
-            )
-    return False
-
-
-def _codecs(array: zarr.Array) -> tuple[Any, ...]:
-    return getattr(array.metadata, "codecs", ())

@@ -18,7 +18,7 @@ import zarr
 from sam2love.stores.filling import Items, explain_write_errors, fill_shards
 from sam2love.stores.shards import ArraySpec, StoredArray, create_array, shard_ranges
 from sam2love.stores.shards import Empty as Empty
-from sam2love.stores.shards import rounded as rounded
+from sam2love.stores.shards import round_mantissa as round_mantissa
 from sam2love.stores.staging import Staging, rank_and_world
 from sam2love.work import work_digest
 
@@ -131,7 +131,7 @@ class FeatureStore:
 
     def __init__(self, path: str | Path) -> None:
         """Open without checks; use `FeatureStore.open` instead."""
-        self.path = path if "://" in str(path) else Path(path)
+        self.path = Path(path)
         self._group = zarr.open_group(path, mode="r")
         attributes: dict[str, Any] = self._group.attrs.asdict()
         self.ids: list[str] = attributes.get("ids", [])
@@ -144,8 +144,6 @@ class FeatureStore:
         """Open a finished store.
 
         Args:
-            path: a folder, or a URL that fsspec supports, such as s3://bucket/vision.zarr; remote
-                stores are read by Zarr.
             provenance: entries that must equal the recorded ones; None for one that must not have
                 been recorded.
 
@@ -253,7 +251,7 @@ class FeatureStore:
                 names = ", ".join(sorted(self._group.array_keys()))
                 raise ValueError(f"{self.path}: no array {name!r}, found: {names}; {self._remedy}")
             array: Any = self._group[name]
-            folder = self.path / name if isinstance(self.path, Path) else None
+            folder = self.path / name
             self._arrays[name] = StoredArray(array, folder=folder, remedy=self._remedy)
         return self._arrays[name]
 

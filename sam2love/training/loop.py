@@ -4,7 +4,7 @@ Shapes: B rows, h x w cells of SAM 2's embedding, 4h x 4w mask logits, H x W lab
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from sam2love.dataset.refavs import FRAMES
-from sam2love.grounding import grounding_loss, pointing
+from sam2love.grounding import cell_areas, grounding_loss, pointing
 from sam2love.loss import mask_loss, weigh
 from sam2love.model import SAM2Love
 from sam2love.params import Loss, Train
@@ -36,10 +36,13 @@ def losses(model: SAM2Love, batch: Batch) -> dict[str, Tensor]:
         batch: on the model's device; without embeddings, terms that need SAM 2's mask are left out.
     """
     out = model(batch.features, batch.embeddings)
-    cells = pointing(out.prompts.float(), model.cell_positions)
-    terms = {"pointing": grounding_loss(cells, batch.masks)}
+    where = {"pointing": pointing(out.prompts.float(), model.cell_positions)}
     if out.fused.attention is not None:
-        terms["attention"] = grounding_loss(out.fused.attention.float(), batch.masks)
+        where["attention"] = out.fused.attention.float()
+    # SAM 2's grid and the patches' may differ; labels are pooled once for each.
+    grids = {logits.shape[1] for logits in where.values()}
+    areas = {cells: cell_areas(batch.masks, cells=cells) for cells in grids}
+    terms = {name: grounding_loss(cells, areas[cells.shape[1]]) for name, cells in where.items()}
     if out.first_frame is not None:
         terms["bce"], terms["dice"] = mask_loss(out.first_frame.logits.float(), batch.masks)
         # Whether the object is in the clip rather than on frame 0: the gate hides whole rows.
@@ -111,8 +114,10 @@ def fit(
     start = first * train.accumulation * train.processes + accelerator.process_index
     own = range(start, len(batches), train.processes)
     loaded = load(batches, own, workers=workers, device=accelerator.device)
-    progress = tqdm(range(first, steps), "train", steps, initial=first, disable=not is_main)
-    for step in progress:
+    todo: Iterable[int] = range(first, steps)
+    if is_main:
+        todo = tqdm(todo, "train", steps, initial=first)
+    for step in todo:
         history.losses.append(
             _step(accelerator, objective, optimiser, loaded, train=train, step=step)
         )

@@ -1,4 +1,4 @@
-"""The tables of a data set as odd as the real one; faults are in test_doctor.py."""
+"""The tables of a data set as odd as the real one; faults are in test_check.py."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Reading a data set as odd as the real one; faults are in test_doctor.py."""
+"""Reading a data set as odd as the real one; faults are in test_check.py."""
 
 import numpy as np
 import pytest

@@ -341,7 +341,7 @@ def test_odd_configurations_give_a_one_line_error(roberta_folder, tmp_path, odd)
 def test_the_part_of_a_long_sentence_that_is_read(folder, text, read, request):
     folder = request.getfixturevalue(folder)
     encoder = load_text_encoder(str(folder), digest(folder), max_tokens=25)
-    cut = encoder.cut(text)
+    cut = encoder.truncation(text)
     if read is None:
         assert cut is None
         return

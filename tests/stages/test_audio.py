@@ -9,7 +9,7 @@ from sam2love.params import load_params
 from sam2love.stores.store import FeatureStore
 from stages import audio
 from tests import tiny
-from tests.dataset.test_doctor import last_hours
+from tests.dataset.test_check import last_hours
 
 
 def test_every_clip_is_encoded(run_folder, refavs_root, vggish_file, capsys):

@@ -47,7 +47,7 @@ def test_truncated_sentences_are_counted(run_folder, capsys, max_tokens):
     params = load_params()
     encoder = load_text_encoder(params.text.weights, params.text.digest, max_tokens=max_tokens)
     used = dict.fromkeys(row[4] for row in tiny.ROWS if row[0] != "TODO")
-    cut = sum(encoder.cut(text) is not None for text in used)
+    cut = sum(encoder.truncation(text) is not None for text in used)
     printed = capsys.readouterr().out
     assert (cut > 0) == (max_tokens == 6)
     assert (f"note: {cut} texts exceed text.max_tokens (6) and are" in printed) == (cut > 0)

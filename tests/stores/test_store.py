@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
 import zarr
@@ -22,7 +21,7 @@ from typer.testing import CliRunner
 
 from sam2love.cli import app
 from sam2love.stores import shards
-from sam2love.stores.inspection import describe, find_stores, verify_stores
+from sam2love.stores.inspection import find_stores, verify_stores
 from sam2love.stores.store import ArraySpec, FeatureStore, fill_store
 
 SPECS = [
@@ -130,20 +129,6 @@ def test_files_are_shards_and_all_zero_items_are_written(tmp_path):
     assert not FeatureStore.open(out).read_all("patches").any()
 
 
-def test_a_plain_zarr_layout_is_read_by_the_reference_reader(filled, tmp_path):
-    group = zarr.create_group(
-        tmp_path / "plain.zarr",
-        attributes={"format_version": 1, "complete": True, "ids": IDS, "provenance": {}},
-    )
-    values = FeatureStore.open(filled).read_all("patches")
-    array = group.create_array("patches", shape=values.shape, chunks=(5, 2, 3, 4), dtype="float16")
-    array[:] = values
-    store = FeatureStore.open(tmp_path / "plain.zarr")
-    assert not store._array("patches").is_plain
-    np.testing.assert_array_equal(store.read("patches", IDS[7]), values[7])
-    assert store.verify() == []
-
-
 def test_the_first_entries_of_an_item(filled):
     store = FeatureStore.open(filled)
     first = store.read("patches", IDS[6], first=1)
@@ -184,19 +169,15 @@ def test_rounded_and_compressed(tmp_path):
     assert len(FeatureStore.open(tmp_path / "a.zarr").verify()) == 1
 
 
-def test_any_url_that_fsspec_supports(filled):
-    files = fsspec.filesystem("memory")
-    files.put(f"{filled}/", "/bucket/vision.zarr", recursive=True)
-    store = FeatureStore.open("memory://bucket/vision.zarr", PROVENANCE)
-    here = FeatureStore.open(filled)
-    np.testing.assert_array_equal(store.read("patches", IDS[5]), here.read("patches", IDS[5]))
-    assert store.verify() == []
-    assert describe("memory://bucket/vision.zarr")[1]
-    files.rm("/bucket/vision.zarr/length/c/1")
-    with pytest.raises(ValueError, match=r"memory://bucket/vision\.zarr: incomplete"):
-        FeatureStore.open("memory://bucket/vision.zarr")
-    with pytest.raises(FileNotFoundError, match=r"memory://bucket/gone\.zarr: no such store"):
-        FeatureStore.open("memory://bucket/gone.zarr")
+def test_inspecting_a_folder_of_stores_names_them(tmp_path):
+    for name in ("text.zarr", "vision.zarr"):
+        fill(tmp_path / name)
+    done = CliRunner().invoke(app, ["inspect", str(tmp_path)])
+    assert done.exit_code == 1
+    assert done.output == (
+        f"error: {tmp_path}: a folder of stores, expected one of them: "
+        f"{tmp_path}/text.zarr, {tmp_path}/vision.zarr\n"
+    )
 
 
 class Lengths:

@@ -109,7 +109,7 @@ def make(sam2_weights: str | None = PRETRAINED, *, ours: bool = True) -> SAM2Lov
     """The paper's fusion, or one in backward order with learned positions."""
     torch.manual_seed(0)
     sam2 = build_sam2(str(tiny.SAM2_CONFIG), sam2_weights)
-    sizes = {"dim": 32, "layers": 2, "heads": 4}
+    sizes = {**tiny.FUSION, "dim": 32, "layers": 2}
     if not ours:
         return SAM2Love(FusionTransformer(**DIMS, **sizes), sam2)
     positions = LearnedPositions(32, patch_positions=grid_positions(sam2, cells=PATCHES))

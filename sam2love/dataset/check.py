@@ -1,35 +1,39 @@
-"""Report what is wrong with a data set and how much of it is usable, as lines of text."""
+"""Report what is wrong with a data set and how much of it is usable: `sam2love check`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from sam2love.dataset import selections
 from sam2love.dataset.faults import Fault, listing, rows_named
-from sam2love.dataset.index import SPLITS
-from sam2love.dataset.survey import Survey, survey
+from sam2love.dataset.index import SPLITS, Index
+from sam2love.dataset.survey import survey_clips, survey_tables
 
 
-def examine(
-    root: str | Path, *, every: bool = False, progress: bool = False
-) -> tuple[list[str], bool]:
+def examine(root: str | Path, *, write: Callable[[str], object], every: bool = False) -> bool:
     """Check a whole data set: metadata, every frame, audio file and mask.
 
     Args:
+        write: takes a line per fault, then a summary of what is usable. Lines on metadata.csv and
+            folders come before any clip is read, which can take minutes.
         every: list every fault, not only the first few of each kind.
 
     Returns:
-        A line per fault followed by a summary of what is usable; and whether the data set is usable
-        as it is: it has usable rows and no fatal fault.
+        Whether the data set is usable as it is: it has usable rows and no fatal fault.
 
     Raises:
         FileNotFoundError, ValueError: metadata.csv can't be read as a table.
     """
-    found = survey(root, progress=progress)
-    faults = [*found.faults, *_text_notes(found.index.expressions)]
-    usable = not found.index.expressions.empty and not any(fault.fatal for fault in faults)
-    return [*listing(faults, every=every), *_summary(found)], usable
+    tables = survey_tables(root)
+    for line in listing(tables.faults, every=every):
+        write(line)
+    found = survey_clips(tables)
+    rows = found.index.expressions
+    faults = [*found.faults[len(tables.faults) :], *_text_notes(rows)]
+    for line in [*listing(faults, every=every), *_summary(found.index, tables.table)]:
+        write(line)
+    return not rows.empty and not any(fault.fatal for fault in found.faults)
 
 
 def _text_notes(rows: pd.DataFrame) -> Iterator[Fault]:
@@ -55,9 +59,9 @@ def _note(rows: pd.DataFrame, what: str, kind: str) -> Fault:
     return Fault(rows_named(rows["row"]), what, f"{kind} expressions", fatal=False)
 
 
-def _summary(found: Survey) -> list[str]:
-    rows, clips = found.index.expressions, found.index.clips
-    texts, total = selections.plain(rows["exp"]), found.table["split"].value_counts()
+def _summary(index: Index, table: pd.DataFrame) -> list[str]:
+    rows, clips = index.expressions, index.clips
+    texts, total = selections.plain(rows["exp"]), table["split"].value_counts()
     lines = [f"{len(clips)} clips, {clips['frames_key'].nunique()} with distinct frames"]
     for split in SPLITS:
         subset = rows[rows["split"] == split]

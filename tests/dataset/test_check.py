@@ -14,7 +14,8 @@ from PIL import ExifTags, Image
 from typer.testing import CliRunner
 
 from sam2love.cli import app
-from sam2love.dataset import doctor, refavs
+from sam2love.dataset import refavs
+from sam2love.dataset.check import examine
 from stages import index, run
 from tests import tiny
 
@@ -715,6 +716,11 @@ def test_harmless_oddity(root, monkeypatch, name):
 # ---- the rest -----------------------------------------------------------------------------------
 
 
+def examined(root):
+    lines = []
+    return lines, examine(root, write=lines.append)
+
+
 def test_frames_and_masks_are_rotated_alike(root):
     """All are stored sideways, so that upright they have the same size."""
     all_frames(oriented(6))(root)
@@ -725,7 +731,7 @@ def test_frames_and_masks_are_rotated_alike(root):
 
 
 def test_a_data_set_without_fatal_faults(refavs_root):
-    lines, usable = doctor.examine(refavs_root)
+    lines, usable = examined(refavs_root)
     assert usable
     assert not [line for line in lines if line.startswith("fatal")]
     assert lines[-8:] == [
@@ -749,7 +755,7 @@ def test_every_fault_has_its_line_and_the_rest_is_counted(own_refavs_root):
     refavs.audio_path(own_refavs_root, "vidA_0_10000").unlink()
     truncate(refavs.mask_path(own_refavs_root, "vidA_0_10000", 2, 5))
     refavs.audio_path(own_refavs_root, "vidC_1_2").write_bytes(b"")
-    lines, usable = doctor.examine(own_refavs_root)
+    lines, usable = examined(own_refavs_root)
     assert not usable
     fatal = [line for line in lines if line.startswith("fatal")]
     assert len(fatal) == 4
@@ -773,7 +779,7 @@ def test_many_faults_of_a_kind_are_counted_unless_all_are_asked_for(root):
 def test_only_metadata(root):
     shutil.rmtree(root / "media")
     shutil.rmtree(root / "gt_mask")
-    lines, usable = doctor.examine(root)
+    lines, usable = examined(root)
     assert not usable
     assert lines[0] == (
         f"fatal: {root}: no media/ and no gt_mask/ in it; only metadata.csv was checked, no clips"
@@ -783,12 +789,34 @@ def test_only_metadata(root):
 
 
 def test_splits_without_rows(root, monkeypatch, capsys):
-    lines, usable = doctor.examine(root)
+    lines, usable = examined(root)
     assert usable
     note = "note: metadata.csv: no usable rows in split 'test_u', required for scores on unseen"
     assert [line for line in lines if line.startswith(note)]
     assert stage(root, monkeypatch) == 0
     assert note in capsys.readouterr().out
+
+
+def test_metadata_is_reported_before_any_clip_is_read(root, monkeypatch):
+    tiny.write_metadata(root, [*ROWS, (KEY, f"{KEY}_cat_9", "valley", 2, "x")])
+    lines = []
+
+    def survey_clips(_):
+        assert "valley" in lines[0]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sam2love.dataset.check.survey_clips", survey_clips)
+    with pytest.raises(KeyboardInterrupt):
+        examine(root, write=lines.append)
+
+
+@pytest.mark.parametrize("off", [False, True])
+def test_the_environment_can_switch_the_bar_off(root, monkeypatch, off):
+    if off:
+        monkeypatch.setenv("TQDM_DISABLE", "1")
+    command = [sys.executable, "-m", "sam2love", "check", str(root)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert ("checking clips" in done.stderr) != off
 
 
 def test_missing_folder(tmp_path):
