@@ -101,7 +101,7 @@ class StoredArray:
     """Read the items of one array, directly from its files if these hold plain bytes.
 
     A file is open only while an item is read (2 µs on a local disk), so any number of files can be
-    read by any number of processes. Only the index of each shard is kept in memory.
+    read by any number of processes. Only the path and index of each shard are kept in memory.
 
     Args:
         folder: where the array is.
@@ -112,7 +112,7 @@ class StoredArray:
         self._array = array
         self._folder = folder
         self._remedy = remedy
-        self._indexes: dict[int, list[list[int]]] = {}
+        self._shards: dict[int, tuple[str, list[list[int]]]] = {}
         self.spec = read_spec(array)
         self.is_plain = self.spec.keep_bits is None
         """Whether items are read without Zarr."""
@@ -186,18 +186,19 @@ class StoredArray:
                 pass
         return complete
 
-    def _locate(self, position: int) -> tuple[Path, int]:
+    def _locate(self, position: int) -> tuple[str, int]:
         """Return the shard file of an item and the item's offset in it."""
         shard, chunk = divmod(position, self.spec.items_per_shard)
-        path = self._folder.joinpath("c", str(shard), *["0"] * (self._array.ndim - 1))
-        if shard not in self._indexes:
-            self._indexes[shard] = self._read_index(path)
-        offset, size = self._indexes[shard][chunk]
+        if shard not in self._shards:
+            path = str(self._folder.joinpath("c", str(shard), *["0"] * (self._array.ndim - 1)))
+            self._shards[shard] = path, self._read_index(path)
+        path, index = self._shards[shard]
+        offset, size = index[chunk]
         if size != self.spec.item_bytes + _CHECKSUM_BYTES:
             raise ValueError(f"{path}: damaged or truncated; {self._remedy}")
         return path, offset
 
-    def _read_index(self, path: Path) -> list[list[int]]:
+    def _read_index(self, path: str) -> list[list[int]]:
         index_bytes = 16 * self.spec.items_per_shard
         with self._opened(path) as file:
             start = file.seek(0, os.SEEK_END) - index_bytes - _CHECKSUM_BYTES
@@ -207,7 +208,7 @@ class StoredArray:
             return np.frombuffer(file.read(index_bytes), "<u8").reshape(-1, 2).tolist()
 
     @contextmanager
-    def _opened(self, path: Path) -> Iterator[FileIO]:
+    def _opened(self, path: str) -> Iterator[FileIO]:
         try:
             with FileIO(path) as file:
                 yield file
