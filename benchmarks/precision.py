@@ -30,7 +30,8 @@ def main(
     keep_bits: Annotated[int | None, typer.Option(help="Bits of mantissa in the stores.")] = None,
 ) -> None:
     """Print the table of scores, and the masks' mean IoU with the run's."""
-    run = Path.cwd()
+    masks = PREDICTIONS / "masks.zarr"
+    run = FeatureStore.open(masks.resolve())
     link_inputs(out)
     os.chdir(out)
     if keep_bits is None:
@@ -42,16 +43,13 @@ def main(
     audio.main(root, INDEX, FEATURES / "audio.zarr")
     vision.main(root, INDEX, FEATURES / "vision.zarr")
     embeddings.main(root, INDEX, FEATURES / "sam2.zarr")
-    masks = PREDICTIONS / "masks.zarr"
     propagate.main(root, INDEX, FEATURES, MODEL, masks)
     score.main(root, INDEX, PREDICTIONS, Path("scores"), Path("metrics.json"))
-    agreement = mask_iou(FeatureStore.open(run / masks), FeatureStore.open(masks))
-    print(f"IoU with the masks of {run / masks}: {agreement:.4f}")
+    print(f"IoU with the run's masks: {mask_iou(run, FeatureStore.open(masks)):.4f}")
 
 
 def link_inputs(out: Path) -> None:
     """Make a folder with a copy of params.yaml, and links to the inputs of the stages run here."""
-    PREDICTIONS.joinpath("objects.zarr").stat()  # written last of all inputs
     (out / PREDICTIONS).mkdir(parents=True, exist_ok=True)
     (out / "params.yaml").write_bytes(Path("params.yaml").read_bytes())
     root = Path(load_params().data.root)

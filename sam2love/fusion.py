@@ -1,7 +1,7 @@
 """Multimodal fusion: compress three modalities into one [seg] token (SAM2-LOVE section 3.2).
 
-Shapes: B expressions, N frames (and seconds), P text tokens, HW patches per frame, C context
-tokens, K remembered frames, S [seg] tokens, L tokens in a sequence, D the shared dimension.
+Shapes: B expressions, N seconds, n <= N frames that are seen, P text tokens, HW patches per frame,
+C context tokens, K remembered frames, S [seg] tokens, L tokens in a sequence, D the fusion's width.
 """
 
 import math
@@ -141,7 +141,7 @@ class Fusion(nn.Module):
         self.positions = positions or nn.Identity()
 
     def encode(self, features: Features) -> Tokens:
-        """Project all features to the shared dimension (Eq. 1)."""
+        """Project all features to the shared dimension (Eq. 1) and add positions, if any."""
         patches, cls = features.patches, features.cls
         if "vision" not in self.modalities:
             patches = patches[:, :, :0]
@@ -170,6 +170,7 @@ class Fusion(nn.Module):
         return torch.cat(shown, dim=1), torch.cat(masks, dim=1)
 
     def forward(self, features: Features) -> Fused:
+        """Fuse the modalities of B expressions; each strategy is a subclass."""
         raise NotImplementedError
 
 

@@ -100,7 +100,7 @@ class Fusion(Section):
     order: Order
     """Order in which [seg] visits frames; backward (ours) ends on the frame that is prompted."""
     positions: Literal["none", "learned"]
-    """Learned embeddings (ours) for seconds of sound, tokens of text and frames."""
+    """Learned embeddings (ours) of seconds, text tokens, frames and the places of patches."""
 
     @model_validator(mode="before")
     @classmethod

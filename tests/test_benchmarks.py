@@ -128,7 +128,7 @@ def test_other_precisions_are_compared_with_the_run(
         run()
     monkeypatch.setattr(device, "HALF_PRECISION", device.HALF_PRECISION)  # restored afterwards
     precision.main(run_folder / "other", keep_bits)
-    agreement = float(capsys.readouterr().out.rpartition("masks.zarr: ")[2])
+    agreement = float(capsys.readouterr().out.rpartition("masks: ")[2])
     assert 0.5 < agreement < 1
     masks = FeatureStore.open(run_folder / "other/predictions/masks.zarr")
     assert masks.provenance["precision"] == ("bfloat16" if keep_bits is None else "float32")

@@ -65,7 +65,7 @@ class Objective(nn.Module):
         return weigh(terms, self._weights), {name: term.detach() for name, term in terms.items()}
 
 
-def learning_rate_at(step: int, train: Train) -> float:
+def learning_rate_factor(step: int, train: Train) -> float:
     """Return the fraction of the peak rate: linear warm-up, then linear decay to 0 (section 4.1).
 
     Ours: the decay starts after grounding, so that the few steps on all frames get the full rate.
@@ -145,7 +145,7 @@ def _step(
         ValueError: the loss or its gradient is not finite; every process raises.
     """
     for group in optimiser.param_groups:
-        group["lr"] = train.learning_rate * learning_rate_at(step, train)
+        group["lr"] = train.learning_rate * learning_rate_factor(step, train)
     means: dict[str, float] = {}
     for batch in islice(batches, train.accumulation):
         with accelerator.accumulate(objective):

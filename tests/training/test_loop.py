@@ -24,7 +24,7 @@ from sam2love.training import loop
 from sam2love.training.batches import Batch, read_batch
 from sam2love.training.checkpoint import History
 from sam2love.training.engine import start_engine
-from sam2love.training.loop import fit, learning_rate_at, losses
+from sam2love.training.loop import fit, learning_rate_factor, losses
 from sam2love.training.validation import validate
 from tests import tiny
 
@@ -262,7 +262,7 @@ def test_the_object_score_learns_what_the_clip_shows():
 
 def test_learning_rate_warms_up_and_decays_to_nothing():
     train = TRAIN.model_copy(update={"steps": 20, "warmup_steps": 5})
-    rates = [learning_rate_at(step, train) for step in range(21)]
+    rates = [learning_rate_factor(step, train) for step in range(21)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[5] == 1.0
     assert np.diff(rates[5:]) == pytest.approx(-1 / 15)
@@ -271,7 +271,7 @@ def test_learning_rate_warms_up_and_decays_to_nothing():
 
 def test_learning_rate_decays_only_after_grounding():
     update = {"grounding_steps": 12, "steps": 8, "warmup_steps": 5}
-    rates = [learning_rate_at(step, TRAIN.model_copy(update=update)) for step in range(21)]
+    rates = [learning_rate_factor(step, TRAIN.model_copy(update=update)) for step in range(21)]
     assert rates[4:13] == [1.0] * 9
     assert np.diff(rates[12:]) == pytest.approx(-1 / 8)
     assert rates[20] == 0
