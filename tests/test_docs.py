@@ -84,6 +84,7 @@ NOT_RUN = {
         "dvc exp run --run-all",
         "dvc exp run --queue -S train.seed=1,2,3",
         "dvc exp run --queue -S train.seed=1,2,3,4,5 -S fusion.order=backward,forward",
+        "dvc exp run --queue -S propagate.tracker=trained,pretrained",
         "dvc exp run --queue -S fusion.history=previous,none",
         "dvc exp run --queue -S vision.weights=$CLIP -S vision.digest=$DIGEST "
         "-S text.weights=$CLIP -S text.digest=$DIGEST",
