@@ -21,7 +21,7 @@ from mini.expressions import sample_sentence
 from mini.layout import encode_jpeg, write_csv, write_masks, write_media
 from mini.pretrain_roberta import build_tokenizer
 from mini.sounds import SAMPLE_RATE_HZ
-from sam2love.dataset.refavs import CLIP_SECONDS, FRAMES
+from sam2love.dataset.refavs import FRAMES
 from sam2love.encoders.audio import VGGish
 from sam2love.encoders.weights import local_path
 from sam2love.params import Params, load_params
@@ -74,7 +74,7 @@ def write_clips(root: Path, *, clips: int, rows: int) -> None:
     rng = np.random.default_rng(0)
     table = []
     for split, number in ((split, n) for split, count in counts.items() for n in range(count)):
-        vid = f"{split}{number:05d}_0_{1000 * CLIP_SECONDS}"
+        vid = f"{split}{number:05d}_0_{1000 * FRAMES}"
         keys = {split: vid} | ({"test_n": f"null_m-{vid}"} if split == "test_s" else {})
         things = min(2, rows)
         _write_clip(root, [*keys.values()], rng, things=things)
@@ -98,7 +98,7 @@ def _write_clip(root: Path, keys: list[str], rng: np.random.Generator, *, things
             cv2.ellipse(masks[thing, frame], centre, (180, 120), 0, 0, 360, 1, -1)
             picture[masks[thing, frame] > 0] = 100 * thing
         jpegs.append(encode_jpeg(picture, 90))
-    sound = rng.normal(0, 3000, CLIP_SECONDS * SAMPLE_RATE_HZ).astype(np.int16)
+    sound = rng.normal(0, 3000, FRAMES * SAMPLE_RATE_HZ).astype(np.int16)
     for number, key in enumerate(keys):
         write_media(root, key, jpegs, np.zeros_like(sound) if number else sound)
     for fid, mask in enumerate(masks):

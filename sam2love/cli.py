@@ -40,6 +40,7 @@ app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, rich_m
 
 MODEL = "A folder from `sam2love export`, or a hub id; by default the mini model shipped here."
 Model = Annotated[str, Option(help=MODEL, show_default=False)]
+Frames = Annotated[int, Option(min=1, help="Frames, and seconds of sound, of a clip.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -72,6 +73,7 @@ def _print_lines(lines: Iterable[str], *, ok: bool = True) -> None:
 def check(
     root: Annotated[Path, Argument(help="A data set, a store, or a folder such as features/.")],
     every: Annotated[bool, Option("--all", help="List all faults, not a few per kind.")] = False,
+    frames: Frames = 10,
 ) -> None:
     """Check a data set in Ref-AVS's layout, or stores, and print each fault with its file or row.
 
@@ -90,7 +92,7 @@ def check(
         return
     from sam2love.dataset.check import examine
 
-    if not examine(root, write=typer.echo, every=every):
+    if not examine(root, write=typer.echo, every=every, frames=frames):
         raise typer.Exit(1)
 
 
@@ -114,20 +116,21 @@ def score(
     json_file: Annotated[Path | None, Option("--json", help="Also write the scores here.")] = None,
     csv_file: Annotated[Path | None, Option("--csv", help="Also write row scores here.")] = None,
     only: Annotated[str | None, Option(help="A subset: cleaned or unseen-expressions.")] = None,
+    frames: Frames = 10,
 ) -> None:
     """Score any system's masks: J, F, J&F on seen, unseen and mix, S on null; val too if present.
 
-    MASKS holds <uid>/00000.png to 00009.png, 8-bit gray of any size, where value / 255 is the
-    foreground probability. Four protocols are used: refavs (the benchmark's own), frame, original
-    and davis. A split without any masks is skipped; one with only some of its masks is an error.
-    --only cleaned leaves out repeated, ambiguous and placeholder expressions; --only
+    MASKS holds <uid>/00000.png and so on, one per frame: 8-bit gray of any size, where value / 255
+    is the foreground probability. Four protocols are used: refavs (the benchmark's own), frame,
+    original and davis. A split without any masks is skipped; one with only some of its masks is an
+    error. --only cleaned leaves out repeated, ambiguous and placeholder expressions; --only
     unseen-expressions keeps those that are not in train. Example:
 
     sam2love score my-masks mini/data --json scores.json
     """
     from sam2love.evaluation.scoring import score_masks
 
-    score_masks(masks, root, json_file=json_file, csv_file=csv_file, only=only)
+    score_masks(masks, root, json_file=json_file, csv_file=csv_file, only=only, frames=frames)
 
 
 @app.command()
@@ -196,6 +199,7 @@ def report(
         model=run / "model",
         metrics=run / "metrics.json",
         settings=params.model_dump(include={"fusion", "train"}),
+        frames=params.data.frames,
     )
     typer.echo(folder / "index.html")
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sam2love.dataset.refavs import CLIP_SECONDS, FRAMES
+from sam2love.dataset.refavs import FRAMES
 from sam2love.fusion import Tokens, random_tokens
 from sam2love.params import POSITIONED_TOKENS
 
@@ -25,15 +25,16 @@ class LearnedPositions(nn.Module):
         patch_positions: (HW, C), SAM 2's own positional encoding of the patches. Each patch gets a
             projection of its row, so that [seg] can describe a place in the terms in which SAM 2
             is prompted.
+        frames: frames, and seconds of sound, of a clip.
     """
 
     patch_positions: Tensor
 
-    def __init__(self, dim: int, *, patch_positions: Tensor) -> None:
+    def __init__(self, dim: int, *, patch_positions: Tensor, frames: int = FRAMES) -> None:
         super().__init__()
-        self.second = nn.Parameter(random_tokens(CLIP_SECONDS, dim))
+        self.second = nn.Parameter(random_tokens(frames, dim))
         self.word = nn.Parameter(random_tokens(POSITIONED_TOKENS, dim))
-        self.frame = nn.Parameter(random_tokens(FRAMES, dim))
+        self.frame = nn.Parameter(random_tokens(frames, dim))
         self.register_buffer("patch_positions", patch_positions)
         self.patch = nn.Linear(patch_positions.shape[1], dim)
         nn.init.trunc_normal_(self.patch.weight, std=patch_positions.shape[1] ** -0.5)

@@ -80,7 +80,9 @@ class SAM2Love(nn.Module):
         positions = None
         if config.fusion.positions == "learned":
             positions = LearnedPositions(
-                config.fusion.dim, patch_positions=grid_positions(sam2, cells=patches)
+                config.fusion.dim,
+                patch_positions=grid_positions(sam2, cells=patches),
+                frames=config.data.frames,
             )
         fusion = build_fusion(config.fusion, positions=positions, **dims)
         model = cls(
@@ -143,6 +145,7 @@ class SAM2Love(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = self.config.model_dump(mode="json", include=set(Config.model_fields))
+        config["data"] = {"frames": self.config.data.frames}  # not its path
         card = files("sam2love").joinpath("card.md").read_text(encoding="utf-8")
         with replacing(folder / CONFIG) as file:
             file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -27,7 +27,12 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Data(Section):
+class Clips(Section):
+    frames: Count
+    """Frames of a clip, one per second, and seconds of its sound."""
+
+
+class Data(Clips):
     root: str
     """Folder with metadata.csv, media/ and gt_mask/."""
     null_rows: bool
@@ -188,6 +193,7 @@ class Config(Section):
     sam2: Sam2
     fusion: Fusion
     propagate: Propagate
+    data: Clips
 
     @model_validator(mode="after")
     def _positions_suffice(self) -> "Config":

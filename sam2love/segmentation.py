@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from sam2love.dataset import refavs
-from sam2love.dataset.refavs import FRAMES
 from sam2love.sam.build import SAM2Base
 from sam2love.sam.decode import click
 from sam2love.sam.encode import encode_frames, preprocess
@@ -27,12 +26,12 @@ Levels = tuple[Tensor, Tensor, Tensor]
 ROWS_PER_SHARD = 64
 
 
-def prediction_specs(sam2: SAM2Base) -> list[ArraySpec]:
-    """Return the arrays of predictions/*.zarr, whose items are rows or objects."""
+def prediction_specs(sam2: SAM2Base, *, frames: int) -> list[ArraySpec]:
+    """Return the arrays of predictions/*.zarr, whose items are rows or objects, on N frames."""
     rows, side = ROWS_PER_SHARD, 4 * sam2.sam_image_embedding_size
     return [
-        ArraySpec("logits", (FRAMES, side, side), "float16", rows, "mask logits before any gate"),
-        ArraySpec("object_score", (FRAMES,), "float32", rows, "logit of the object being there"),
+        ArraySpec("logits", (frames, side, side), "float16", rows, "mask logits before any gate"),
+        ArraySpec("object_score", (frames,), "float32", rows, "logit of the object being there"),
     ]
 
 
@@ -80,7 +79,7 @@ def clip_reader(
     @lru_cache(maxsize=1)
     def read(clip: str) -> Levels:
         missing = reader.missing_frames(clip)
-        stored = [frame for frame in range(FRAMES) if frame not in missing]
+        stored = [frame for frame in range(reader.frames) if frame not in missing]
         levels = [level[0].to(device) for level in reader.embeddings([clip], frames=stored)]
         if missing:
             in_order = torch.tensor(stored + missing, device=device).argsort()

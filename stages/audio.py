@@ -1,7 +1,7 @@
 """Encode the audio of every clip with VGGish, one vector per second.
 
-Reads the index and the clips' audio.wav; writes features/audio.zarr: `audio` (10, d_A) float32 by
-clip key.
+Reads the index and the clips' audio.wav; writes features/audio.zarr: `audio` (frames, d_A) float32
+by clip key.
 
     dvc repro audio
 """
@@ -25,7 +25,7 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
     params = load_params()
     device = start_device(params.runtime)
     index = read_index(index_folder)
-    clips = index.clips
+    clips, seconds = index.clips, params.data.frames
     encoder = load_audio_encoder(
         params.audio.weights,
         params.audio.digest,
@@ -37,13 +37,14 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
         return [refavs.read_audio(root, key) for key in keys]
 
     def encode(waveforms: list) -> dict:
-        features = [encoder.encode(*waveform) for waveform in waveforms]
-        return {"audio": torch.stack(features).numpy()}  # (B, 10, d_A)
+        features = [encoder.encode(*waveform, seconds=seconds) for waveform in waveforms]
+        return {"audio": torch.stack(features).numpy()}  # (B, seconds, d_A)
 
-    shape = (refavs.CLIP_SECONDS, encoder.dim)
     fill_store(
         out,
-        specs=[ArraySpec("audio", shape, "float32", 512, "VGGish, (seconds, d_A)")],
+        specs=[
+            ArraySpec("audio", (seconds, encoder.dim), "float32", 512, "VGGish, (seconds, d_A)")
+        ],
         ids=clips["key"].tolist(),
         provenance=provenance.of_features("audio", params, index, precision=precision(device)),
         load=load,

@@ -61,7 +61,7 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
 
     fill_store(
         out,
-        specs=prediction_specs(sam2),
+        specs=prediction_specs(sam2, frames=reader.frames),
         ids=sorted(objects),
         provenance=provenance.of_masks(
             "baselines", index_folder, sam2=params.sam2.digest, precision=precision(device)

@@ -56,7 +56,9 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
         arrays = (level.float().cpu().numpy() for level in levels)
         return dict(zip(EMBEDDING_LEVELS, arrays, strict=True))
 
-    ids = frames_to_store(index.clips, test_frames=params.sam2.cache_test_frames)
+    ids = frames_to_store(
+        index.clips, frames=params.data.frames, test_frames=params.sam2.cache_test_frames
+    )
     shapes = {name: array.shape[1:] for name, array in encode(load(ids[:1])).items()}
     fill_store(
         out,
@@ -80,12 +82,12 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
     print(f"{out}: {len(ids)} frames, {' + '.join(str(shapes[name]) for name in EMBEDDING_LEVELS)}")
 
 
-def frames_to_store(clips: pd.DataFrame, *, test_frames: str) -> list[str]:
+def frames_to_store(clips: pd.DataFrame, *, frames: int, test_frames: str) -> list[str]:
     """Name the frames to store "<frames_key>/<frame>": "first" or "all" of val and test clips."""
     pairs = {(key, 0) for key in clips["frames_key"]}
     if test_frames == "all":
         evaluated = clips.loc[clips["split"] != "train", "frames_key"]
-        pairs |= {(key, t) for key in evaluated for t in range(refavs.FRAMES)}
+        pairs |= {(key, t) for key in evaluated for t in range(frames)}
     return [item_name(key, frame) for key, frame in sorted(pairs)]
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from sam2love.dataset.faults import listing
 from sam2love.dataset.index import SPLITS, write_index
 from sam2love.dataset.survey import checked, survey
+from sam2love.params import load_params
 from stages import run
 
 
 def main(root: Path, out: Path) -> None:
     """Index a data set in the layout of Ref-AVS."""
-    found = survey(root)
+    found = survey(root, frames=load_params().data.frames)
     index = checked(found)
     write_index(index, out)
     for line in listing(found.faults):

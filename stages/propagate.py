@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from sam2love.dataset import refavs
 from sam2love.dataset.index import Index, read_index
 from sam2love.device import precision, start_device
 from sam2love.encoders.weights import digest
@@ -53,7 +52,7 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
 
     fill_store(
         out,
-        specs=prediction_specs(model.sam2),
+        specs=prediction_specs(model.sam2, frames=reader.frames),
         ids=rows.index.tolist(),
         provenance=provenance.of_masks(
             "propagate",
@@ -69,7 +68,7 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
         batch_size=params.propagate.rows_per_batch,
         description="propagate",
     )
-    print(f"{out}: masks of {len(rows)} rows on {refavs.FRAMES} frames")
+    print(f"{out}: masks of {len(rows)} rows on {reader.frames} frames")
 
 
 def rows_by_clip(index: Index) -> pd.DataFrame:

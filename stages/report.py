@@ -33,6 +33,7 @@ def main(
         model=model,
         metrics=metrics,
         settings=params.model_dump(include={"fusion", "train"}),
+        frames=params.data.frames,
     )
     print(f"report: {out / 'index.html'}, {strips} film strips")
 

@@ -34,6 +34,7 @@ def main(
 ) -> None:
     """Score the rows of val and the test splits."""
     params = load_params()
+    frames = params.data.frames
     cv2.setNumThreads(1)  # clips are already scored in parallel
     index = read_index(index_folder)
     expressions = index.expressions[index.expressions["split"].isin(SCORED_SPLITS)]
@@ -43,12 +44,13 @@ def main(
             "metadata.csv, then run dvc repro"
         )
     expected = provenance.of_masks("propagate", index_folder)
-    masks = StoredMasks(FeatureStore.open(predictions / "masks.zarr", expected))
+    masks = StoredMasks(FeatureStore.open(predictions / "masks.zarr", expected), frames=frames)
     expressions, notes = scorable(expressions, masks)
     baselines = ObjectBaselines(
         FeatureStore.open(predictions / "objects.zarr", expected | {"stage": "baselines"}),
         frames_keys=dict(zip(index.clips["key"], index.clips["frames_key"], strict=True)),
         seed=params.score.seed,
+        frames=frames,
     )
     scores = score_rows(
         expressions,
@@ -56,6 +58,7 @@ def main(
         root=root,
         baselines=baselines,
         threads=params.runtime.threads,
+        frames=frames,
     )
     rows = row_table(expressions, scores, index.families, index.kinds)
     metrics = summarise(rows, scores, resamples=params.score.bootstrap, seed=params.score.seed)

@@ -1,7 +1,7 @@
 """Encode the frames of every clip with a ViT, timm's or CLIP's: patch features and [cls].
 
 Reads the index and the clips' frames; writes features/vision.zarr by frames_key, which clips with
-the same frames share: `patches` (10, h*w, d_V) and `cls` (10, d_V), float16.
+the same frames share: `patches` (frames, h*w, d_V) and `cls` (frames, d_V), float16.
 
     dvc repro vision
 """
@@ -24,30 +24,34 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
     """Encode each distinct sequence of frames in the index once."""
     params = load_params()
     device = start_device(params.runtime)
-    index = read_index(index_folder)
+    index, frames = read_index(index_folder), params.data.frames
     keys = index.clips["frames_key"].drop_duplicates().tolist()
     encoder = load_vision_encoder(params.vision.weights, params.vision.digest, device=device)
 
     def load(keys: list[str]) -> torch.Tensor:
-        return torch.cat([encoder.preprocess(refavs.read_frames(root, key)) for key in keys])
+        return torch.cat(
+            [encoder.preprocess(refavs.read_frames(root, key, frames=frames)) for key in keys]
+        )
 
     def encode(images: torch.Tensor) -> dict:
         encoded = [encoder.encode(batch) for batch in images.split(params.vision.batch_size)]
         patches, cls = (torch.cat(parts).numpy() for parts in zip(*encoded, strict=True))
-        frames = (-1, refavs.FRAMES)
         return {
-            "patches": patches.reshape(*frames, *patches.shape[1:]),
-            "cls": cls.reshape(*frames, encoder.dim),
+            "patches": patches.reshape(-1, frames, *patches.shape[1:]),
+            "cls": cls.reshape(-1, frames, encoder.dim),
         }
 
-    frame = (refavs.FRAMES, encoder.patches, encoder.dim)
     fill_store(
         out,
         specs=[
             ArraySpec(name, shape, "float16", 32, description, params.vision.keep_bits)
             for name, shape, description in (
-                ("patches", frame, "patches row by row, (frames, h*w, d_V)"),
-                ("cls", (refavs.FRAMES, encoder.dim), "[cls], (frames, d_V)"),
+                (
+                    "patches",
+                    (frames, encoder.patches, encoder.dim),
+                    "patches row by row, (frames, h*w, d_V)",
+                ),
+                ("cls", (frames, encoder.dim), "[cls], (frames, d_V)"),
             )
         ],
         ids=keys,
@@ -61,7 +65,7 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
         ),
         load=load,
         encode=encode,
-        batch_size=max(1, params.vision.batch_size // refavs.FRAMES),
+        batch_size=max(1, params.vision.batch_size // frames),
         description="vision",
     )
     print(f"{out}: frames of {len(keys)} clips, {encoder.patches} patches of {encoder.dim}")

@@ -92,23 +92,23 @@ def build_index(root: Path) -> Index:
     return checked(survey(root))
 
 
-def make_refavs(root: Path, *, families: bool = False) -> Path:
+def make_refavs(root: Path, *, families: bool = False, frames: int = 10) -> Path:
     """Write a data set with the real one's odd cases: 9 clips, 20 usable rows, 64 x 48 pixels."""
     for seed, (key, (fids, sample_rate_hz, channels)) in enumerate(CLIPS.items()):
         rng = np.random.default_rng(seed)
-        masks = _moving_boxes(fids, rng)
+        masks = _moving_boxes(fids, rng, frames)
         _write_frames(root, key, masks, rng)
         for fid, mask in masks.items():
             _write_masks(root, key, fid, mask)
-        _write_audio(root, key, 220.0 * (seed + 1), sample_rate_hz, channels)
+        _write_audio(root, key, 220.0 * (seed + 1), sample_rate_hz, channels, frames)
     for seed, (key, (source, muted, black)) in enumerate(NULL_CLIPS.items()):
         folder = root / "media" / key / "frames"
         folder.mkdir(parents=True)
-        for frame in (root / "media" / source / "frames").iterdir():
-            (folder / frame.name).write_bytes(frame.read_bytes())
+        for picture in (root / "media" / source / "frames").iterdir():
+            (folder / picture.name).write_bytes(picture.read_bytes())
         if black:
-            _write_masks(root, key, 0, np.zeros((10, HEIGHT, WIDTH), bool))
-        _write_audio(root, key, 0.0 if muted else 1000.0 * (seed + 1), 16000, 1)
+            _write_masks(root, key, 0, np.zeros((frames, HEIGHT, WIDTH), bool))
+        _write_audio(root, key, 0.0 if muted else 1000.0 * (seed + 1), 16000, 1, frames)
     write_metadata(root, [_row(*row) for row in ROWS])
     if families:
         uids = {_row(*row)[1] for row in ROWS}
@@ -130,14 +130,16 @@ def _row(split: str, key: str, ending: str, fid: int, exp: str) -> tuple:
     return vid, f"{key}_{ending}", split, fid, exp
 
 
-def _moving_boxes(fids: tuple[int, ...], rng: np.random.Generator) -> dict[int, np.ndarray]:
-    """Return masks (10, H, W) of boxes that move a pixel per frame, each in a column of its own."""
+def _moving_boxes(
+    fids: tuple[int, ...], rng: np.random.Generator, frames: int
+) -> dict[int, np.ndarray]:
+    """Return masks (N, H, W) of boxes that move a pixel per frame, each in its own column."""
     masks = {}
     column = WIDTH // len(fids)
     for place, fid in enumerate(fids):
-        masks[fid] = mask = np.zeros((10, HEIGHT, WIDTH), bool)
+        masks[fid] = mask = np.zeros((frames, HEIGHT, WIDTH), bool)
         top, size = int(rng.integers(4, 20)), int(rng.integers(9, 14))
-        for t in range(10):
+        for t in range(frames):
             mask[t, top + t : top + t + size, place * column + 2 : place * column + 2 + size] = True
     return masks
 
@@ -147,7 +149,7 @@ def _write_frames(root: Path, key: str, masks: dict, rng: np.random.Generator) -
     folder.mkdir(parents=True)
     background = rng.integers(60, 120, (HEIGHT // 8, WIDTH // 8, 3)).astype(np.uint8)
     background = background.repeat(8, axis=0).repeat(8, axis=1)
-    for t in range(10):
+    for t in range(len(next(iter(masks.values())))):
         frame = background.copy()
         for fid, mask in masks.items():
             frame[mask[t]] = COLOURS[fid]
@@ -157,12 +159,14 @@ def _write_frames(root: Path, key: str, masks: dict, rng: np.random.Generator) -
 def _write_masks(root: Path, key: str, fid: int, mask: np.ndarray) -> None:
     folder = root / "gt_mask" / key / f"fid_{fid}"
     folder.mkdir(parents=True)
-    for t in range(10):
+    for t in range(len(mask)):
         Image.fromarray(mask[t].astype(np.uint8) * 255).save(folder / f"{t:05d}.png")
 
 
-def _write_audio(root: Path, key: str, hz: float, sample_rate_hz: int, channels: int) -> None:
-    seconds = np.arange(10 * sample_rate_hz) / sample_rate_hz
+def _write_audio(
+    root: Path, key: str, hz: float, sample_rate_hz: int, channels: int, length: int
+) -> None:
+    seconds = np.arange(length * sample_rate_hz) / sample_rate_hz
     wave = 0.4 * np.sin(2 * np.pi * hz * seconds) * (1 + np.sin(2 * np.pi * 0.3 * seconds)) / 2
     samples = np.repeat(wave[:, None], channels, axis=1)
     soundfile.write(root / "media" / key / "audio.wav", samples, sample_rate_hz, subtype="PCM_16")

@@ -8,16 +8,24 @@ import pandas as pd
 from sam2love.dataset import selections
 from sam2love.dataset.faults import Fault, listing, rows_named
 from sam2love.dataset.index import SPLITS, Index
+from sam2love.dataset.refavs import FRAMES
 from sam2love.dataset.survey import survey_clips, survey_tables
 
 
-def examine(root: str | Path, *, write: Callable[[str], object], every: bool = False) -> bool:
+def examine(
+    root: str | Path,
+    *,
+    write: Callable[[str], object],
+    every: bool = False,
+    frames: int = FRAMES,
+) -> bool:
     """Check a whole data set: metadata, every frame, audio file and mask.
 
     Args:
         write: takes a line per fault, then a summary of what is usable. Lines on metadata.csv and
             folders come before any clip is read, which can take minutes.
         every: list every fault, not only the first few of each kind.
+        frames: frames, and seconds of sound, of every clip.
 
     Returns:
         Whether the data set is usable as it is: it has usable rows and no fatal fault.
@@ -28,7 +36,7 @@ def examine(root: str | Path, *, write: Callable[[str], object], every: bool = F
     tables = survey_tables(root)
     for line in listing(tables.faults, every=every):
         write(line)
-    found = survey_clips(tables)
+    found = survey_clips(tables, frames=frames)
     rows = found.index.expressions
     faults = [*found.faults[len(tables.faults) :], *_text_notes(rows)]
     for line in [*listing(faults, every=every), *_summary(found.index, tables.table)]:

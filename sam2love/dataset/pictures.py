@@ -46,7 +46,10 @@ def read_picture(path: Path) -> Picture:
                 raise ValueError(f"{width}x{height} pixels, at most {MAX_PIXELS} are accepted")
             return _decoded(picture)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file; a clip needs 10 of them") from None
+        raise FileNotFoundError(
+            f"{path}: no such file; expected one per frame, of which "
+            "data.frames (or --frames) states the number"
+        ) from None
     except Exception as error:  # PIL's decoders raise all kinds of errors on damaged files
         reason = str(error).replace(str(path), "the file")
         raise ValueError(f"{path}: not a readable picture ({reason})") from None

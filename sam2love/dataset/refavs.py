@@ -7,7 +7,8 @@
     media/<key>/audio.wav                     10 s, any sample rate, any number of channels
     gt_mask/<key>/fid_<fid>/0000{0..9}.png    the object is where OpenCV's gray is above 0
 
-A null clip's masks may be black or missing. index.py reads the tables.
+A null clip's masks may be black or missing. index.py reads the tables. In other data
+sets clips may have another number of `frames`, and as many seconds of sound.
 """
 
 from pathlib import Path
@@ -26,7 +27,7 @@ from sam2love.dataset.pictures import (
 )
 
 FRAMES = 10
-CLIP_SECONDS = 10
+"""Frames, and seconds of sound, of a clip in Ref-AVS; `data.frames` of a run."""
 MAX_SAMPLES = 2**24
 """Over all channels, according to the header; 10 s of 8 channels at 192 kHz have fewer."""
 MAX_SAMPLE_RATE_HZ = 192000
@@ -36,8 +37,8 @@ def frame_path(root: str | Path, key: str, t: int) -> Path:
     return Path(root) / "media" / key / "frames" / f"{t}.jpg"
 
 
-def frame_paths(root: str | Path, key: str) -> list[Path]:
-    return [frame_path(root, key, t) for t in range(FRAMES)]
+def frame_paths(root: str | Path, key: str, *, frames: int = FRAMES) -> list[Path]:
+    return [frame_path(root, key, t) for t in range(frames)]
 
 
 def audio_path(root: str | Path, key: str) -> Path:
@@ -48,8 +49,8 @@ def mask_path(root: str | Path, key: str, fid: int, t: int) -> Path:
     return Path(root) / "gt_mask" / key / f"fid_{fid}" / f"{t:05d}.png"
 
 
-def mask_paths(root: str | Path, key: str, fid: int) -> list[Path]:
-    return [mask_path(root, key, fid, t) for t in range(FRAMES)]
+def mask_paths(root: str | Path, key: str, fid: int, *, frames: int = FRAMES) -> list[Path]:
+    return [mask_path(root, key, fid, t) for t in range(frames)]
 
 
 def unread_pictures(paths: list[Path]) -> list[str]:
@@ -81,13 +82,13 @@ def read_frame(root: str | Path, key: str, t: int) -> np.ndarray:
     return read_picture(frame_path(root, key, t)).pixels
 
 
-def read_frames(root: str | Path, key: str) -> np.ndarray:
-    """Read all frames of a clip: (10, H, W, 3) uint8 RGB, upright.
+def read_frames(root: str | Path, key: str, *, frames: int = FRAMES) -> np.ndarray:
+    """Read all frames of a clip: (frames, H, W, 3) uint8 RGB, upright.
 
     Raises:
         FileNotFoundError, ValueError: a frame is missing, damaged, or of another size.
     """
-    return stacked(read_pictures(frame_paths(root, key)))
+    return stacked(read_pictures(frame_paths(root, key, frames=frames)))
 
 
 def read_audio(root: str | Path, key: str) -> tuple[np.ndarray, int]:
@@ -122,7 +123,7 @@ def read_channels(root: str | Path, key: str) -> tuple[np.ndarray, int]:
     if excess:
         raise ValueError(f"{path}: {excess}")
     if not len(samples):
-        raise ValueError(f"{path}: no samples; expected {CLIP_SECONDS} s of sound")
+        raise ValueError(f"{path}: no samples; expected the sound of the clip")
     if not np.isfinite(samples).all():
         raise ValueError(f"{path}: has samples that are not finite (NaN or infinity)")
     return samples, sample_rate_hz
@@ -136,7 +137,7 @@ def _excess(sound: soundfile.SoundFile) -> str:
     if frames * channels > MAX_SAMPLES:
         return (
             f"{frames / sample_rate_hz:.0f} s at {sample_rate_hz} Hz, channels: {channels}; at "
-            f"most {MAX_SAMPLES} samples are accepted; cut it to {CLIP_SECONDS} s"
+            f"most {MAX_SAMPLES} samples are accepted; cut it to the length of the clip"
         )
     return ""
 
@@ -163,31 +164,33 @@ def mask_pixels(root: str | Path, key: str, fid: int, t: int) -> int:
     return 0 if is_null(key) and not path.is_file() else count_pixels(path)
 
 
-def read_masks(root: str | Path, key: str, fid: int) -> np.ndarray | None:
-    """Read the object's masks on all frames: (10, H, W) bool; None for a null clip without masks.
+def read_masks(root: str | Path, key: str, fid: int, *, frames: int = FRAMES) -> np.ndarray | None:
+    """Read the object's masks on all frames, (frames, H, W) bool; None for a null clip without any.
 
     Raises:
         FileNotFoundError, ValueError: a mask is missing, damaged, or of another size.
     """
-    pictures = read_mask_pictures(root, key, fid)
+    pictures = read_mask_pictures(root, key, fid, frames=frames)
     return None if pictures is None else above_black(stacked(pictures))
 
 
-def read_mask_pictures(root: str | Path, key: str, fid: int) -> list[Picture] | None:
+def read_mask_pictures(
+    root: str | Path, key: str, fid: int, *, frames: int = FRAMES
+) -> list[Picture] | None:
     """Read the pictures behind `read_masks`; the benchmark resizes them before thresholding.
 
     Raises:
         FileNotFoundError, ValueError: a mask is missing, damaged, or of another size.
     """
-    paths = mask_paths(root, key, fid)
+    paths = mask_paths(root, key, fid, frames=frames)
     if is_null(key) and not all(path.is_file() for path in paths):
         return None
     return read_pictures(paths)
 
 
-def frames_digest(root: str | Path, key: str) -> str:
+def frames_digest(root: str | Path, key: str, *, frames: int = FRAMES) -> str:
     """Return the SHA-256 of the names and contents of a clip's frames."""
-    paths = frame_paths(root, key)
+    paths = frame_paths(root, key, frames=frames)
     return files_digest(paths, paths[0].parent.parent)
 
 

@@ -24,14 +24,14 @@ from sam2love.dataset.index import (
     read_metadata,
 )
 from sam2love.dataset.pictures import above_black, read_pictures, stacked
-from sam2love.dataset.refavs import CLIP_SECONDS, FRAMES
+from sam2love.dataset.refavs import FRAMES
 from sam2love.dataset.rows import kinds_faults, row_notes, usable_rows
 
 FULL_BAND_HZ = 16000
 """VGGish's sample rate; lower ones leave the upper part of its spectrum empty."""
 
 SLACK_SECONDS = 0.1
-"""Deviation from CLIP_SECONDS that gets no note; audio codecs pad by less."""
+"""Deviation from the clip's length that gets no note; audio codecs pad by less."""
 NAMES_LISTED = 3
 
 Columns = dict[str, Any]
@@ -80,13 +80,13 @@ def checked(found: Survey) -> Index:
     return found.index
 
 
-def survey(root: str | Path) -> Survey:
+def survey(root: str | Path, *, frames: int = FRAMES) -> Survey:
     """Read and check metadata.csv and every frame, sound and mask of its clips.
 
     Raises:
         FileNotFoundError, ValueError: see `survey_tables`.
     """
-    return survey_clips(survey_tables(root))
+    return survey_clips(survey_tables(root), frames=frames)
 
 
 def survey_tables(root: str | Path) -> Tables:
@@ -110,12 +110,12 @@ def survey_tables(root: str | Path) -> Tables:
     return Tables(root, table, Index(no_clips, expressions, families, kinds), faults)
 
 
-def survey_clips(tables: Tables) -> Survey:
+def survey_clips(tables: Tables, *, frames: int = FRAMES) -> Survey:
     """Read and check every frame, sound and mask, unless media/ or gt_mask/ is missing."""
     if refavs.missing_folders(tables.root):
         return Survey(tables.index, tables.faults)
     faults, clips = [*tables.faults], []
-    for clip, clip_faults in _examine_clips(tables.root, tables.index.expressions):
+    for clip, clip_faults in _examine_clips(tables.root, tables.index.expressions, frames):
         faults += clip_faults
         if not any(fault.fatal for fault in clip_faults):
             clips.append(clip)
@@ -152,15 +152,17 @@ def _assemble(clips: list[Columns], expressions: pd.DataFrame) -> tuple[pd.DataF
 # ---- clips --------------------------------------------------------------------------------------
 
 
-def _examine_clips(root: Path, expressions: pd.DataFrame) -> Iterator[tuple[Columns, list[Fault]]]:
+def _examine_clips(
+    root: Path, expressions: pd.DataFrame, frames: int
+) -> Iterator[tuple[Columns, list[Fault]]]:
     fids = expressions.groupby("key")["fid"].agg(set)
     keys = sorted(fids.index)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        examined: Iterable = pool.map(lambda key: _examine_clip(root, key, fids[key]), keys)
+        examined: Iterable = pool.map(lambda key: _examine_clip(root, key, fids[key], frames), keys)
         yield from tqdm(examined, "checking clips", len(keys), unit="clip")
 
 
-def _examine_clip(root: Path, key: str, fids: set[int]) -> tuple[Columns, list[Fault]]:
+def _examine_clip(root: Path, key: str, fids: set[int], frames: int) -> tuple[Columns, list[Fault]]:
     """Decode and hash a clip's files; return its row of the index, without split, and faults."""
     clip: Columns = {"key": key}
     faults = []
@@ -173,7 +175,7 @@ def _examine_clip(root: Path, key: str, fids: set[int]) -> tuple[Columns, list[F
         examinations.append(("masks", masks_folder, partial(_masks, fid=fid)))
     for kind, path, examine in examinations:
         try:
-            columns, notes = examine(root, clip)
+            columns, notes = examine(root, clip, frames)
         except (OSError, ValueError) as error:
             where, _, what = str(error).partition(": ")
             faults.append(Fault(where, what, kind))
@@ -183,29 +185,29 @@ def _examine_clip(root: Path, key: str, fids: set[int]) -> tuple[Columns, list[F
     return clip | {"masks_digest": refavs.masks_digest(root, key)}, faults
 
 
-def _frames(root: Path, clip: Columns) -> tuple[Columns, list[str]]:
-    paths = refavs.frame_paths(root, clip["key"])
+def _frames(root: Path, clip: Columns, frames: int) -> tuple[Columns, list[str]]:
+    paths = refavs.frame_paths(root, clip["key"], frames=frames)
     pictures = read_pictures(paths)
-    frames = stacked(pictures)  # (10, H, W, 3)
+    pixels = stacked(pictures)  # (frames, H, W, 3)
     notes = _unread(paths)
     if any(picture.orientation > 1 for picture in pictures):
         notes.append("EXIF orientation applied; the benchmark's own code leaves frames as stored")
     if any(picture.alpha is not None for picture in pictures):
         notes.append("partly transparent; alpha is ignored, colours are read as if opaque")
-    if _gray(frames):
+    if _gray(pixels):
         notes.append("gray pictures; colours named in expressions can't be recognised")
-    height, width = frames.shape[1:3]
-    digest = refavs.frames_digest(root, clip["key"])
+    height, width = pixels.shape[1:3]
+    digest = refavs.frames_digest(root, clip["key"], frames=frames)
     return {"height": height, "width": width, "frames_digest": digest}, notes
 
 
-def _sound(root: Path, clip: Columns) -> tuple[Columns, list[str]]:
+def _sound(root: Path, clip: Columns, frames: int) -> tuple[Columns, list[str]]:
     samples, sample_rate_hz = refavs.read_channels(root, clip["key"])  # (n, channels)
     seconds, channels = len(samples) / sample_rate_hz, samples.shape[1]
     notes = []
-    if abs(seconds - CLIP_SECONDS) > SLACK_SECONDS:
-        remedy = "padded with silence" if seconds < CLIP_SECONDS else "the rest is cut off"
-        notes.append(f"{seconds:.1f} s of sound, expected {CLIP_SECONDS}; {remedy}")
+    if abs(seconds - frames) > SLACK_SECONDS:
+        remedy = "padded with silence" if seconds < frames else "the rest is cut off"
+        notes.append(f"{seconds:.1f} s of sound, expected {frames}; {remedy}")
     if (peak := np.abs(samples).max()) > 1:
         notes.append(
             f"samples up to {peak:g}, full scale is 1; read as they are, so rescale integers that "
@@ -218,13 +220,13 @@ def _sound(root: Path, clip: Columns) -> tuple[Columns, list[str]]:
     return {"audio_digest": refavs.audio_digest(root, clip["key"])}, notes
 
 
-def _masks(root: Path, clip: Columns, *, fid: int) -> tuple[Columns, list[str]]:
-    pictures = refavs.read_mask_pictures(root, clip["key"], fid)
+def _masks(root: Path, clip: Columns, frames: int, *, fid: int) -> tuple[Columns, list[str]]:
+    pictures = refavs.read_mask_pictures(root, clip["key"], fid, frames=frames)
     if pictures is None:
         return {}, []
-    pixels = stacked(pictures)  # (10, H, W, 3)
-    shown = above_black(pixels)  # (10, H, W)
-    notes = _unread(refavs.mask_paths(root, clip["key"], fid))
+    pixels = stacked(pictures)  # (frames, H, W, 3)
+    shown = above_black(pixels)  # (frames, H, W)
+    notes = _unread(refavs.mask_paths(root, clip["key"], fid, frames=frames))
     height, width = shown.shape[1:]
     if "height" in clip and (height, width) != (clip["height"], clip["width"]):
         size = f"{clip['width']}x{clip['height']}"
@@ -255,7 +257,7 @@ def _unread(paths: list[Path]) -> list[str]:
     unread = refavs.unread_pictures(paths)
     if not unread:
         return []
-    read = f"only the {FRAMES} pictures {paths[0].name} to {paths[-1].name} are read"
+    read = f"only the {len(paths)} pictures {paths[0].name} to {paths[-1].name} are read"
     return [f"{read}; ignored: {_some(unread)}"]
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import resample
 
-from sam2love.dataset.refavs import CLIP_SECONDS
+from sam2love.dataset import refavs
 from sam2love.device import mixed_precision
 from sam2love.encoders.tensors import misfit, read_tensors, select
 from sam2love.encoders.weights import fetch
@@ -93,16 +93,18 @@ class AudioEncoder:
         """d_A."""
 
     @torch.inference_mode()
-    def encode(self, samples: np.ndarray | Tensor, sample_rate_hz: int) -> Tensor:
-        """Encode the audio of a clip (n,), truncated or padded with silence to 10 s.
+    def encode(
+        self, samples: np.ndarray | Tensor, sample_rate_hz: int, *, seconds: int = refavs.FRAMES
+    ) -> Tensor:
+        """Encode the audio of a clip (n,), truncated or padded with silence to its length.
 
         Returns:
-            (10, d_A) float32 on the CPU.
+            (seconds, d_A) float32 on the CPU.
         """
-        waveform = resampled(samples, sample_rate_hz)[: CLIP_SECONDS * SAMPLE_RATE_HZ]
-        missing = CLIP_SECONDS * SAMPLE_RATE_HZ - len(waveform)
+        waveform = resampled(samples, sample_rate_hz)[: seconds * SAMPLE_RATE_HZ]
+        missing = seconds * SAMPLE_RATE_HZ - len(waveform)
         waveform = nn.functional.pad(waveform, (0, missing))
-        log_mels = log_mel(waveform, SAMPLE_RATE_HZ).to(self._device)  # (10, 96, 64)
+        log_mels = log_mel(waveform, SAMPLE_RATE_HZ).to(self._device)  # (seconds, 96, 64)
         with mixed_precision(self._device):
             features = self._model(log_mels)
         return (features.relu() if self._post_relu else features).float().cpu()

@@ -28,10 +28,18 @@ class ObjectBaselines:
         store: items "<frames_key>/<fid>", array "logits" (N, h, w).
         frames_keys: for each clip key, the key under which its frames are stored.
         seed: seeds the random choice, which is drawn separately for each row.
+        frames: N.
     """
 
-    def __init__(self, store: FeatureStore, *, frames_keys: Mapping[str, str], seed: int) -> None:
-        self._store = store
+    def __init__(
+        self,
+        store: FeatureStore,
+        *,
+        frames_keys: Mapping[str, str],
+        seed: int,
+        frames: int = FRAMES,
+    ) -> None:
+        self._store, self._frames = store, frames
         self._frames_keys = frames_keys
         self._seed = seed
         self._fids: dict[str, list[int]] = {}
@@ -46,7 +54,7 @@ class ObjectBaselines:
     def logits(self, key: str, fids: tuple[int, ...]) -> np.ndarray:
         """Return the union of the objects' masks: (N, h, w) float32, empty without objects."""
         if not fids:
-            return np.full((FRAMES, 1, 1), NOTHING_LOGIT, np.float32)
+            return np.full((self._frames, 1, 1), NOTHING_LOGIT, np.float32)
         names = [item_name(self._frames_keys[key], fid) for fid in fids]
         logits = np.stack([self._store.read("logits", name) for name in names])
         return logits.max(0).astype(np.float32)  # (objects, N, h, w) to (N, h, w)

@@ -1,6 +1,6 @@
 """Read the masks to score, from a store of the pipeline or from any system's folder of pictures.
 
-Shapes: N = 10 frames of h x w pixels, any size. An `entry` is a row of the index's expression
+Shapes: N frames of h x w pixels, any size. An `entry` is a row of the index's expression
 table, from `DataFrame.itertuples`.
 """
 
@@ -46,8 +46,8 @@ class Prediction:
 class StoredMasks:
     """The masks in a store such as predictions/masks.zarr, one item per metadata row."""
 
-    def __init__(self, store: FeatureStore) -> None:
-        self._store = store
+    def __init__(self, store: FeatureStore, *, frames: int = FRAMES) -> None:
+        self._store, self._frames = store, frames
         self._gate = store.provenance.get("gate", False)
 
     def holds(self, entry: Any) -> bool:
@@ -65,10 +65,10 @@ class StoredMasks:
             ValueError: there are not N masks, or a logit is not finite.
         """
         logits = np.asarray(self._store.read("logits", str(entry.row)), np.float32)
-        if logits.ndim != 3 or len(logits) != FRAMES or not np.isfinite(logits).all():
+        if logits.ndim != 3 or len(logits) != self._frames or not np.isfinite(logits).all():
             raise ValueError(
-                f"masks of row {entry.row} ({entry.uid}): expected {FRAMES} frames of finite "
-                f"logits, found shape {logits.shape}; run the stage 'propagate' again"
+                f"masks of row {entry.row} ({entry.uid}): expected {self._frames} frames of "
+                f"finite logits, found shape {logits.shape}; run the stage 'propagate' again"
             )
         score = float(self._store.read("object_score", str(entry.row))[0])
         return Prediction(logits, True, score, self._gate and score <= 0)
@@ -77,8 +77,8 @@ class StoredMasks:
 class MaskFolder:
     """The masks of any system: <uid>/0000t.png, 8-bit gray, the probability being value / 255."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *, frames: int = FRAMES) -> None:
+        self._folder, self._frames = folder, frames
 
     def holds(self, entry: Any) -> bool:
         """Return whether a row has a folder, complete or not."""
@@ -89,9 +89,10 @@ class MaskFolder:
         if not self.holds(entry):
             return f"{entry.uid}/ is missing"
         sizes = set()
-        for name in _mask_names(entry.uid):
+        for path in self._paths(entry.uid):
+            name = f"{entry.uid}/{path.name}"
             try:
-                with Image.open(self._folder / name) as picture:
+                with Image.open(path) as picture:
                     if picture.mode != "L":
                         return f"{name} is not 8-bit gray (mode {picture.mode})"
                     sizes.add(picture.size)
@@ -124,11 +125,7 @@ class MaskFolder:
         ]
 
     def _paths(self, uid: str) -> list[Path]:
-        return [self._folder / name for name in _mask_names(uid)]
-
-
-def _mask_names(uid: str) -> list[str]:
-    return [f"{uid}/{t:05d}.png" for t in range(FRAMES)]
+        return [self._folder / uid / f"{t:05d}.png" for t in range(self._frames)]
 
 
 Masks = StoredMasks | MaskFolder

@@ -6,7 +6,7 @@ original  at the pictures' own size, F's maximum per expression.
 davis     region J and boundary F of video object segmentation, at the pictures' own size.
 
 The first three differ only in size and in the rows per batch. Scores are ratios in this module.
-Shapes: N = 10 frames of H x W pixels, K = 255 thresholds.
+Shapes: N frames of H x W pixels, K = 255 thresholds.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -136,6 +136,7 @@ def score_rows(
     root: Path,
     baselines: ObjectBaselines | None = None,
     threads: int = 1,
+    frames: int = refavs.FRAMES,
 ) -> list[RowScore]:
     """Score rows of the index's expression table, in its order.
 
@@ -144,28 +145,31 @@ def score_rows(
         root: the data set with the true masks.
         baselines: scored on the same rows, if given.
         threads: clips scored in parallel; the scores don't depend on it.
+        frames: N.
 
     Raises:
         FileNotFoundError, ValueError: a true mask or a prediction is missing or damaged.
     """
     clips = [list(rows.itertuples()) for _, rows in expressions.groupby("key", sort=False)]
     with ThreadPoolExecutor(threads) as pool:
-        scored = pool.map(lambda rows: _score_clip(rows, predict, root, baselines), clips)
+        scored = pool.map(lambda rows: _score_clip(rows, predict, root, baselines, frames), clips)
         bar: Iterable = tqdm(scored, "scoring", len(clips), unit="clip")
         by_row = {row: score for clip in bar for row, score in clip.items()}
     return [by_row[row] for row in expressions["row"]]
 
 
 def _score_clip(
-    entries: list, predict: Callable, root: Path, baselines: ObjectBaselines | None
+    entries: list, predict: Callable, root: Path, baselines: ObjectBaselines | None, frames: int
 ) -> dict[int, RowScore]:
     key = entries[0].key
     fids = {*refavs.objects(root, key), *(entry.fid for entry in entries if not entry.null)}
-    truths = {fid: true_masks(root, key, fid) for fid in sorted(fids)}
+    truths = {fid: true_masks(root, key, fid, frames=frames) for fid in sorted(fids)}
+    nothing = np.zeros((frames, *SIZE), bool)
     shown: dict[tuple[int, ...], Thresholded] = {}
     scores = {}
     for entry in entries:
-        scores[entry.row] = score = _score_row(entry, predict(entry), truths)
+        truth = nothing if entry.null else truths[entry.fid][0]
+        scores[entry.row] = score = _score_row(entry, predict(entry), truth, truths)
         if baselines is None:
             continue
         choices = baselines.choices(entry)
@@ -173,33 +177,30 @@ def _score_clip(
             logits = baselines.logits(key, chosen)
             probability = metrics.probabilities(logits, size=SIZE, logits=True)
             shown[chosen] = metrics.threshold(probability)
-        truth = _truth(entry, truths)
         measured = {chosen: measure(shown[chosen], truth) for chosen in set(choices.values())}
         score.baselines.update({name: measured[chosen] for name, chosen in choices.items()})
     return scores
 
 
-def true_masks(root: Path, key: str, fid: int) -> tuple[np.ndarray, np.ndarray]:
+def true_masks(
+    root: Path, key: str, fid: int, *, frames: int = refavs.FRAMES
+) -> tuple[np.ndarray, np.ndarray]:
     """Read an object's true masks, resized as in the benchmark's code and at their own size.
 
     Returns:
         (N, 256, 256) bool and (N, H, W) bool.
     """
-    pictures = refavs.read_mask_pictures(root, key, fid)
+    pictures = refavs.read_mask_pictures(root, key, fid, frames=frames)
     if pictures is None:
-        return np.zeros((refavs.FRAMES, *SIZE), bool), np.zeros((refavs.FRAMES, *SIZE), bool)
+        return np.zeros((frames, *SIZE), bool), np.zeros((frames, *SIZE), bool)
     # Resize in colour and convert to gray afterwards: in the other order other pixels exceed 0.
     own = stacked(pictures)  # (N, H, W, 3)
     square = [cv2.resize(pixels, SIZE, interpolation=cv2.INTER_LINEAR) for pixels in own]
     return above_black(square), above_black(own)
 
 
-def _truth(entry: Any, truths: dict) -> np.ndarray:
-    """Return the target's true masks (N, 256, 256) bool, empty for null rows."""
-    return np.zeros((refavs.FRAMES, *SIZE), bool) if entry.null else truths[entry.fid][0]
-
-
-def _score_row(entry: Any, prediction: Prediction, truths: dict) -> RowScore:
+def _score_row(entry: Any, prediction: Prediction, target: np.ndarray, truths: dict) -> RowScore:
+    """Score a row against the target's true masks (N, 256, 256) and those of all objects."""
     square = metrics.threshold(prediction.probabilities(SIZE))
     ungated = square
     if prediction.gated:
@@ -216,7 +217,7 @@ def _score_row(entry: Any, prediction: Prediction, truths: dict) -> RowScore:
         squares = {fid: mask for fid, (mask, _) in truths.items()}
         picked = metrics.overlaps_most(square.region, squares, fid=entry.fid)
     return RowScore(
-        square=measure(square, _truth(entry, truths)),
+        square=measure(square, target),
         original=original,
         davis=davis,
         ungated=_foreground_fraction(ungated.shown),

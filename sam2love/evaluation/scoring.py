@@ -9,6 +9,7 @@ import pandas as pd
 import typer
 
 from sam2love.dataset.index import read_families, read_kinds
+from sam2love.dataset.refavs import FRAMES
 from sam2love.dataset.selections import read_expressions
 from sam2love.evaluation.masks import MaskFolder, Masks, StoredMasks, scorable
 from sam2love.evaluation.protocols import SCORED_SPLITS, score_rows
@@ -28,6 +29,7 @@ def score_masks(
     json_file: Path | None = None,
     csv_file: Path | None = None,
     only: str | None = None,
+    frames: int = FRAMES,
 ) -> Tree:
     """Score a folder of masks or a store; print the scores, and warnings to stderr.
 
@@ -38,6 +40,7 @@ def score_masks(
         json_file: receives the scores, in the format of metrics.json.
         csv_file: receives the scores of each row, in the format of scores/expressions.csv.
         only: a name of selections.SELECTIONS; batches then consist of the selected rows.
+        frames: of every clip.
 
     Raises:
         FileNotFoundError, IsADirectoryError, ValueError: there are no masks, some are missing or
@@ -50,13 +53,13 @@ def score_masks(
             raise IsADirectoryError(f"{file}: is a folder; name a file to write")
         if not file.absolute().parent.is_dir():
             raise FileNotFoundError(f"{file}: no such folder {file.parent}; create it first")
-    masks = open_masks(path)
+    masks = open_masks(path, frames=frames)
     expressions = read_expressions(root, SCORED_SPLITS, only=only)
     expressions, notes = scorable(expressions, masks)
     if isinstance(masks, MaskFolder):
         notes += [*shared_folders(expressions), *masks.ignored(expressions["uid"].unique())]
     cv2.setNumThreads(1)  # clips are already scored in parallel
-    scores = score_rows(expressions, masks, root=root, threads=os.cpu_count() or 1)
+    scores = score_rows(expressions, masks, root=root, threads=os.cpu_count() or 1, frames=frames)
     if not any(score.square.foreground for score in scores):
         notes.append("no mask has a foreground pixel; are they 0 or 1 instead of 0 to 255?")
     rows = row_table(expressions, scores, read_families(root), read_kinds(root))
@@ -76,16 +79,16 @@ def score_masks(
     return metrics
 
 
-def open_masks(path: Path) -> Masks:
+def open_masks(path: Path, *, frames: int = FRAMES) -> Masks:
     """Open a store or a folder of pictures.
 
     Raises:
         FileNotFoundError, ValueError: it is neither, or the store is incomplete.
     """
     if (path / "zarr.json").is_file():
-        return StoredMasks(FeatureStore.open(path))
+        return StoredMasks(FeatureStore.open(path), frames=frames)
     if path.is_dir():
-        return MaskFolder(path)
+        return MaskFolder(path, frames=frames)
     raise FileNotFoundError(f"{path}: no such folder; expected one with <uid>/00000.png and so on")
 
 

@@ -1,9 +1,9 @@
 """Segment every frame of any video by sentences.
 
-The video is processed in windows of ten seconds, as in training: one frame per second and the sound
-yield a token for each sentence. The first window with a belief above 0.5 prompts SAM 2 on its first
-frame, and memory carries the mask through all later frames; earlier frames stay empty. So the file
-is read twice, and only one window is held in memory.
+The video is processed in windows as long as the clips in training: one frame per second and the
+sound yield a token for each sentence. The first window with a belief above 0.5 prompts SAM 2 on its
+first frame, and memory carries the mask through all later frames; earlier frames stay empty. So the
+file is read twice, and only one window is held in memory.
 
 Shapes: B sentences, P tokens, C channels, H x W pixels.
 """
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sam2love.dataset.refavs import CLIP_SECONDS
+from sam2love.dataset.refavs import FRAMES
 from sam2love.device import use_device
 from sam2love.encoders.audio import AudioEncoder, load_audio_encoder
 from sam2love.encoders.text import TextEncoder, load_text_encoder
@@ -41,7 +41,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Window:
-    """Ten seconds of the video, or what remains at its end.
+    """A clip's length of the video, or what remains at its end.
 
     frame: number of the frame displayed at its start, which its token would prompt.
     prompts: (B, 1, C).
@@ -61,6 +61,7 @@ class Predictor:
         tracker: segments the frames after the prompted one; see `sam.propagate`.
         gate: prompt the first window with a belief above 0.5 instead of always the first one; see
             `params.Propagate`.
+        seconds: length of a window, that of the clips in training.
     """
 
     def __init__(
@@ -72,8 +73,9 @@ class Predictor:
         text: TextEncoder,
         tracker: SAM2Base | None = None,
         gate: bool = True,
+        seconds: int = FRAMES,
     ) -> None:
-        self.model, self.tracker, self.gate = model, tracker, gate
+        self.model, self.tracker, self.gate, self.seconds = model, tracker, gate, seconds
         self.audio, self.vision, self.text = audio, vision, text
         self._device = model.sam2.device
 
@@ -105,6 +107,7 @@ class Predictor:
             ),
             tracker=build_tracker(config, model.sam2),
             gate=config.propagate.gate,
+            seconds=config.data.frames,
         )
 
     def predict(
@@ -184,13 +187,13 @@ class Predictor:
         tokens, lengths = self.text.encode(list(texts))
         longest = int(lengths.max())
         text_mask = torch.arange(longest)[None] < lengths[:, None]  # (B, P)
-        pieces = video.sound(seconds=CLIP_SECONDS) if sound else iter(())
+        pieces = video.sound(seconds=self.seconds) if sound else iter(())
         seconds = each_second(frames())
         windows: list[Window] = []
-        while shown := list(islice(seconds, CLIP_SECONDS)):
+        while shown := list(islice(seconds, self.seconds)):
             pictures = [self.vision.preprocess(frame.pixels[None]) for _, frame in shown]
             clip = (
-                self.audio.encode(*next(pieces, SILENCE)),
+                self.audio.encode(*next(pieces, SILENCE), seconds=self.seconds),
                 *self.vision.encode(torch.cat(pictures)),
             )
             audio, patches, cls = (part.expand(len(texts), *part.shape) for part in clip)
@@ -198,7 +201,7 @@ class Predictor:
             prompts = self.model(features.to(self._device)).prompts
             number, frame = shown[0]
             _, scores = self._stream(prompts, frames=1).step(self._levels(frame))
-            start = float(CLIP_SECONDS * len(windows))
+            start = float(self.seconds * len(windows))
             windows.append(Window(start, number, prompts, _beliefs(scores)))
         return windows, times
 
@@ -210,7 +213,8 @@ class Predictor:
         for number, frame in enumerate(video.frames()):
             levels, size = self._levels(frame), frame.pixels.shape[:2]
             masks = [np.zeros(size, np.float32) for _ in prompted]
-            beliefs = list(windows[min(int(frame.time // CLIP_SECONDS), len(windows) - 1)].beliefs)
+            window = windows[min(int(frame.time // self.seconds), len(windows) - 1)]
+            beliefs = list(window.beliefs)
             for window in windows:  # sentences prompted in the same window share a stream
                 rows = [row for row, own in enumerate(prompted) if own is window]
                 if rows and window.frame == number:

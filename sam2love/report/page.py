@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from tqdm import tqdm
 
 from sam2love.dataset.index import NULL_SPLIT, Index, is_refavs, read_index
+from sam2love.dataset.refavs import FRAMES
 from sam2love.evaluation.masks import StoredMasks
 from sam2love.report import results
 from sam2love.report.charts import Chart, line_chart
@@ -34,6 +35,7 @@ def write_report(
     model: Path,
     metrics: Path,
     settings: Settings,
+    frames: int = FRAMES,
 ) -> int:
     """Write out/index.html about a run.
 
@@ -44,6 +46,7 @@ def write_report(
         model: folder with loss.csv and validation.csv; without them there are no curves.
         metrics: metrics.json.
         settings: the parameters shown, by section.
+        frames: of every clip.
 
     Returns:
         The number of film strips.
@@ -55,7 +58,8 @@ def write_report(
     index = read_index(index_folder)
     figures = results.read_metrics(metrics)
     rows = results.read_rows(scores / "expressions.csv", index)
-    groups = _groups(rows, root, FeatureStore.open(predictions / "masks.zarr"))
+    store = FeatureStore.open(predictions / "masks.zarr")
+    groups = _groups(rows, root, StoredMasks(store, frames=frames))
     html = render(
         about=about(index),
         tiles=results.tiles(figures),
@@ -142,9 +146,8 @@ def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _groups(rows: pd.DataFrame, root: Path, store: FeatureStore) -> list[dict[str, Any]]:
+def _groups(rows: pd.DataFrame, root: Path, masks: StoredMasks) -> list[dict[str, Any]]:
     """Return the groups of rows shown, each with its cases."""
-    masks = StoredMasks(store)
     groups = choose_examples(rows)
     shown = rows[rows["row"].isin([row for group in groups for row in group.rows])]
     bar = tqdm(shown.itertuples(), "film strips", len(shown), unit="row")

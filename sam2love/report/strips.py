@@ -1,8 +1,7 @@
 """Prepare a film strip: a clip's frames and sound with the true and the predicted masks.
 
 Pictures and sound are embedded; masks are SVG paths over the pictures. Paths are in units of half a
-CSS pixel, so that coordinates are integers. Shapes: N = 10 frames of H x W pixels, h x w in the
-strip.
+CSS pixel, so that coordinates are integers. Shapes: N frames of H x W pixels, h x w in the strip.
 """
 
 import base64
@@ -66,9 +65,10 @@ def film_strip(root: Path, entry: Any, prediction: Prediction) -> Strip:
     Raises:
         FileNotFoundError, ValueError: a file of the clip is missing or damaged.
     """
-    frames = refavs.read_frames(root, entry.key)
+    seconds = len(prediction.values)
+    frames = refavs.read_frames(root, entry.key, frames=seconds)
     size = frames.shape[1:3]
-    masks = refavs.read_masks(root, entry.key, entry.fid)
+    masks = refavs.read_masks(root, entry.key, entry.fid, frames=seconds)
     truth = np.zeros(frames.shape[:3], bool) if masks is None else masks
     shown = prediction.probabilities(size, gate=False) > SHOWN
     height, width = strip_size(*size)
@@ -82,8 +82,8 @@ def film_strip(root: Path, entry: Any, prediction: Prediction) -> Strip:
         prediction=outline(shown, height=height, width=width),
         truth_frames=int(truth.any((1, 2)).sum()),
         prediction_frames=int(shown.any((1, 2)).sum()),
-        sound=_mp3(samples, sample_rate_hz),
-        waveform=waveform(samples, sample_rate_hz, width=len(frames) * width),
+        sound=_mp3(samples, sample_rate_hz, seconds=seconds),
+        waveform=waveform(samples, sample_rate_hz, seconds=seconds, width=len(frames) * width),
         peak_db=20 * float(np.log10(peak)) if peak else None,
     )
 
@@ -121,12 +121,12 @@ def outline(masks: np.ndarray, *, height: int, width: int) -> str:
     return "".join(parts)
 
 
-def _mp3(samples: np.ndarray, sample_rate_hz: int) -> str:
-    """Return the first ten seconds of sound (n,) as the data URI of an MP3.
+def _mp3(samples: np.ndarray, sample_rate_hz: int, *, seconds: int) -> str:
+    """Return the first seconds of sound (n,) as the data URI of an MP3.
 
     MP3 plays in every browser, and its bytes are reproducible, unlike Ogg's random stream number.
     """
-    clip = samples[: refavs.CLIP_SECONDS * sample_rate_hz]
+    clip = samples[: seconds * sample_rate_hz]
     written = io.BytesIO()
     soundfile.write(
         written,
@@ -139,9 +139,9 @@ def _mp3(samples: np.ndarray, sample_rate_hz: int) -> str:
     return "data:audio/mpeg;base64," + base64.b64encode(written.getvalue()).decode()
 
 
-def waveform(samples: np.ndarray, sample_rate_hz: int, *, width: int) -> str:
-    """Return ten seconds of sound as one SVG path: BARS bars, each as high as its peak."""
-    edges = np.linspace(0, refavs.CLIP_SECONDS * sample_rate_hz, BARS + 1).astype(int)
+def waveform(samples: np.ndarray, sample_rate_hz: int, *, seconds: int, width: int) -> str:
+    """Return some seconds of sound as one SVG path: BARS bars, each as high as its peak."""
+    edges = np.linspace(0, seconds * sample_rate_hz, BARS + 1).astype(int)
     peaks = [np.abs(samples[a:b]).max(initial=0) for a, b in pairwise(edges)]
     full = max(max(peaks), QUIETEST_PEAK)
     middle = UNITS * WAVEFORM_HEIGHT // 2

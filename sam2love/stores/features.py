@@ -54,7 +54,8 @@ class FeatureReader:
         folder: contains audio.zarr, vision.zarr, text.zarr, sam2.zarr and labels.zarr.
         index: maps an expression to its clip, and the clip to its frames.
         params: of this run. A store with other provenance, or from another index, is refused when
-            it is first used. By default provenance is not checked.
+            it is first used. By default provenance is not checked, and clips are as long as in
+            Ref-AVS.
     """
 
     def __init__(self, folder: Path, index: Index, *, params: Params | None = None) -> None:
@@ -63,6 +64,8 @@ class FeatureReader:
         self._params = params
         self._frames_key = index.clips.set_index("key")["frames_key"].to_dict()
         self._stores: dict[str, FeatureStore] = {}
+        self.frames = params.data.frames if params else FRAMES
+        """N, of every clip."""
 
     def _store(self, name: str) -> FeatureStore:
         if name not in self._stores:
@@ -111,12 +114,12 @@ class FeatureReader:
         return stored + text_mask + 8 * self._item_shape("labels", "bits")[0]
 
     def features(
-        self, expressions: pd.DataFrame, *, frames: int = FRAMES, empty: Empty = np.empty
+        self, expressions: pd.DataFrame, *, frames: int | None = None, empty: Empty = np.empty
     ) -> Features:
         """Read the features of B rows of the expression table.
 
         Args:
-            frames: how many frames to read, from the first.
+            frames: how many frames to read, from the first; by default all.
             empty: allocates the arrays that are read into.
         """
         text_store = self._store("text")
@@ -161,18 +164,20 @@ class FeatureReader:
         self,
         keys: Sequence[str],
         *,
-        frames: Sequence[int] = range(FRAMES),
+        frames: Sequence[int] | None = None,
         empty: Empty = np.empty,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Read SAM 2's embedding and finer levels of n frames of K clips: (K, n, ...), float16.
 
         Args:
+            frames: their numbers; by default all.
             empty: allocates the arrays that are read into.
 
         Raises:
             ValueError: a frame is not in the store.
         """
         store = self._store("sam2")
+        frames = range(self.frames) if frames is None else frames
         clips = [self._frames_key[key] for key in keys]
         names = [item_name(clip, frame) for clip in clips for frame in frames]
         embedding, high_res_0, high_res_1 = (
@@ -186,4 +191,4 @@ class FeatureReader:
     def missing_frames(self, key: str) -> list[int]:
         """Return the frames of a clip whose SAM 2 embeddings are not stored."""
         store, clip = self._store("sam2"), self._frames_key[key]
-        return [frame for frame in range(FRAMES) if not store.has(item_name(clip, frame))]
+        return [frame for frame in range(self.frames) if not store.has(item_name(clip, frame))]

@@ -21,7 +21,8 @@ def of_features(stage: str, params: Params, index: Index, **by_writer: str) -> d
             recorded = {
                 "encoder": "VGGish",
                 "weights": params.audio.digest,
-                "preprocessing": "channels averaged, 16 kHz, 10 s, log mel of each second",
+                "preprocessing": "channels averaged, 16 kHz, "
+                f"{params.data.frames} s, log mel of each second",
                 "post_relu": params.audio.post_relu,
                 "inputs": table_digest(clips[["key", "audio_digest"]]),
             }

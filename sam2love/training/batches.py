@@ -15,7 +15,6 @@ from accelerate.utils import recursively_apply
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sam2love.dataset.refavs import FRAMES
 from sam2love.params import Train
 from sam2love.stores.features import FeatureReader, Features
 from sam2love.stores.store import Empty
@@ -59,14 +58,14 @@ def read_batch(
     rows: pd.DataFrame,
     reader: FeatureReader,
     *,
-    frames: int = FRAMES,
+    frames: int | None = None,
     embeddings: bool = True,
     empty: Empty = np.empty,
 ) -> Batch:
     """Read rows of the expression table.
 
     Args:
-        frames: number of frames that the fusion sees, starting with frame 0.
+        frames: number of frames that the fusion sees, starting with frame 0; by default all.
         embeddings: whether to read SAM 2's embeddings too.
         empty: allocates the arrays to read into.
     """
@@ -150,7 +149,7 @@ class Batches:
         return read_batch(
             self._rows.iloc[drawn],
             self._reader,
-            frames=1 if grounding else FRAMES,
+            frames=1 if grounding else None,
             embeddings=not grounding,
             empty=empty,
         )

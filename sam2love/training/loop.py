@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from sam2love.dataset.refavs import FRAMES
 from sam2love.grounding import cell_areas, grounding_loss, pointing
 from sam2love.loss import mask_loss, weigh
 from sam2love.model import SAM2Love
@@ -118,11 +117,10 @@ def fit(
     if is_main:
         todo = tqdm(todo, "train", steps, initial=first)
     for step in todo:
-        history.losses.append(
-            _step(accelerator, objective, optimiser, loaded, train=train, step=step)
-        )
+        frames = 1 if step < train.grounding_steps else reader.frames
+        losses_of_step = _step(accelerator, objective, optimiser, loaded, train=train, step=step)
+        history.losses.append({"step": step, "frames": frames, **losses_of_step})
         if step in validate_at:
-            frames = _frames_seen(step, train)
             measured = validate(accelerator, model, val_rows, reader, frames=frames)
             if len(val_rows) and is_main:
                 history.validations.append({"step": step, **measured})
@@ -163,7 +161,7 @@ def _step(
     everyones = dict(zip(means, accelerator.reduce(own, reduction="mean").tolist(), strict=True))
     _refuse_infinite(everyones, step=step)
     del everyones["gradient"]
-    return {"step": step, "frames": _frames_seen(step, train), **everyones}
+    return everyones
 
 
 def _refuse_infinite(means: dict[str, float], *, step: int) -> None:
@@ -177,10 +175,6 @@ def _refuse_infinite(means: dict[str, float], *, step: int) -> None:
         f"step {step} of the training: {named}, expected finite numbers; the last checkpoint is "
         "kept. Lower train.learning_rate or train.clip_norm, then run the stage 'train' again"
     )
-
-
-def _frames_seen(step: int, train: Train) -> int:
-    return 1 if step < train.grounding_steps else FRAMES
 
 
 def _optimiser(model: SAM2Love, train: Train) -> torch.optim.Optimizer:

@@ -309,11 +309,11 @@ FATAL = {
     ),
     "uid with a line break": (
         row(uid="gone\n_cat_1"),
-        r"{root}/media/gone\n/frames/0.jpg: no such file; a clip needs 10 of them",
+        r"{root}/media/gone\n/frames/0.jpg: no such file; expected one per frame",
     ),
     "row of a clip that is not there": (
         row(uid="gone_cat_1"),
-        "{root}/media/gone/frames/0.jpg: no such file; a clip needs 10 of them",
+        "{root}/media/gone/frames/0.jpg: no such file; expected one per frame",
     ),
     "fid a word": (row(fid="one"), f"{NEW}: fid 'one' is not an object number"),
     "fid negative": (row(fid="-1"), f"{NEW}: fid '-1' is not an object number"),
@@ -321,7 +321,7 @@ FATAL = {
     "fid absurd": (row(fid="9" * 9), f"{NEW}: fid '999999999' is not an object number"),
     "fid without masks": (
         row(fid="7"),
-        "{root}/gt_mask/vidC_1_2/fid_7/00000.png: no such file; a clip needs 10 of them",
+        "{root}/gt_mask/vidC_1_2/fid_7/00000.png: no such file; expected one per frame",
     ),
     "expression empty": (row(exp=" "), f"{NEW}: the expression is empty"),
     "null among seen objects": (
@@ -361,7 +361,7 @@ FATAL = {
     "sound of unknown length": (sound_file(telephone), f"{WAV}: not readable as audio"),
     "sound without samples": (
         sound(np.zeros(0), 16000),
-        f"{WAV}: no samples; expected 10 s of sound",
+        f"{WAV}: no samples; expected the sound of the clip",
     ),
     "sound of 3 hours": (
         sound_file(last_hours),
@@ -384,13 +384,13 @@ FATAL = {
         lambda root: [
             path.rename(path.with_stem(f"0{path.stem}")) for path in refavs.frame_paths(root, KEY)
         ],
-        f"{MEDIA}/frames/0.jpg: no such file; a clip needs 10 of them",
+        f"{MEDIA}/frames/0.jpg: no such file; expected one per frame",
     ),
     "frames missing": (
         without("media", KEY, "frames"),
-        f"{MEDIA}/frames/0.jpg: no such file; a clip needs 10 of them",
+        f"{MEDIA}/frames/0.jpg: no such file; expected one per frame",
     ),
-    "frame missing": (frame(Path.unlink), f"{JPG}: no such file; a clip needs 10 of them"),
+    "frame missing": (frame(Path.unlink), f"{JPG}: no such file; expected one per frame"),
     "frame truncated": (frame(truncate), f"{JPG}: not a readable picture ("),
     "frame empty": (frame(empty), f"{JPG}: not a readable picture (cannot identify image file"),
     "frame no picture": (frame(prose), f"{JPG}: not a readable picture (cannot identify image"),
@@ -411,10 +411,10 @@ FATAL = {
         frame(claim(99999, 99999)),
         f"{JPG}: not a readable picture (Image size (9999800001 pixels) exceeds limit of",
     ),
-    "mask missing": (mask(Path.unlink), f"{PNG}: no such file; a clip needs 10 of them"),
+    "mask missing": (mask(Path.unlink), f"{PNG}: no such file; expected one per frame"),
     "masks missing": (
         without("gt_mask", KEY, "fid_2"),
-        f"{FID}/00000.png: no such file; a clip needs 10 of them",
+        f"{FID}/00000.png: no such file; expected one per frame",
     ),
     "mask truncated": (mask(truncate), f"{PNG}: not a readable picture ("),
     "mask empty": (mask(empty), f"{PNG}: not a readable picture (cannot identify image file"),

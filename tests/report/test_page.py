@@ -401,7 +401,7 @@ def test_strips_keep_the_shape_of_pictures():
 
 
 def heights(samples, rate):
-    drawn = re.findall(r"M[\d.]+ \d+v(\d+)", waveform(samples, rate, width=360))
+    drawn = re.findall(r"M[\d.]+ \d+v(\d+)", waveform(samples, rate, seconds=10, width=360))
     assert len(drawn) == BARS
     return np.array(drawn, int)
 

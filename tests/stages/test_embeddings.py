@@ -28,10 +28,10 @@ def test_frames_to_store():
         [("a", "a", "train"), ("b", "b", "val"), ("null_a", "a", "test_n")],
         columns=["key", "frames_key", "split"],
     )
-    assert embeddings.frames_to_store(clips, test_frames="first") == ["a/0", "b/0"]
-    every = embeddings.frames_to_store(clips, test_frames="all")
+    assert embeddings.frames_to_store(clips, frames=10, test_frames="first") == ["a/0", "b/0"]
+    every = embeddings.frames_to_store(clips, frames=10, test_frames="all")
     assert every == [f"{key}/{t}" for key in "ab" for t in range(10)]
-    assert embeddings.frames_to_store(clips[:1], test_frames="all") == ["a/0"]
+    assert embeddings.frames_to_store(clips[:1], frames=10, test_frames="all") == ["a/0"]
 
 
 @pytest.mark.parametrize("before_convs", [False, True])

@@ -72,6 +72,7 @@ class MadeUp:
             frames[int(row.key[-1])][mask] = tiny.COLOURS[row.fid]
             self._masks[row.key, row.fid] = torch.from_numpy(mask)
         self._levels = encode_frames(model.sam2, preprocess(frames, model.sam2.image_size))
+        self.frames = FRAMES
         audio, visual, text = DIMS.values()
         self._audio = torch.randn(CLIPS, FRAMES, audio, generator=generator)
         self._patches = torch.randn(CLIPS, FRAMES, PATCHES, visual, generator=generator)
