@@ -4,7 +4,7 @@ Shapes: B rows, h x w cells of SAM 2's embedding, 4h x 4w mask logits, H x W lab
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -87,6 +87,7 @@ def fit(
     train: Train,
     checkpoints: Path,
     workers: int = 0,
+    watch: Callable[[History], None] | None = None,
 ) -> History:
     """Train the model in place, resuming from the latest checkpoint; write one at each validation.
 
@@ -95,6 +96,7 @@ def fit(
         train_rows, val_rows: of the expression table; see `validate` for val_rows.
         checkpoints: the folder for the checkpoints of this training only.
         workers: processes that read batches ahead.
+        watch: called with the records when the training starts or resumes, and after each step.
 
     Returns:
         The losses of each step, averaged over processes; on the main process the validations too.
@@ -117,6 +119,8 @@ def fit(
     todo: Iterable[int] = range(first, steps)
     if is_main:
         todo = tqdm(todo, "train", steps, initial=first)
+    if watch is not None:
+        watch(history)
     for step in todo:
         history.losses.append(
             _step(accelerator, objective, optimiser, loaded, train=train, step=step)
@@ -127,6 +131,8 @@ def fit(
             if len(val_rows) and is_main:
                 history.validations.append({"step": step, **measured})
             save(accelerator, checkpoints, history)
+        if watch is not None:
+            watch(history)
     return history
 
 

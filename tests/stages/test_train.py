@@ -22,6 +22,7 @@ from sam2love.stores.features import FeatureReader
 from sam2love.training import batches
 from stages import train
 from tests import tiny
+from tests.stores.test_store import contents
 
 STEPS = {"train.grounding_steps": 1, "train.steps": 2, "train.warmup_steps": 1}
 SMALL = STEPS | {
@@ -45,13 +46,13 @@ CONVS = (f"{DECODER}conv_s0.", f"{DECODER}conv_s1.")
 
 
 @pytest.fixture
-def run(run_folder, feature_folder):
+def run(run_folder, feature_folder, refavs_root):
     """Runs the stage with changed parameters, and returns the folder it wrote."""
     tiny.change_params(run_folder / "params.yaml", SMALL)
 
     def run(changes: dict | None = None, *, out: str = "model", features=feature_folder) -> Path:
         tiny.change_params(run_folder / "params.yaml", changes or {})
-        train.main(run_folder / "index", features, run_folder / out)
+        train.main(refavs_root, run_folder / "index", features, run_folder / out)
         return run_folder / out
 
     return run
@@ -96,10 +97,12 @@ def changed(model: SAM2Love, start: dict[str, torch.Tensor]) -> set[str]:
 
 def test_what_it_writes(run, models, capsys):
     out = run()
-    assert {path.name for path in out.iterdir()} == {
+    assert contents(out).keys() == {
         "model.safetensors",
         "loss.csv",
         "validation.csv",
+        "pictures/0.png",  # of the two rows of val that are not null
+        "pictures/1.png",
     }
     loss = pd.read_csv(out / "loss.csv")
     assert loss["step"].tolist() == [0, 1, 2]
@@ -141,8 +144,7 @@ def test_frozen_heads_stay(run, models):
 
 def test_the_same_parameters_give_the_same_bytes(run):
     first, again, other = run(out="first"), run(out="again"), run({"train.seed": 7}, out="other")
-    for path in first.iterdir():
-        assert path.read_bytes() == (again / path.name).read_bytes(), path.name
+    assert contents(first) == contents(again)
     for name in ("model.safetensors", "loss.csv"):
         assert (first / name).read_bytes() != (other / name).read_bytes(), name
 
@@ -194,7 +196,7 @@ def batches_of_train(seen: list[pd.DataFrame]) -> int:
 
 def test_a_broken_run_goes_on_and_ends_with_the_same_bytes(run, break_off, seen):
     break_off("broken")
-    assert not Path("broken").exists()
+    assert not Path("broken/model.safetensors").exists()
     assert [path.name for path in Path(".staging/broken").glob("*/*")] == ["2"]
     kept = load_file(next(Path(".staging/broken").glob("*/2/model.safetensors")))
     of_sam2 = {name.split(".")[2] for name in kept if name.startswith("model.sam2.")}
@@ -206,8 +208,7 @@ def test_a_broken_run_goes_on_and_ends_with_the_same_bytes(run, break_off, seen)
     broken = run(out="broken")
     assert batches_of_train(seen) == 1
     assert not Path(".staging/broken").exists()
-    for path in run(out="whole").iterdir():
-        assert path.read_bytes() == (broken / path.name).read_bytes(), path.name
+    assert contents(run(out="whole")) == contents(broken)
 
 
 def test_another_parameter_or_input_begins_anew(run, break_off, seen, run_folder):
@@ -224,7 +225,7 @@ def test_another_parameter_or_input_begins_anew(run, break_off, seen, run_folder
 
 def launch(out: str, features: Path) -> subprocess.Popen:
     """Start the stage as the pipeline does, in a process of its own."""
-    command = [sys.executable, "-m", "stages.train", "index", features, out]
+    command = [sys.executable, "-m", "stages.train", "index", features, out]  # adds data.root
     environment = os.environ | {"PYTHONPATH": str(tiny.REPOSITORY), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(list(map(str, command)), env=environment)
 
@@ -243,10 +244,9 @@ def test_a_killed_stage_goes_on(run, feature_folder):
     killed = launch_until_checkpoint(feature_folder)
     killed.kill()
     killed.wait()
-    assert not Path("killed").exists()
+    assert not Path("killed/model.safetensors").exists()
     assert launch("killed", feature_folder).wait() == 0
-    for path in whole.iterdir():
-        assert path.read_bytes() == (Path("killed") / path.name).read_bytes(), path.name
+    assert contents(whole) == contents(Path("killed"))
 
 
 @pytest.mark.slow
@@ -312,7 +312,7 @@ def test_a_training_that_blows_up_stops_in_a_line_and_leaves_no_model(run):
     with pytest.raises(ValueError, match=named) as error:
         run({"train.learning_rate": 1e30})
     assert "\n" not in str(error.value)
-    assert not Path("model").exists()
+    assert not Path("model/model.safetensors").exists()
     assert [path.name for path in Path(".staging/model").glob("*/*")] == ["1"]
 
 
