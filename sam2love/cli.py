@@ -145,11 +145,12 @@ def weights(
     sam2love weights --params profiles/paper.yaml
     """
     from sam2love.encoders.weights import fetch_and_describe
-    from sam2love.params import Encoder, load_params
+    from sam2love.params import Weights, load_params
 
     complete = True
-    for name, section in load_params(params):
-        if isinstance(section, Encoder):
+    loaded = load_params(params)
+    for name, section in (*loaded, ("train.init", loaded.train.init)):
+        if isinstance(section, Weights):
             line, ok = fetch_and_describe(section.weights, section.digest)
             typer.echo(f"{name}: {line}")
             complete &= ok

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from sam2love.device import mixed_precision
 from sam2love.encoders.tensors import read_tensors, select
-from sam2love.encoders.weights import DEFAULT, fetch_pretrained
+from sam2love.encoders.weights import DEFAULT, fetch, fetch_pretrained, weights_file
 from sam2love.fusion import Fused, Fusion, Projection, build_fusion
 from sam2love.grounding import LearnedPositions
-from sam2love.params import Config, load_config
+from sam2love.params import Config, Weights, load_config
 from sam2love.sam.build import SAM2Base, build_sam2
 from sam2love.sam.decode import Decoded, decode, grid_positions
 from sam2love.stores.features import Features
@@ -187,8 +187,36 @@ class SAM2Love(nn.Module):
         """Write the trained weights as safetensors."""
         save_file(self.trained_state(), path)
 
-    def load(self, path: Path) -> None:
+    def start_from(self, init: Weights) -> None:
+        """Load the weights of a trained model, of which the training goes on.
+
+        Shapes don't show everything that weights depend on, such as the number of heads. If there
+        is a config.json next to the weights, its fusion and its encoders are compared too.
+
+        Args:
+            init: `train.init` of the parameters.
+
+        Raises:
+            FileNotFoundError, ValueError: no such weights, of another digest, or of a model with
+                other parameters.
+        """
+        folder = fetch(init.weights, init.digest)
+        remedy = "set the parameters of that model, or train.init to null"
+        if self.config is not None and (folder / CONFIG).is_file():
+            theirs, ours = (_determining(c) for c in (load_config(folder / CONFIG), self.config))
+            others = [key for key in ours if theirs[key] != ours[key]]
+            if others:
+                named = "; ".join(f"{key} is {theirs[key]}, not {ours[key]}" for key in others)
+                raise ValueError(
+                    f"{folder / CONFIG}: does not fit the parameters ({named}); {remedy}"
+                )
+        self.load(weights_file(folder), remedy=remedy)
+
+    def load(self, path: Path, *, remedy: str = "run the stage 'train' again") -> None:
         """Read weights that `save` wrote.
+
+        Args:
+            remedy: the end of the error's message, what to do about other weights.
 
         Raises:
             ValueError: the file does not fit this model, so other parameters were used.
@@ -205,6 +233,13 @@ class SAM2Love(nn.Module):
         if wrong:
             raise ValueError(
                 f"{path} does not fit the parameters ({len(wrong)} tensors differ, "
-                f"the first is {wrong[0]}); run the stage 'train' again"
+                f"the first is {wrong[0]}); {remedy}"
             )
         self.load_state_dict(state, strict=False)
+
+
+def _determining(config: Config) -> dict[str, Any]:
+    """Return the parameters without which trained weights mean something else."""
+    encoders = ("audio", "vision", "text", "sam2")
+    digests = {f"{name}.digest": getattr(config, name).digest for name in encoders}
+    return {f"fusion.{name}": value for name, value in config.fusion} | digests

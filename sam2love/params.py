@@ -53,30 +53,32 @@ class Runtime(Section):
     process. Has no effect on results."""
 
 
-class Encoder(Section):
+class Weights(Section):
+    """Weights by name and content: DVC compares the digest, so other content is another run."""
+
     weights: str
     """A path, owner/name@revision on the Hugging Face hub, or the https URL of a file."""
     digest: Digest
     """SHA-256 of the weights file (in a folder, its model.safetensors); verified before use."""
 
 
-class Audio(Encoder):
+class Audio(Weights):
     post_relu: bool
     """Use VGGish's output after its last ReLU; the benchmark's features are from before it."""
 
 
-class Vision(Encoder):
+class Vision(Weights):
     batch_size: Count
     """Frames encoded at once."""
     keep_bits: KeepBits
 
 
-class Text(Encoder):
+class Text(Weights):
     max_tokens: Count
     """Longer expressions are truncated; special tokens count."""
 
 
-class Sam2(Encoder):
+class Sam2(Weights):
     config: str
     """The model's YAML: a path, or the name of one in the sam2 package."""
     cache_test_frames: Literal["first", "all"]
@@ -140,6 +142,9 @@ class Train(Section):
     batch_size x accumulation rows per step."""
     engine: Literal["ddp", "zero2"]
     """For several processes: torch's DDP, or DeepSpeed's ZeRO-2."""
+    init: Weights | None
+    """Start from the weights of a trained model, to fine-tune it or to train on: a folder from
+    `sam2love export` or `model/` of another run. Null starts anew."""
     seed: Annotated[int, Field(ge=0)]
     grounding_steps: Annotated[int, Field(ge=0)]
     """Ours: steps at the start, on frame 0 alone and at the full learning rate, for `attention` and

@@ -71,6 +71,7 @@ NOT_RUN = {
         "SAM2_BUILD_CUDA=0 pip install --no-build-isolation sam2",
         "pip install 'sam2love[demo]'",
         "pip install 'sam2love[deepspeed]'",
+        "pip install 'sam2love[tensorboard]'",
         "sam2love weights --params profiles/paper.yaml",
     ],
     "needs a DVC remote": ["dvc push", "dvc pull"],

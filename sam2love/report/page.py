@@ -141,6 +141,8 @@ def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
             flat |= flatten(value, f"{prefix}{name}.")
         elif isinstance(value, list | tuple):
             flat[prefix + name] = ", ".join(map(str, value))
+        elif value is None:
+            flat[prefix + name] = "null"
         else:
             flat[prefix + name] = str(value).lower() if isinstance(value, bool) else str(value)
     return flat

@@ -1,11 +1,15 @@
 """One process, DDP, or ZeRO-2 by DeepSpeed: all through accelerate."""
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DeepSpeedPlugin, DistributedDataParallelKwargs, DistributedType
 
 from sam2love.params import Train
+
+TENSORBOARD = Path("tensorboard")
+"""The folder that TensorBoard is to show, if its extra is installed. No output of a stage."""
 
 
 def start_engine(train: Train, *, device: torch.device) -> Accelerator:
@@ -26,6 +30,8 @@ def start_engine(train: Train, *, device: torch.device) -> Accelerator:
         mixed_precision="no",  # the model applies it itself (device.py)
         deepspeed_plugin=DeepSpeedPlugin(hf_ds_config=_deepspeed(train)) if zero2 else None,
         # Grounding doesn't use the mask decoder, and not every loss uses each of its heads.
+        log_with="tensorboard" if find_spec("tensorboard") else None,
+        project_dir=TENSORBOARD,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     if accelerator.num_processes != train.processes:

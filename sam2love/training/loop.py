@@ -4,7 +4,7 @@ Shapes: B rows, h x w cells of SAM 2's embedding, 4h x 4w mask logits, H x W lab
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -86,6 +86,7 @@ def fit(
     train: Train,
     checkpoints: Path,
     workers: int = 0,
+    watch: Callable[[History], None] | None = None,
 ) -> History:
     """Train the model in place, resuming from the latest checkpoint; write one at each validation.
 
@@ -94,6 +95,7 @@ def fit(
         train_rows, val_rows: of the expression table; see `validate` for val_rows.
         checkpoints: the folder for the checkpoints of this training only.
         workers: processes that read batches ahead.
+        watch: called with the records when the training starts or resumes, and after each step.
 
     Returns:
         The losses of each step, averaged over processes; on the main process the validations too.
@@ -116,6 +118,8 @@ def fit(
     todo: Iterable[int] = range(first, steps)
     if is_main:
         todo = tqdm(todo, "train", steps, initial=first)
+    if watch is not None:
+        watch(history)
     for step in todo:
         frames = 1 if step < train.grounding_steps else reader.frames
         losses_of_step = _step(accelerator, objective, optimiser, loaded, train=train, step=step)
@@ -125,6 +129,8 @@ def fit(
             if len(val_rows) and is_main:
                 history.validations.append({"step": step, **measured})
             save(accelerator, checkpoints, history)
+        if watch is not None:
+            watch(history)
     return history
 
 

@@ -14,14 +14,17 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from sam2love.dataset.index import read_index
+from sam2love.encoders.weights import digest
 from sam2love.model import SAM2Love
 from sam2love.stores.features import FeatureReader
 from sam2love.training import batches
 from stages import train
 from tests import tiny
+from tests.stores.test_store import contents
 
 STEPS = {"train.grounding_steps": 1, "train.steps": 2, "train.warmup_steps": 1}
 SMALL = STEPS | {
@@ -45,13 +48,13 @@ CONVS = (f"{DECODER}conv_s0.", f"{DECODER}conv_s1.")
 
 
 @pytest.fixture
-def run(run_folder, feature_folder):
+def run(run_folder, feature_folder, refavs_root):
     """Runs the stage with changed parameters, and returns the folder it wrote."""
     tiny.change_params(run_folder / "params.yaml", SMALL)
 
     def run(changes: dict | None = None, *, out: str = "model", features=feature_folder) -> Path:
         tiny.change_params(run_folder / "params.yaml", changes or {})
-        train.main(run_folder / "index", features, run_folder / out)
+        train.main(refavs_root, run_folder / "index", features, run_folder / out)
         return run_folder / out
 
     return run
@@ -96,10 +99,12 @@ def changed(model: SAM2Love, start: dict[str, torch.Tensor]) -> set[str]:
 
 def test_what_it_writes(run, models, capsys):
     out = run()
-    assert {path.name for path in out.iterdir()} == {
+    assert contents(out).keys() == {
         "model.safetensors",
         "loss.csv",
         "validation.csv",
+        "pictures/0.png",  # of the two rows of val that are not null
+        "pictures/1.png",
     }
     loss = pd.read_csv(out / "loss.csv")
     assert loss["step"].tolist() == [0, 1, 2]
@@ -141,8 +146,7 @@ def test_frozen_heads_stay(run, models):
 
 def test_the_same_parameters_give_the_same_bytes(run):
     first, again, other = run(out="first"), run(out="again"), run({"train.seed": 7}, out="other")
-    for path in first.iterdir():
-        assert path.read_bytes() == (again / path.name).read_bytes(), path.name
+    assert contents(first) == contents(again)
     for name in ("model.safetensors", "loss.csv"):
         assert (first / name).read_bytes() != (other / name).read_bytes(), name
 
@@ -194,7 +198,9 @@ def batches_of_train(seen: list[pd.DataFrame]) -> int:
 
 def test_a_broken_run_goes_on_and_ends_with_the_same_bytes(run, break_off, seen):
     break_off("broken")
-    assert not Path("broken").exists()
+    assert not Path("broken/model.safetensors").exists()
+    for name in ("loss.csv", "validation.csv"):  # of three steps, one in ten is not one step
+        assert pd.read_csv(f"broken/{name}")["step"].tolist() == [0, 1]
     assert [path.name for path in Path(".staging/broken").glob("*/*")] == ["2"]
     kept = load_file(next(Path(".staging/broken").glob("*/2/model.safetensors")))
     of_sam2 = {name.split(".")[2] for name in kept if name.startswith("model.sam2.")}
@@ -206,8 +212,7 @@ def test_a_broken_run_goes_on_and_ends_with_the_same_bytes(run, break_off, seen)
     broken = run(out="broken")
     assert batches_of_train(seen) == 1
     assert not Path(".staging/broken").exists()
-    for path in run(out="whole").iterdir():
-        assert path.read_bytes() == (broken / path.name).read_bytes(), path.name
+    assert contents(run(out="whole")) == contents(broken)
 
 
 def test_another_parameter_or_input_begins_anew(run, break_off, seen, run_folder):
@@ -222,9 +227,123 @@ def test_another_parameter_or_input_begins_anew(run, break_off, seen, run_folder
     assert batches_of_train(seen) == 3
 
 
+def test_a_broken_run_leaves_no_model_of_an_earlier_one(run, break_off):
+    assert (run() / "model.safetensors").exists()
+    tiny.change_params(Path("params.yaml"), {"train.seed": 7})
+    break_off("model")
+    assert not Path("model/model.safetensors").exists()
+
+
+def init(folder: Path | str) -> dict[str, object]:
+    return {"train.init": {"weights": str(folder), "digest": digest(folder)}}
+
+
+def test_no_step_from_a_trained_model_keeps_its_weights(run):
+    trained = run(out="trained")
+    none = {"train.grounding_steps": 0, "train.steps": 0}
+    kept = run(init(trained) | none, out="kept")
+    name = "model.safetensors"
+    assert (kept / name).read_bytes() == (trained / name).read_bytes()
+    anew = run({"train.init": None}, out="anew")
+    assert (anew / name).read_bytes() != (trained / name).read_bytes()
+
+
+def test_training_goes_on_at_the_loss_where_it_ended(run):
+    """By a run of one step more: every step sees all eight rows, at a rate that warms up."""
+    schedule = {"train.warmup_steps": 100, "train.grounding_steps": 0}
+
+    def losses(out: str, steps: int, start: dict) -> list[float]:
+        folder = run(schedule | {"train.steps": steps} | start, out=out)
+        return pd.read_csv(folder / "loss.csv")["loss"].tolist()
+
+    anew = {"train.init": None}
+    *_, ended = losses("longer", 9, anew)
+    first, *_ = losses("trained", 8, anew)
+    resumed, *_ = losses("resumed", 1, init("trained"))
+    assert resumed == pytest.approx(ended, rel=1e-4)
+    assert resumed < 0.98 * first
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"fusion.layers": 2},
+            r"model\.safetensors does not fit the parameters \(\d+ tensors diff",
+        ),
+        (
+            {"fusion.dim": 32},
+            r"model\.safetensors does not fit the parameters \(\d+ tensors differ",
+        ),
+        ({"train.init.digest": "0" * 64}, r"its SHA-256 is \w+, the parameters expect 0{64}"),
+        ({"train.init.weights": "gone"}, "gone: no such file or folder; expected a path, a hub id"),
+        ({"train.init.weights": "index"}, r"index/model\.safetensors: no such file; expected"),
+        (
+            {"train.init.weights": "model/model.safetensors"},
+            "train.init is what this training will",
+        ),
+        ({"train.init.weights": "./model"}, r"\./model: train.init is what this training will r"),
+    ],
+)
+def test_weights_to_start_from_that_do_not_fit(run, changes, message):
+    trained = run(out="trained")
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as told:
+        run(init(trained) | changes)
+    assert "\n" not in str(told.value)
+    assert not Path("model").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"fusion.heads": 4}, "fusion.heads is 2, not 4"),
+        ({"fusion.modalities": ["text"]}, r"fusion.modalities is \('audio', .*, not \('text',\)"),
+    ],
+)
+def test_a_trained_folder_says_what_shapes_do_not(model_folder, run, changes, named):
+    run(init(model_folder))
+    described = rf"pretrained/config\.json: does not fit the parameters \({named}.*\); set the par"
+    with pytest.raises(ValueError, match=described):
+        run({"train.loss.attention": 0.0} | changes)
+
+
+def test_another_encoder_than_the_trained_model_s_is_refused(model_folder, run):
+    path = model_folder / "config.json"
+    config = json.loads(path.read_text())
+    config["vision"]["digest"] = "0" * 64
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"config\.json: .* \(vision\.digest is 0{64}, not "):
+        run(init(model_folder))
+
+
+def test_another_model_to_start_from_begins_anew(run, break_off, seen):
+    first, other = run(out="first"), run({"train.seed": 7}, out="other")
+    tiny.change_params(Path("params.yaml"), init(first))
+    break_off("model")
+    shutil.copy(other / "model.safetensors", first)  # its digest has to follow
+    with pytest.raises(ValueError, match=r"first/model\.safetensors: its SHA-256 is"):
+        run()
+    seen.clear()
+    tuned = run(init(first))
+    assert batches_of_train(seen) == 3
+    assert contents(tuned) == contents(run(out="whole"))
+
+
+def test_tensorboard_sees_every_step_and_changes_nothing(run, monkeypatch):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    watched = run(out="watched")
+    (folder,) = Path("tensorboard").iterdir()
+    log = events.EventAccumulator(str(folder)).Reload()
+    assert [event.step for event in log.Scalars("train/loss")] == [0, 1, 2]
+    assert [event.step for event in log.Scalars("val/J")] == [0, 1, 2]
+    monkeypatch.setattr("sam2love.training.engine.find_spec", lambda name: None)
+    assert contents(run(out="unwatched")) == contents(watched)
+    assert len(list(Path("tensorboard").rglob("events.*"))) == 1
+
+
 def launch(out: str, features: Path) -> subprocess.Popen:
     """Start the stage as the pipeline does, in a process of its own."""
-    command = [sys.executable, "-m", "stages.train", "index", features, out]
+    command = [sys.executable, "-m", "stages.train", "index", features, out]  # adds data.root
     environment = os.environ | {"PYTHONPATH": str(tiny.REPOSITORY), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(list(map(str, command)), env=environment)
 
@@ -243,10 +362,40 @@ def test_a_killed_stage_goes_on(run, feature_folder):
     killed = launch_until_checkpoint(feature_folder)
     killed.kill()
     killed.wait()
-    assert not Path("killed").exists()
+    assert not Path("killed/model.safetensors").exists()
     assert launch("killed", feature_folder).wait() == 0
-    for path in whole.iterdir():
-        assert path.read_bytes() == (Path("killed") / path.name).read_bytes(), path.name
+    assert contents(whole) == contents(Path("killed"))
+
+
+@pytest.mark.slow
+def test_dvc_plots_a_training_that_runs(run_folder, run, feature_folder):
+    tiny.change_params(run_folder / "params.yaml", {"train.steps": 4000})
+    described = yaml.safe_load((tiny.REPOSITORY / "dvc.yaml").read_text())["stages"]["train"]
+    command = f"exec {sys.executable} -m stages.train index {feature_folder} model"
+    stage = {"cmd": command, "deps": ["index"], **{k: described[k] for k in ("outs", "plots")}}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": stage}}))
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "init", "--no-scm", "--quiet"], check=True)
+    running = subprocess.Popen([*dvc, "repro"], env=os.environ | {"PYTHONPATH": tiny.REPOSITORY})
+    try:
+        while (
+            not Path("model/validation.csv").exists()
+            or Path("model/validation.csv").stat().st_size < 9
+        ):
+            assert running.poll() is None, "it ended before it could be looked at"
+            time.sleep(0.1)
+        show = [*dvc, "plots", "show", "--json"]
+        shown = json.loads(subprocess.run(show, check=True, capture_output=True, text=True).stdout)
+        assert running.poll() is None
+    finally:
+        running.kill()
+        running.wait()
+    assert "errors" not in shown
+    points = {name: plots[0].get("datapoints", {}) for name, plots in shown["data"].items()}
+    assert points["model/loss.csv"]["workspace"][0]["step"] == "0"
+    assert points["model/validation.csv"]["workspace"][0]["J"]
+    assert {"model/pictures/0.png", "model/pictures/1.png"} <= points.keys()
+    assert not Path("dvc.lock").exists()
 
 
 @pytest.mark.slow
@@ -264,8 +413,10 @@ def test_a_killed_stage_leaves_no_worker_behind(run_folder, run, feature_folder,
 
 
 @pytest.mark.slow
-def test_two_processes_do_what_one_does(run, run_folder, feature_folder):
-    one = run({"train.accumulation": 4, "train.batch_size": 2}, out="one")
+@pytest.mark.parametrize("tuned", [False, True])
+def test_two_processes_do_what_one_does(run, run_folder, feature_folder, tuned):
+    start = init(run(out="trained")) if tuned else {}
+    one = run(start | {"train.accumulation": 4, "train.batch_size": 2}, out="one")
     shared = {"train.accumulation": 2, "train.processes": 2}
     tiny.change_params(run_folder / "params.yaml", shared)
     assert launch("two", feature_folder).wait() == 0
@@ -312,7 +463,7 @@ def test_a_training_that_blows_up_stops_in_a_line_and_leaves_no_model(run):
     with pytest.raises(ValueError, match=named) as error:
         run({"train.learning_rate": 1e30})
     assert "\n" not in str(error.value)
-    assert not Path("model").exists()
+    assert not Path("model/model.safetensors").exists()
     assert [path.name for path in Path(".staging/model").glob("*/*")] == ["1"]
 
 

@@ -38,6 +38,7 @@ WHOLE_LOSS = Loss(bce=1.0, dice=1.0, attention=5.0, pointing=1.0, object_score=2
 TRAIN = Train(
     processes=1,
     engine="ddp",
+    init=None,
     seed=1,
     grounding_steps=0,
     steps=30,
