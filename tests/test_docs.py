@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.test_queue import DATA_AND_WEIGHTS
+from tests.test_sharing import ARTIFACT, PULLING, PUSHING, TAG, TRAINING
 from tests.tiny import REPOSITORY
 from tests.verify import clone
 from tests.videos import make_video
@@ -74,7 +75,7 @@ NOT_RUN = {
         "pip install 'sam2love[tensorboard]'",
         "sam2love weights --params profiles/paper.yaml",
     ],
-    "needs a DVC remote": ["dvc push", "dvc pull"],
+    "tests/test_sharing.py does": [*PUSHING, *PULLING, *TRAINING, TAG, ARTIFACT],
     "needs two machines": [
         "torchrun --nnodes 2 --nproc-per-node 4 --rdzv-endpoint HOST:29500 "
         "-m stages.vision index features/vision.zarr"
