@@ -1,4 +1,4 @@
-"""Segment every frame of stored clips from prompts on their first frames.
+"""Segment every frame of stored clips from one prompted frame each.
 
 Shapes: B rows, N frames, C the width of SAM 2's prompts, 4h x 4w mask logits.
 """
@@ -42,6 +42,7 @@ def segment_clips(
     prompts: Tensor,
     read_clip: Callable[[str], Levels],
     *,
+    prompted: Tensor | None = None,
     tracker: SAM2Base | None = None,
 ) -> dict[str, np.ndarray]:
     """Propagate prompts (B, 1, C), each through its clip; rows of one clip share its embeddings.
@@ -49,7 +50,7 @@ def segment_clips(
     Args:
         clips: the clip of each prompt.
         read_clip: see `clip_reader`.
-        tracker: see `propagate`.
+        prompted, tracker: see `propagate`.
 
     Returns:
         "logits" (B, N, 4h, 4w) and "object_score" (B, N), as `prediction_specs` declares them.
@@ -60,7 +61,9 @@ def segment_clips(
         torch.stack(level).float() for level in zip(*map(read_clip, distinct), strict=True)
     )
     levels = (embedding, high_res_0, high_res_1)
-    logits, scores = propagate(sam2, levels, prompts, clip_of_row, tracker=tracker)
+    logits, scores = propagate(
+        sam2, levels, prompts, clip_of_row, prompted=prompted, tracker=tracker
+    )
     return {"logits": logits.half().cpu().numpy(), "object_score": scores.float().cpu().numpy()}
 
 

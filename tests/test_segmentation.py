@@ -142,6 +142,16 @@ def test_rows_of_a_clip_share_its_embeddings(sam2):
         np.testing.assert_allclose(score, alone["object_score"][0], atol=1e-4)
 
 
+def test_each_row_may_have_a_prompted_frame_of_its_own(sam2):
+    clips, prompts = Clips(sam2, "a"), torch.randn(1, 1, 64).expand(2, -1, -1)
+    prompted = torch.tensor([0, 4])
+    logits = segment_clips(sam2, ["a", "a"], prompts, clips, prompted=prompted)["logits"]
+    for row in range(2):
+        alone = segment_clips(sam2, ["a"], prompts[:1], clips, prompted=prompted[[row]])
+        np.testing.assert_allclose(logits[row], alone["logits"][0], atol=2e-3, rtol=2e-3)
+    assert np.abs(logits[0, 4] - logits[1, 4]).max() > 0.01
+
+
 def test_masks_depend_on_the_clip(sam2):
     prompts = torch.randn(1, 1, 64).expand(2, -1, -1)
     logits = segment_clips(sam2, ["a", "b"], prompts, Clips(sam2, "ab"))["logits"]

@@ -17,9 +17,10 @@ from sam2love.sam.memory import Memory, encode_memory
 class MaskStream:
     """Propagate masks from a prompted first frame through SAM 2's memory, one frame at a time.
 
-    The prompted frame counts as showing the object whatever its object score, since the sentence
-    refers to it; the gate is applied later. Other frames follow the package: with an object score
-    of 0 or less, a frame shows nothing.
+    Frames may come in either direction of time: SAM 2 encodes how far away a memory is, not on
+    which side. The prompted frame counts as showing the object whatever its object score, since
+    the sentence refers to it; the gate is applied later. Other frames follow the package: with an
+    object score of 0 or less, a frame shows nothing.
 
     Args:
         prompts: (B, 1, C) for the first frame.
@@ -106,19 +107,41 @@ def propagate(
     prompts: Tensor,
     clip_of_row: Tensor,
     *,
+    prompted: Tensor | None = None,
     tracker: SAM2Base | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Segment whole clips with a `MaskStream`, from prompts (B, 1, C) for frame 0.
+    """Segment whole clips from one prompted frame per row, forwards and backwards in time.
+
+    Each direction has a `MaskStream` of its own, so it remembers the prompted frame and the frames
+    between, but nothing of the other direction.
 
     Args:
         embeddings: (K, N, C, h, w), (K, N, C/8, 4h, 4w) and (K, N, C/4, 2h, 2w).
+        prompts: see `MaskStream`.
+        prompted: (B,) int64, the frame that each prompt is for, 0 to N - 1; by default all 0.
 
     Returns:
-        Mask logits (B, N, 4h, 4w) and object scores (B, N).
+        Mask logits (B, N, 4h, 4w) and object scores (B, N), float32.
+
+    Raises:
+        ValueError: a prompted frame is not in the clip.
     """
-    frames = embeddings[0].shape[1]
-    stream = MaskStream(sam2, prompts, clip_of_row, frames=frames, tracker=tracker)
-    embedding, high_res_0, high_res_1 = (level.unbind(1) for level in embeddings)
-    levels = zip(embedding, high_res_0, high_res_1, strict=True)
-    logits, scores = zip(*map(stream.step, levels), strict=True)
-    return torch.stack(logits, dim=1), torch.stack(scores, dim=1)
+    frames, rows = embeddings[0].shape[1], len(prompts)
+    starts = [0] * rows if prompted is None else prompted.tolist()
+    if outside := sorted({start for start in starts if not 0 <= start < frames}):
+        raise ValueError(f"prompted: found frames {outside}; expected 0 to {frames - 1}")
+    device = prompts.device
+    logits = torch.empty(rows, frames, *embeddings[1].shape[-2:], device=device)
+    scores = torch.empty(rows, frames, device=device)
+    for start in sorted(set(starts)):
+        own = torch.tensor([row for row in range(rows) if starts[row] == start], device=device)
+        # Backwards from frame 0 there is nothing to segment.
+        for order in (range(start, frames), range(start, -1, -1))[: 2 if start else 1]:
+            stream = MaskStream(
+                sam2, prompts[own], clip_of_row[own], frames=frames, tracker=tracker
+            )
+            for frame in order:
+                embedding, high_res_0, high_res_1 = (level[:, frame] for level in embeddings)
+                mask, score = stream.step((embedding, high_res_0, high_res_1))
+                logits[own, frame], scores[own, frame] = mask, score
+    return logits, scores

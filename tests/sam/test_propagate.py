@@ -69,8 +69,13 @@ def clip(tmp_path_factory) -> Path:
     return folder
 
 
-def official(config: DictConfig, model, clip: Path, monkeypatch) -> torch.Tensor:
-    """Run the package's predictor from clicks without padding point, with float32 memories."""
+def official(
+    config: DictConfig, model, clip: Path, monkeypatch, *, prompted: int = 0, reverse: bool = False
+) -> torch.Tensor:
+    """Run the package's predictor from clicks without padding point, with float32 memories.
+
+    Returns the masks from the prompted frame on, or with `reverse` from it back to frame 0.
+    """
 
     class Torch:
         """torch, except that the predictor's bfloat16 memories stay float32."""
@@ -92,9 +97,10 @@ def official(config: DictConfig, model, clip: Path, monkeypatch) -> torch.Tensor
     state = predictor.init_state(str(clip))
     for row, point in enumerate(POINTS):
         predictor.add_new_points_or_box(
-            state, 0, row, points=point[None], labels=[1], normalize_coords=True
+            state, prompted, row, points=point[None], labels=[1], normalize_coords=True
         )
-    masks = [logits[:, 0] for _, _, logits in predictor.propagate_in_video(state)]
+    tracked = predictor.propagate_in_video(state, reverse=reverse)
+    masks = [logits[:, 0] for _, _, logits in tracked]
     return torch.stack(masks, dim=1)
 
 
@@ -145,6 +151,66 @@ def test_equals_the_packages_predictor(clip, tmp_path, monkeypatch, changes, mas
     assert present[0, 9:11].all()
     assert max(model.num_maskmem, model.max_obj_ptrs_in_encoder) < FRAMES
     torch.testing.assert_close(ours, expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "prompted"),
+    [({}, 1), ({}, 9), ({}, FRAMES - 1), (SEVERAL, 9), (LARGE_2_0, 9)],
+    ids=["second", "middle", "last", "several masks", "SAM 2.0 large"],
+)
+def test_equals_the_packages_predictor_both_ways(clip, tmp_path, monkeypatch, changes, prompted):
+    config = configured(**changes)
+    OmegaConf.save(config, tmp_path / "config.yaml")
+    model = build_sam2(str(tmp_path / "config.yaml"))
+    weights, names = load_file(WEIGHTS), model.state_dict().keys()
+    model.load_state_dict({name: weights[name] for name in names})
+    embeddings = tuple(level[None] for level in encode_frames(model, images(clip)))
+    rows = torch.zeros(len(POINTS), dtype=torch.int64)
+    logits, _ = propagate(
+        model, embeddings, click(model, POINTS), rows, prompted=torch.full_like(rows, prompted)
+    )
+    ours = torch.nn.functional.interpolate(logits, size=(SIDE, SIDE), mode="bilinear")
+    # A state of its own per direction: the package's second one also remembers the first.
+    with monkeypatch.context() as patch:
+        forward = official(config, model, clip, patch, prompted=prompted)
+    torch.testing.assert_close(ours[:, prompted:], forward, atol=1e-3, rtol=1e-3)
+    with monkeypatch.context() as patch:
+        back = official(config, model, clip, patch, prompted=prompted, reverse=True)
+    torch.testing.assert_close(ours[:, : prompted + 1], back.flip(1), atol=1e-3, rtol=1e-3)
+
+
+def test_rows_from_frame_0_are_one_stream_to_the_byte(model, clip):
+    frames = encode_frames(model, images(clip)[:6])
+    prompts, rows = click(model, POINTS), torch.zeros(3, dtype=torch.int64)
+    stream = MaskStream(model, prompts, rows, frames=6)
+    steps = [stream.step(tuple(level[[t]] for level in frames)) for t in range(6)]
+    whole = tuple(level[None] for level in frames)
+    for prompted in (None, torch.zeros_like(rows)):
+        found = propagate(model, whole, prompts, rows, prompted=prompted)
+        for ours, expected in zip(found, zip(*steps, strict=True), strict=True):
+            assert torch.equal(ours, torch.stack(expected, dim=1))
+
+
+def test_rows_with_prompted_frames_of_their_own_are_independent(model, clip):
+    frames = images(clip)[:8]
+    both = [encode_frames(model, frames), encode_frames(model, frames.flip(0))]
+    embeddings = tuple(torch.stack(level) for level in zip(*both, strict=True))
+    prompts, clips = click(model, POINTS)[[0, 1, 2, 0, 1]], torch.tensor([0, 1, 0, 1, 1])
+    prompted = torch.tensor([3, 0, 7, 3, 5])
+    together = propagate(model, embeddings, prompts, clips, prompted=prompted)
+    for row in range(5):
+        own = [row]
+        alone = propagate(model, embeddings, prompts[own], clips[own], prompted=prompted[own])
+        for whole, part in zip(together, alone, strict=True):
+            torch.testing.assert_close(whole[own], part, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("frame", [-1, 3])
+def test_a_prompted_frame_outside_the_clip_is_refused(model, clip, frame):
+    embeddings = tuple(level[None] for level in encode_frames(model, images(clip)[:3]))
+    rows = torch.zeros(1, dtype=torch.int64)
+    with pytest.raises(ValueError, match=rf"found frames \[{frame}\]; expected 0 to 2"):
+        propagate(model, embeddings, click(model, POINTS[:1]), rows, prompted=rows + frame)
 
 
 def test_rows_are_independent(model, clip):
