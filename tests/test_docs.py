@@ -80,7 +80,13 @@ NOT_RUN = {
         "torchrun --nnodes 2 --nproc-per-node 4 --rdzv-endpoint HOST:29500 "
         "-m stages.vision index features/vision.zarr"
     ],
-    "begins with a command, and is none": ["cp -r", "kill -9", "sam2love check"],
+    "begins with a command, and is none": [
+        "cp -r",
+        "kill -9",
+        "sam2love check",
+        "sam2love export",
+    ],
+    "serves until it is stopped": ["tensorboard --logdir tensorboard"],
     "its value is what the page adds": ["dvc exp run -S fusion.strategy=joint"],
     "trainings by the dozen; tests/test_ablations.py reads the lines": [
         "dvc exp run --run-all",

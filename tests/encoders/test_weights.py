@@ -248,6 +248,18 @@ def test_the_command_on_the_default_run(monkeypatch):
     ]
 
 
+def test_the_command_looks_after_the_weights_to_start_from(monkeypatch, tmp_path):
+    monkeypatch.chdir(tiny.REPOSITORY)
+    path = tmp_path / "params.yaml"
+    path.write_bytes(tiny.DEFAULT_PARAMS.read_bytes())
+    start = {"weights": weights.DEFAULT, "digest": "0" * 64}
+    tiny.change_params(path, {"train.init": start})
+    result = run("--params", path)
+    assert result.exit_code == 1
+    file = f"{weights.DEFAULT}/model.safetensors"
+    assert result.stdout.splitlines()[-1].startswith(f"train.init: found: {file}: its SHA-256 is ")
+
+
 def test_the_command_fetches_and_reports_faults(network, tmp_path):
     path = tmp_path / "other.yaml"
     path.write_bytes(tiny.DEFAULT_PARAMS.read_bytes())

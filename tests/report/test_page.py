@@ -323,8 +323,14 @@ def test_family_means():
 
 
 def test_settings_are_named_as_on_the_command_line():
-    section = {"steps": 3, "loss": {"bce": 1.0}, "betas": (0.9, 0.95), "on": True}
-    assert flatten(section) == {"steps": "3", "loss.bce": "1.0", "betas": "0.9, 0.95", "on": "true"}
+    section = {"steps": 3, "loss": {"bce": 1.0}, "betas": (0.9, 0.95), "on": True, "init": None}
+    assert flatten(section) == {
+        "steps": "3",
+        "loss.bce": "1.0",
+        "betas": "0.9, 0.95",
+        "on": "true",
+        "init": "null",
+    }
 
 
 # ---- examples -----------------------------------------------------------------------------------
