@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sam2love import params
+from sam2love.dataset.refavs import FRAMES
 from sam2love.stores.features import Features
+from sam2love.trajectories import Trajectories
 
 
 class Tokens(NamedTuple):
@@ -40,7 +42,7 @@ class Fused(NamedTuple):
 
 
 class Projection(nn.Sequential):
-    """Linear, ReLU, Linear. Source: SAM2-LOVE Eq. 1."""
+    """Linear, ReLU, Linear. Source: SAM2-LOVE Eq. 1 and section 3.3."""
 
     def __init__(self, dim_in: int, dim: int, dim_out: int) -> None:
         super().__init__(nn.Linear(dim_in, dim), nn.ReLU(), nn.Linear(dim, dim_out))
@@ -101,12 +103,15 @@ class Fusion(nn.Module):
         audio_dim, visual_dim, text_dim: d_A, d_V, d_T of the frozen encoders.
         dim, layers, heads, mlp_ratio: D, and the sizes of the transformer blocks.
         modalities: the ones used; tokens of the others are left out.
+        projections: how features get to the shared dimension, see `sam2love.params.Fusion`.
         positions: a module from `Tokens` to `Tokens` that adds positional embeddings; the paper
             has none.
 
     Source: SAM2-LOVE section 3.2, Eq. 1 and 2.
     """
 
+    whole_clip = False
+    """Whether grounding needs all frames too, instead of frame 0 alone."""
     aud: Tensor
     vis: Tensor
 
@@ -121,13 +126,17 @@ class Fusion(nn.Module):
         heads: int,
         mlp_ratio: float,
         modalities: Sequence[str],
+        projections: params.Projections = "mlp",
         positions: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.dim, self.modalities = dim, tuple(modalities)
-        self.audio_projection = Projection(audio_dim, dim, dim)
-        self.visual_projection = Projection(visual_dim, dim, dim)
-        self.text_projection = Projection(text_dim, dim, dim)
+        self.audio_projection, self.visual_projection, self.text_projection = (
+            Projection(width, dim, dim)
+            if projections == "mlp"
+            else nn.Sequential(nn.Linear(width, dim))
+            for width in (audio_dim, visual_dim, text_dim)
+        )
         self.blocks = nn.ModuleList(
             Block(dim, heads=heads, mlp_ratio=mlp_ratio) for _ in range(layers)
         )
@@ -216,11 +225,8 @@ class FusionTransformer(Fusion):
             history = cls[:, : self._remembered(visit)]
             seg, entering = self.step(seg, context, patches[frame], history, context_mask)
             visits.append(seg)
-            if frame == 0 and "vision" in self.modalities:
-                first = seg.shape[1] + context.shape[1]
-                shown = entering[:, first : first + patches[frame].shape[1]]
-                last = cast(Block, self.blocks[-1])
-                attention = last.attention(entering[:, :1], shown)[:, 0]
+            if frame == 0:
+                attention = self.attention(entering, context, patches[frame])
             if not self.propagation:
                 seg = start
         return Fused(visits[-1] if self.propagation else torch.stack(visits).mean(0), attention)
@@ -247,11 +253,58 @@ class FusionTransformer(Fusion):
         # Of the last block's outputs only [seg] is used, so nothing else is computed.
         return self.norm(self.blocks[-1](sequence, mask, queries=before)), sequence
 
+    def attention(self, entering: Tensor, context: Tensor, patches: Tensor) -> Tensor | None:
+        """Return the logits (B, HW) by which the first [seg] attends to a frame's patches.
+
+        Args:
+            entering: the sequence as it enters the last block, from `step`.
+            context, patches: as they were given to `step`.
+        """
+        if "vision" not in self.modalities:
+            return None
+        first = self.seg.shape[0] + context.shape[1]
+        shown = entering[:, first : first + patches.shape[1]]
+        return cast(Block, self.blocks[-1]).attention(entering[:, :1], shown)[:, 0]
+
     def _remembered(self, visit: int) -> int:
         """Count the visited frames whose [cls] [his] holds. Source: SAM2-LOVE Eq. 4."""
         if "vision" not in self.modalities:
             return 0
         return {"none": 0, "previous": visit, "inclusive": visit + 1}[self.history]
+
+
+class JointFusion(FusionTransformer):
+    """Let [seg] read the prompted frame once, with all sound, text and [cls] of the clip (ours).
+
+    What the paper's [seg] is to learn from visiting the frames one after another, each patch of
+    frame 0 tells at once: its trajectory through the other frames.
+
+    Args:
+        trajectories: add each patch's trajectory.
+        frames: of a clip.
+        shared: see `FusionTransformer`, whose `propagation`, `history` and `order` have no say.
+    """
+
+    whole_clip = True
+
+    def __init__(self, *, trajectories: bool, frames: int = FRAMES, **shared: Any) -> None:
+        super().__init__(**shared)
+        self.trajectories = None
+        if trajectories and "vision" in self.modalities:
+            self.trajectories = Trajectories(self.dim, frames=frames)
+
+    def forward(self, features: Features) -> Fused:
+        """Fuse the modalities of B expressions in one pass."""
+        tokens = self.encode(features._replace(patches=features.patches[:, :1]))
+        context, context_mask = self.context(tokens, features.text_mask)
+        patches, history = tokens.patches[:, 0], tokens.cls
+        if self.trajectories is not None:
+            patches = patches + self.trajectories(features.patches)
+        if "vision" not in self.modalities:
+            history = history[:, :0]
+        seg = self.seg.expand(len(context), -1, -1)
+        seg, entering = self.step(seg, context, patches, history, context_mask)
+        return Fused(seg, self.attention(entering, context, patches))
 
 
 class MeanFusion(Fusion):
@@ -273,18 +326,32 @@ class MeanFusion(Fusion):
         return Fused(outputs.sum(1, keepdim=True) / mask.sum(1)[:, None, None], None)
 
 
-def build_fusion(settings: params.Fusion, *, positions: nn.Module | None, **dims: int) -> Fusion:
+def build_fusion(
+    settings: params.Fusion,
+    *,
+    positions: nn.Module | None,
+    frames: int = FRAMES,
+    **dims: int,
+) -> Fusion:
     """Build the fusion of a run.
 
     Args:
         positions: see `Fusion`.
+        frames: of a clip.
         dims: audio_dim, visual_dim and text_dim of the encoders.
     """
     shared = dict(settings) | dims | {"positions": positions}
-    own = {name: shared.pop(name) for name in ("seg_tokens", "propagation", "history", "order")}
-    if shared.pop("strategy") == "mean":
-        return MeanFusion(**shared)
-    return FusionTransformer(**own, **shared)
+    del shared["soft_click"]  # of the model
+    token = ("seg_tokens", "propagation", "history", "order")
+    own = {name: shared.pop(name) for name in (*token, "trajectories")}
+    match shared.pop("strategy"):
+        case "joint":
+            return JointFusion(frames=frames, **own, **shared)
+        case "token":
+            del own["trajectories"]
+            return FusionTransformer(**own, **shared)
+        case _:
+            return MeanFusion(**shared)
 
 
 def random_tokens(count: int, dim: int) -> Tensor:

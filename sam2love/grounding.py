@@ -43,10 +43,11 @@ class LearnedPositions(nn.Module):
     def forward(self, tokens: Tokens) -> Tokens:
         """Return the tokens with their positions added."""
         frame = self.frame[: tokens.cls.shape[1]]
+        shown = self.frame[: tokens.patches.shape[1], None]
         cells = self.patch(self.patch_positions)[: tokens.patches.shape[2]]
         return Tokens(
             audio=tokens.audio + self.second[: tokens.audio.shape[1]],
-            patches=tokens.patches + frame[:, None] + cells,
+            patches=tokens.patches + shown + cells,
             cls=tokens.cls + frame,
             text=tokens.text + self.word[: tokens.text.shape[1]],
         )

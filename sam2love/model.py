@@ -43,6 +43,7 @@ class SAM2Love(nn.Module):
     Args:
         fusion: compresses audio, text and frames into one token.
         sam2: a complete SAM 2; its prompt encoder and mask decoder are trained here.
+        soft_click: see `params.Fusion`.
         train_prompt_encoder, train_mask_decoder, train_high_res_convs: see `params.Sam2`.
     """
 
@@ -51,12 +52,13 @@ class SAM2Love(nn.Module):
         fusion: Fusion,
         sam2: SAM2Base,
         *,
+        soft_click: bool = False,
         train_prompt_encoder: bool = True,
         train_mask_decoder: bool = True,
         train_high_res_convs: bool = False,
     ) -> None:
         super().__init__()
-        self.fusion, self.sam2 = fusion, sam2
+        self.fusion, self.sam2, self.soft_click = fusion, sam2, soft_click
         self.prompt_projection = Projection(fusion.dim, fusion.dim, sam2.sam_prompt_embed_dim)
         decoder = sam2.sam_mask_decoder
         sam2.requires_grad_(False)
@@ -84,10 +86,11 @@ class SAM2Love(nn.Module):
                 patch_positions=grid_positions(sam2, cells=patches),
                 frames=config.data.frames,
             )
-        fusion = build_fusion(config.fusion, positions=positions, **dims)
+        fusion = build_fusion(config.fusion, positions=positions, frames=config.data.frames, **dims)
         model = cls(
             fusion,
             sam2,
+            soft_click=config.fusion.soft_click,
             train_prompt_encoder=config.sam2.train_prompt_encoder,
             train_mask_decoder=config.sam2.train_mask_decoder,
             train_high_res_convs=config.sam2.train_high_res_convs,
@@ -166,6 +169,9 @@ class SAM2Love(nn.Module):
         with mixed_precision(self.sam2.device):
             fused = self.fusion(features)
             prompts = self.prompt_projection(fused.prompt[:, :1])  # (B, 1, C)
+            if self.soft_click and fused.attention is not None:
+                places = grid_positions(self.sam2, cells=fused.attention.shape[1])
+                prompts = prompts + (fused.attention.softmax(1) @ places)[:, None]
             first = decode(self.sam2, embeddings, prompts) if embeddings is not None else None
         return Segmented(prompts, fused, first)
 

@@ -17,6 +17,7 @@ compressed: smaller, and slower to read (docs/stores.md). Null keeps all."""
 Modality = Literal["audio", "text", "vision"]
 History = Literal["previous", "inclusive", "none"]
 Order = Literal["forward", "backward"]
+Projections = Literal["mlp", "linear"]
 POSITIONED_TOKENS = 64
 """Text tokens that have a learned position."""
 
@@ -97,8 +98,15 @@ class Fusion(Section):
     mlp_ratio: Annotated[float, Field(gt=0)]
     seg_tokens: Count
     """Number of [seg] tokens; the first one prompts SAM 2 (Table 4)."""
-    strategy: Literal["token", "mean"]
-    """What prompts SAM 2: the propagated [seg] token, or the mean of all outputs (Table 5)."""
+    strategy: Literal["token", "mean", "joint"]
+    """What prompts SAM 2: the propagated [seg] token, the mean of all outputs (Table 5), or a [seg]
+    that reads frame 0 once, with all sound, text and [cls] (ours)."""
+    trajectories: bool
+    """Ours: `joint` sees where each patch of frame 0 is found again in the other frames."""
+    projections: Projections
+    """Of the features (Eq. 1): linear, ReLU, linear; or (ours) a linear map alone."""
+    soft_click: bool
+    """Ours: add SAM 2's positional encoding of the patches that [seg] attends to to the prompt."""
     modalities: tuple[Modality, ...]
     propagation: bool
     """Carry the [seg] token from frame to frame; without it the prompt is the mean over frames."""
@@ -122,7 +130,19 @@ class Fusion(Section):
             raise ValueError(f"dim {self.dim} must be a multiple of heads {self.heads}")
         if not self.modalities or len(set(self.modalities)) != len(self.modalities):
             raise ValueError("modalities must name at least one of audio, text, vision, each once")
+        if self.soft_click and not self.attends:
+            raise ValueError(
+                "soft_click needs a [seg] that attends to patches: set strategy to token or joint "
+                "and put vision among the modalities, or set soft_click to false"
+            )
+        if self.trajectories and self.strategy != "joint":
+            raise ValueError("trajectories are of strategy joint: set one or the other back")
         return self
+
+    @property
+    def attends(self) -> bool:
+        """Whether there is a [seg] that attends to patches."""
+        return self.strategy != "mean" and "vision" in self.modalities
 
 
 class Loss(Section):
@@ -221,12 +241,12 @@ class Params(Config):
     @model_validator(mode="after")
     def _every_step_has_a_loss(self) -> "Params":
         weighted = {name for name, weight in self.train.loss if weight}
-        if self.fusion.strategy == "mean" or "vision" not in self.fusion.modalities:
-            weighted.discard("attention")  # [seg] meets no patches to attend to
+        if not self.fusion.attends:
+            weighted.discard("attention")
         if not weighted:
             raise ValueError(
                 "train.loss has no term to learn from: give bce, dice, pointing or object_score a "
-                "weight above 0 (attention applies only if fusion.strategy is token and "
+                "weight above 0 (attention applies only if fusion.strategy is not mean and "
                 "fusion.modalities has vision)"
             )
         if self.train.grounding_steps and weighted.isdisjoint({"attention", "pointing"}):

@@ -1,17 +1,19 @@
 """The fusion transformer against torch's own encoder, and the properties that the paper states."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 from benchmarks.fusion import plain_encoder, plain_loop
-from sam2love.fusion import Fusion, FusionTransformer, MeanFusion, build_fusion
+from sam2love.fusion import Fusion, FusionTransformer, JointFusion, MeanFusion, build_fusion
 from sam2love.grounding import LearnedPositions
 from sam2love.params import load_params
 from sam2love.stores.features import Features
 from tests.tiny import DEFAULT_PARAMS, FUSION
 
-B, N, HW, P = 2, 4, 6, 5
+B, N, HW, P = 2, 4, 4, 5
 DIMS = {"audio_dim": 7, "visual_dim": 9, "text_dim": 8}
 
 
@@ -32,6 +34,11 @@ def inputs() -> Features:
 def build(kind: type[Fusion] = FusionTransformer, **changes) -> Fusion:
     torch.manual_seed(1)
     return kind(**{**FUSION, "dim": 16, "layers": 3, **DIMS, **changes}).eval()
+
+
+def joint(**changes) -> Fusion:
+    """A fusion with trajectories."""
+    return build(JointFusion, trajectories=True, frames=N, **changes)
 
 
 def placed() -> Fusion:
@@ -124,10 +131,11 @@ def test_mean_fusion_is_the_mean_output_of_one_pass(inputs):
     ("modality", "names"),
     [("audio", ["audio"]), ("text", ["text"]), ("vision", ["patches", "cls"])],
 )
-@pytest.mark.parametrize("kind", [FusionTransformer, MeanFusion])
+@pytest.mark.parametrize("kind", [FusionTransformer, joint, MeanFusion])
 def test_a_modality_left_out_has_no_say(inputs, modality, names, kind):
     others = [name for name in ("audio", "text", "vision") if name != modality]
-    without, whole = build(kind, modalities=others), build(kind)
+    make = kind if kind is joint else partial(build, kind)
+    without, whole = make(modalities=others), make()
     changed = inputs._replace(**{name: getattr(inputs, name) + 3 for name in names})
     assert_close(without(changed).prompt, without(inputs).prompt)
     assert not torch.allclose(whole(changed).prompt, whole(inputs).prompt)
@@ -158,3 +166,30 @@ def test_the_parameters_choose_the_fusion():
     )
     mean = settings.model_copy(update={"strategy": "mean"})
     assert isinstance(build_fusion(mean, positions=None, **DIMS), MeanFusion)
+
+
+def test_joint_is_token_on_a_clip_of_one_frame(inputs):
+    alone = inputs._replace(patches=inputs.patches[:, :1], cls=inputs.cls[:, :1])
+    joint = build(JointFusion, trajectories=False)(alone)
+    token = build(history="inclusive")(alone)
+    assert_close(joint.prompt, token.prompt)
+    assert_close(joint.attention, token.attention)
+
+
+def test_joint_sees_other_frames_by_trajectories_and_cls_alone(inputs):
+    later = inputs._replace(patches=inputs.patches.clone(), cls=inputs.cls.clone())
+    later.patches[:, 1:] = torch.randn(B, N - 1, HW, 9)
+    without, having = build(JointFusion, trajectories=False), joint()
+    assert_close(without(later).prompt, without(inputs).prompt)
+    assert not torch.allclose(having(later).prompt, having(inputs).prompt)
+    later.cls[:, -1] += 5
+    assert not torch.allclose(without(later).prompt, without(inputs).prompt)
+
+
+def test_linear_projections_are_linear_maps(inputs):
+    fusion = build(projections="linear")
+    doubled = fusion.encode(inputs._replace(audio=2 * inputs.audio)).audio
+    assert_close(doubled, 2 * fusion.encode(inputs).audio)  # biases start at 0
+    assert not torch.allclose(
+        build().encode(inputs._replace(audio=-inputs.audio)).audio, -build().encode(inputs).audio
+    )

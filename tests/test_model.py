@@ -3,6 +3,7 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
 
 from sam2love.fusion import FusionTransformer
 from sam2love.grounding import LearnedPositions
@@ -131,3 +132,12 @@ def test_a_file_that_lacks_a_tensor_is_refused(tmp_path):
     save_file(state, path)
     with pytest.raises(ValueError, match=r"\(1 tensors differ, the first is fusion\.seg\)"):
         make().load(path)
+
+
+def test_a_soft_click_adds_where_seg_looks():
+    features, _ = made_up()
+    plain, clicking = make(), make(soft_click=True)
+    attention = plain(features).fused.attention.softmax(1)
+    places = grid_positions(clicking.sam2, cells=16)
+    click = torch.stack([(row[:, None] * places).sum(0) for row in attention])[:, None]
+    assert_close(clicking(features).prompts, plain(features).prompts + click)

@@ -135,6 +135,9 @@ AT_ONCE = {"train.grounding_steps": 0}
             MASK_LOSS | {"train.loss.attention": 1.0, "fusion.modalities": ["text"]},
             ["train.grounding_steps", "fusion.modalities"],
         ),
+        ({"fusion.trajectories": True}, ["fusion", "strategy joint"]),
+        ({"fusion.soft_click": True, "fusion.strategy": "mean"}, ["fusion", "soft_click"]),
+        ({"fusion.soft_click": True, "fusion.modalities": ["audio"]}, ["fusion", "modalities"]),
         ({"text.max_tokens": 65}, ["text.max_tokens", "fusion.positions", "64"]),
     ],
 )

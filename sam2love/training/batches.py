@@ -123,8 +123,11 @@ class Batches:
     A step takes processes x accumulation of them.
     """
 
-    def __init__(self, rows: pd.DataFrame, reader: FeatureReader, *, train: Train) -> None:
+    def __init__(
+        self, rows: pd.DataFrame, reader: FeatureReader, *, train: Train, grounding_frames: int = 1
+    ) -> None:
         self._rows, self._reader, self._train = rows, reader, train
+        self._grounding_frames = grounding_frames
 
     def __len__(self) -> int:
         train = self._train
@@ -149,7 +152,7 @@ class Batches:
         return read_batch(
             self._rows.iloc[drawn],
             self._reader,
-            frames=1 if grounding else None,
+            frames=self._grounding_frames if grounding else None,
             embeddings=not grounding,
             empty=empty,
         )

@@ -111,7 +111,8 @@ def fit(
     first, is_main = len(history.losses), accelerator.is_main_process
     # Batches are interleaved across processes: a step's rows depend only on the product of
     # processes and accumulation.
-    batches = Batches(train_rows, reader, train=train)
+    grounding_frames = reader.frames if model.fusion.whole_clip else 1
+    batches = Batches(train_rows, reader, train=train, grounding_frames=grounding_frames)
     start = first * train.accumulation * train.processes + accelerator.process_index
     own = range(start, len(batches), train.processes)
     loaded = load(batches, own, workers=workers, device=accelerator.device)
@@ -121,7 +122,7 @@ def fit(
     if watch is not None:
         watch(history)
     for step in todo:
-        frames = 1 if step < train.grounding_steps else reader.frames
+        frames = grounding_frames if step < train.grounding_steps else reader.frames
         losses_of_step = _step(accelerator, objective, optimiser, loaded, train=train, step=step)
         history.losses.append({"step": step, "frames": frames, **losses_of_step})
         if step in validate_at:
