@@ -87,7 +87,7 @@ NOT_RUN = {
         "sam2love export",
     ],
     "serves until it is stopped": ["tensorboard --logdir tensorboard"],
-    "its value is what the page adds": ["dvc exp run -S fusion.strategy=joint"],
+    "its value is what the page adds": ["dvc exp run -S fusion.strategy=all"],
     "trainings by the dozen; tests/test_ablations.py reads the lines": [
         "dvc exp run --run-all",
         "dvc exp run --queue -S train.seed=1,2,3",

@@ -15,6 +15,7 @@ LAYERS = (
     {"model", "segmentation"},
     {"grounding"},
     {"fusion", "loss", "sam", "evaluation"},
+    {"trajectories"},
     {"encoders"},
     {"device"},
     {"stores"},

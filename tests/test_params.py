@@ -34,6 +34,18 @@ def test_the_papers_profile_is_valid_and_the_papers():
     assert (params.propagate.tracker, params.propagate.gate) == ("trained", False)
     assert params.propagate.tracking_masks == "configured"
     assert (params.fusion.order, params.fusion.positions) == ("forward", "none")
+    assert (params.fusion.strategy, params.fusion.projections) == ("token", "mlp")
+    assert not (params.fusion.trajectories or params.fusion.soft_click)
+
+
+def test_the_best_profile_is_the_default_but_for_what_is_beyond_the_paper():
+    default, best = (
+        flattened(load_params(tiny.REPOSITORY / name).model_dump())
+        for name in ("params.yaml", "profiles/best.yaml")
+    )
+    changed = {key for key, value in best.items() if value != default[key]}
+    fusion = {"strategy", "trajectories", "projections", "soft_click"}
+    assert changed == {f"fusion.{name}" for name in fusion} | {"train.steps", "train.loss.pointing"}
 
 
 def test_the_papers_recipe_in_small_is_the_papers_profile_but_for_data_weights_and_size():
