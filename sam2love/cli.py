@@ -97,6 +97,28 @@ def check(
 
 
 @app.command()
+def convert(
+    dataset: Annotated[str, Argument(help="avsbench, ref-youtube-vos or mevis.")],
+    source: Annotated[Path, Argument(help="The folder of the data set, as published.")],
+    out: Annotated[Path, Argument(help="Output folder; must be new or empty.")],
+    frames: Frames = 10,
+) -> None:
+    """Convert another data set to the layout of Ref-AVS; docs/data.md describes the folders.
+
+    Of each video FRAMES frames are taken, one for each second of the clip; set data.frames to the
+    same number, and fusion.modalities to what the data set has. Example:
+
+    sam2love convert mevis MeViS data/mevis
+    """
+    from sam2love.convert.writing import READERS
+    from sam2love.convert.writing import convert as write
+
+    if dataset not in READERS:
+        raise ValueError(f"{dataset!r}: unknown data set, expected {', '.join(READERS)}")
+    _print_lines(write(dataset, source, out, frames=frames))
+
+
+@app.command()
 def inspect(store: Annotated[Path, Argument(help="A store, such as vision.zarr.")]) -> None:
     """Print a store's arrays, provenance, size and health.
 

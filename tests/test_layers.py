@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "sam2love"
 LAYERS = (
     {"__main__"},
     {"cli"},
+    {"convert"},
     {"prediction", "report", "compare", "environment"},
     {"training"},
     {"model", "segmentation"},
@@ -34,6 +35,7 @@ HOME_OF = {
     "gradio": {"prediction"},
     "matplotlib": {"prediction"},
     "jinja2": {"report"},
+    "pycocotools": {"convert"},
     "dvc": set(),
 }
 """Packages that only one wing imports."""
