@@ -35,7 +35,8 @@ def test_the_papers_profile_is_valid_and_the_papers():
     assert params.propagate.tracking_masks == "configured"
     assert (params.fusion.order, params.fusion.positions) == ("forward", "none")
     assert (params.fusion.strategy, params.fusion.projections) == ("token", "mlp")
-    assert not (params.fusion.trajectories or params.fusion.soft_click)
+    assert not params.fusion.trajectories
+    assert not params.fusion.soft_click
 
 
 def test_the_best_profile_is_the_default_but_for_what_is_beyond_the_paper():
