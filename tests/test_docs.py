@@ -57,6 +57,12 @@ NOT_RUN = {
     "minutes; trains again": ["dvc repro --force --single-item train"],
     "tests/test_release.py does": ["pip wheel --no-deps ."],
     "tests/prediction/test_demo.py does": ["sam2love demo"],
+    "tests/convert does, on data of its own": [
+        "sam2love convert avsbench Single-source data/s4 --frames 5",
+        "sam2love convert avsbench AVSS data/avss",
+        "sam2love convert ref-youtube-vos Ref-YouTube-VOS data/rvos",
+        "sam2love convert mevis MeViS data/mevis",
+    ],
     "tests/compare/test_paired.py does": [
         "sam2love report runs/none runs/mean --compare runs/default",
     ],

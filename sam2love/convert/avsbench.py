@@ -115,6 +115,7 @@ def _clip(
     """Return a clip whose frames without a mask, in train alone, have a black one."""
     if len(pictures) < frames:
         return too_short(frames)
-    shown = stacked(read_pictures(masks[:frames])).any(axis=-1)  # (n, H, W)
-    shown = np.pad(shown, [(0, frames - len(shown)), (0, 0), (0, 0)])
+    annotated = stacked(read_pictures(masks[:frames]))  # (n, H, W, 3)
+    shown = np.zeros((frames, *annotated.shape[1:3]), bool)
+    shown[: len(annotated)] = annotated.any(axis=-1)
     return Clip(key, split, pictures[:frames], sound, {1: shown}, [(1, SENTENCE)])
