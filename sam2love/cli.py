@@ -142,10 +142,10 @@ def score(
 ) -> None:
     """Score any system's masks: J, F, J&F on seen, unseen and mix, S on null; val too if present.
 
-    MASKS holds <uid>/00000.png and so on, one per frame: 8-bit gray of any size, where value / 255
-    is the foreground probability. Four protocols are used: refavs (the benchmark's own), frame,
-    original and davis. A split without any masks is skipped; one with only some of its masks is an
-    error. --only cleaned leaves out repeated, ambiguous and placeholder expressions; --only
+    MASKS holds <uid>/00000.png and so on, 8-bit gray of any size, where value / 255 is the
+    foreground probability. Four protocols are used: refavs (the benchmark's own), frame, original
+    and davis. A split without any masks is skipped; one with only some of its masks is an error.
+    --only cleaned leaves out repeated, ambiguous and placeholder expressions; --only
     unseen-expressions keeps those that are not in train. Example:
 
     sam2love score my-masks mini/data --json scores.json

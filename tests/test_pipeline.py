@@ -160,7 +160,7 @@ FROM_TRAINING_ON = ["train", "propagate", "score", "report"]
         ("sam2.train_mask_decoder", FROM_TRAINING_ON),
         ("train.seed", FROM_TRAINING_ON),
         ("data.null_rows", FROM_TRAINING_ON),
-        ("data.frames", list(STAGES)),
+        ("data.frames", [stage for stage in STAGES if stage not in ("text", "labels")]),
         ("text.weights", ["text", *FROM_TRAINING_ON]),
         ("propagate.gate", ["propagate", "score", "report"]),
         ("score.bootstrap", ["score", "report"]),
