@@ -30,6 +30,7 @@ HOME_OF = {
     "transformers": {"encoders"},
     "accelerate": {"training"},
     "av": {"prediction"},
+    "pycocotools": {"prediction"},
     "gradio": {"prediction"},
     "matplotlib": {"prediction"},
     "jinja2": {"report"},
