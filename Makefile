@@ -55,5 +55,5 @@ mini-backbones: .venv/ready  ## pre-train the committed mini weights again (abou
 	$(BIN)/pip install --quiet --constraint constraints.txt pip setuptools wheel
 	$(BIN)/pip install --quiet --constraint constraints.txt torch torchvision torchaudio
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation sam2
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[pipeline,demo,convert,dev,docs]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[pipeline,demo,dev,docs]'
 	touch $@

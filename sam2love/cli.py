@@ -248,25 +248,47 @@ def predict(
     out: Annotated[Path | None, Option(help="Output folder; by default <video>-masks.")] = None,
     model: Model = DEFAULT,
     device: Annotated[str | None, Option(help="cpu, cuda or cuda:N; by default a GPU.")] = None,
+    frame: Annotated[
+        int | None, Option(help="Prompt this frame, from 0, and track both ways.")
+    ] = None,
+    point: Annotated[str | None, Option(metavar="X,Y", help="A pixel of the object there.")] = None,
+    every: Annotated[int, Option(metavar="N", help="Only every Nth frame of a long video.")] = 1,
 ) -> None:
     """Segment what a sentence refers to in a video with sound.
 
     Writes masks/<n>-<sentence>/00000.png and so on (8-bit gray, value / 255 is the probability),
-    overlay.mp4, strip.png and belief.json. Belief is SAM 2's score, per frame, that an object is in
-    view. It doesn't say whether the sentence fits: absent objects and unknown words can score 1.00
-    too. Example:
+    masks.json (COCO's format), overlay.mp4, strip.png and belief.json. Belief is SAM 2's score, per
+    frame, that an object is in view. It doesn't say whether the sentence fits: absent objects and
+    unknown words can score 1.00 too.
+
+    With --frame, the ten seconds from that frame on are what the sentence is read with, whatever
+    their belief. Where it shows a wrong object, --point clicks on the right one, at X,Y in pixels
+    of that frame, counted from 0; the click takes the sentence's place. Example:
 
     sam2love predict clip.mp4 --text "the object making the loudest sound" --out clip-masks
     """
-    from sam2love.prediction.outcome import BELIEF_MEANS, check_request
+    from sam2love.prediction.outcome import BELIEF_MEANS, Choice, check_request
 
-    folder = out or Path(f"{video.stem}-masks")
-    check_request(video, text, folder)  # before loading torch and the model, which takes seconds
+    folder, clicked = out or Path(f"{video.stem}-masks"), _pixel(point)
+    # Before loading torch and the model, which takes seconds.
+    check_request(video, text, folder, Choice(frame, clicked, every))
     from sam2love.prediction.predictor import Predictor
 
     predictor = Predictor.from_pretrained(model, device=device)
-    outcome = predictor.predict(video, text, out=folder, progress=True)
+    outcome = predictor.predict(
+        video, text, out=folder, frame=frame, point=clicked, every=every, progress=True
+    )
     _print_lines([*outcome.lines, f"note: {BELIEF_MEANS}", str(folder)])
+
+
+def _pixel(point: str | None) -> tuple[int, int] | None:
+    if point is None:
+        return None
+    try:
+        x, y = map(int, point.split(","))
+    except ValueError:
+        raise ValueError(f"--point {point}: expected X,Y in pixels, such as 64,40") from None
+    return x, y
 
 
 @app.command()

@@ -32,10 +32,10 @@ HOME_OF = {
     "transformers": {"encoders"},
     "accelerate": {"training"},
     "av": {"prediction"},
+    "pycocotools": {"prediction", "convert"},
     "gradio": {"prediction"},
     "matplotlib": {"prediction"},
     "jinja2": {"report"},
-    "pycocotools": {"convert"},
     "dvc": set(),
 }
 """Packages that only one wing imports."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco
 
 from sam2love.convert.clip import HELD_OUT, Clip, evenly, read_json, read_videos, too_short
 
@@ -91,10 +92,6 @@ def _union(
 def _decode(rle: dict[str, Any], where: str) -> np.ndarray:
     """Return the mask of a COCO RLE: (H, W) bool."""
     try:
-        from pycocotools import mask
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{error}; pip install 'sam2love[convert]'") from None
-    try:
-        return mask.decode(rle).astype(bool)  # type: ignore[arg-type]
+        return coco.decode(rle).astype(bool)  # type: ignore[arg-type]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{where} is not a COCO RLE ({error})") from None

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from sam2love.evaluation.metrics import SHOWN
+from sam2love.prediction.coco import CocoMasks
 from sam2love.prediction.drawing import (
     COLOURS,
     STRIP_FRAMES,
@@ -26,6 +27,7 @@ from sam2love.prediction.drawing import (
 from sam2love.prediction.video import Frame, Video, VideoWriter
 
 MASKS, OVERLAY, BELIEF, STRIP = "masks", "overlay.mp4", "belief.json", "strip.png"
+COCO = "masks.json"
 BELIEF_MEANS = (
     "belief is SAM 2's score that an object is in view, not that the sentence fits: absent objects "
     "and unknown words can score 1.00 too"
@@ -85,13 +87,41 @@ def refuse_existing(out: Path) -> None:
         raise FileExistsError(f"{out}: already exists; remove it or write elsewhere")
 
 
-def check_request(video: str | Path, texts: Sequence[str], out: str | Path) -> None:
-    """Check everything that can be checked before a model is loaded.
+@dataclass(frozen=True)
+class Choice:
+    """What is asked of a video besides the sentences; see `Predictor.predict`.
 
     Raises:
-        ValueError: there are no sentences, or one is empty or not text.
-        OSError, ValueError: `out` exists or can't be written, or `video` can't be read.
+        ValueError: a value is out of range, or they contradict each other.
     """
+
+    frame: int | None = None
+    point: tuple[int, int] | None = None
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"every {self.every}: expected 1 or more")
+        if self.frame is None:
+            if self.point:
+                raise ValueError("a point needs the number of the frame that it is on; add frame")
+        elif self.frame < 0:
+            raise ValueError(f"frame {self.frame}: expected 0 or more")
+        elif beyond := self.frame % self.every:
+            before = self.frame - beyond
+            raise ValueError(
+                f"frame {self.frame}: not among every {self.every}th frame from 0 on; choose "
+                f"{before} or {before + self.every}"
+            )
+
+    @property
+    def first(self) -> int:
+        """The number, among the frames that are segmented, of the first that a window may show."""
+        return (self.frame or 0) // self.every
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Raise ValueError if there are no sentences, or one is empty or not text."""
     if isinstance(texts, str) or not texts:
         raise ValueError(f"{texts!r}: no sentences; expected a list of one or more")
     for text in texts:
@@ -101,6 +131,18 @@ def check_request(video: str | Path, texts: Sequence[str], out: str | Path) -> N
             text.encode()
         except UnicodeEncodeError:  # the command line keeps such bytes as lone surrogates
             raise ValueError(f"{text!r}: not valid UTF-8; convert the sentence") from None
+
+
+def check_request(video: str | Path, texts: Sequence[str], out: str | Path, choice: Choice) -> None:
+    """Check everything that can be checked before a model is loaded.
+
+    Raises:
+        ValueError: see `check_texts`; or a point is given for several sentences.
+        OSError, ValueError: `out` exists or can't be written, or `video` can't be read.
+    """
+    check_texts(texts)
+    if choice.point and len(texts) > 1:
+        raise ValueError(f"a point is on one object, found {len(texts)} sentences; give one")
     refuse_existing(Path(out))
     parent = next(parent for parent in Path(out).absolute().parents if parent.exists())
     if not (parent.is_dir() and os.access(parent, os.W_OK)):
@@ -160,11 +202,13 @@ class Outcome:
     """The contents of belief.json; times are in seconds from the first frame.
 
     video: file name.
+    frames: the numbers of the frames, which their masks are named by.
     """
 
     video: str
     notes: list[str]
     window_starts: list[float]
+    frames: list[int]
     times: list[float]
     sentences: list[Sentence]
 
@@ -177,17 +221,20 @@ class Outcome:
     def write(self, folder: Path, *, video: Video, tracked: Tracked) -> None:
         """Write all files, filling in the sentences' `beliefs` and `shown` frame by frame."""
         texts = [_printable(sentence.text) for sentence in self.sentences]
-        thumbnails = self._write_frames(folder, texts, video, tracked)
+        coco = CocoMasks([sentence.text for sentence in self.sentences])
+        thumbnails = self._write_frames(folder, texts, video, tracked, coco)
         beliefs = [sentence.beliefs for sentence in self.sentences]
         draw_strip(folder / STRIP, texts, thumbnails, self.times, beliefs)
         content = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
         # A file name need not be UTF-8; its other bytes are written as JSON escapes.
         (folder / BELIEF).write_text(content, encoding="utf-8", errors="backslashreplace")
+        masks = json.dumps(coco.content(), ensure_ascii=False) + "\n"
+        (folder / COCO).write_text(masks, encoding="utf-8")
 
     def _write_frames(
-        self, folder: Path, texts: list[str], video: Video, tracked: Tracked
+        self, folder: Path, texts: list[str], video: Video, tracked: Tracked, coco: CocoMasks
     ) -> list[list[np.ndarray]]:
-        """Write masks and overlay; return each sentence's thumbnails for the film strip."""
+        """Write masks and overlay, and add to `coco`; return each sentence's thumbnails."""
         for sentence in self.sentences:
             (folder / sentence.masks).mkdir(parents=True)
         colours = [sentence.colour for sentence in self.sentences]
@@ -196,16 +243,19 @@ class Outcome:
         with VideoWriter(
             folder / OVERLAY, sound=video.stereo(), has_sound=video.has_sound
         ) as writer:
-            for number, (frame, masks, beliefs) in enumerate(tracked):
+            for place, (frame, masks, beliefs) in enumerate(tracked):
+                name = f"{self.frames[place]:05d}.png"
+                shown = [mask > SHOWN for mask in masks]
+                coco.add(self.frames[place], name, shown)
                 # Masks are drawn over the legend, so it hides none.
                 labelled = legend(frame.pixels, texts, colours)
                 writer.write(replace(frame, pixels=overlay(labelled, masks, colours)))
                 for row, sentence in enumerate(self.sentences):
                     sentence.beliefs.append(beliefs[row])
-                    sentence.shown.append(bool((masks[row] > SHOWN).any()))
+                    sentence.shown.append(bool(shown[row].any()))
                     gray = np.rint(255 * masks[row]).astype(np.uint8)
-                    Image.fromarray(gray).save(folder / sentence.masks / f"{number:05d}.png")
-                    if number in in_strip:
+                    Image.fromarray(gray).save(folder / sentence.masks / name)
+                    if place in in_strip:
                         tinted = overlay(frame.pixels, [masks[row]], [colours[row]])
                         thumbnails[row].append(thumbnail(tinted))
         return thumbnails

@@ -1,18 +1,18 @@
 """Segment every frame of any video by sentences.
 
 The video is processed in windows as long as the clips in training: one frame per second and the
-sound yield a token for each sentence. The first window with a belief above 0.5 prompts SAM 2 on its
-first frame, and memory carries the mask through all later frames; earlier frames stay empty. So the
-file is read twice, and only one window is held in memory.
+sound yield a token for each sentence. The first window with a belief above 0.5 prompts SAM 2 on its first
+frame, and memory carries the mask through all later frames; earlier frames stay empty. Or the frame
+to prompt is given: the windows begin there, and memory carries the mask both ways. So the file is
+read twice, and only one window is held in memory.
 
-Shapes: B sentences, P tokens, C channels, H x W pixels.
+Shapes: B sentences, C channels, H x W pixels.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from textwrap import shorten
 from typing import TypeVar
 
 import numpy as np
@@ -20,22 +20,24 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sam2love.dataset.refavs import FRAMES
-from sam2love.device import use_device
-from sam2love.encoders.audio import AudioEncoder, load_audio_encoder
-from sam2love.encoders.text import TextEncoder, load_text_encoder
-from sam2love.encoders.vision import VisionEncoder, load_vision_encoder
-from sam2love.encoders.weights import DEFAULT
-from sam2love.evaluation.metrics import SHOWN, probabilities
-from sam2love.model import SAM2Love
-from sam2love.prediction.outcome import Outcome, Sentence, atomic_folder, check_request
+from sam2love.evaluation.metrics import SHOWN
+from sam2love.prediction.outcome import (
+    Choice,
+    Outcome,
+    Sentence,
+    Tracked,
+    atomic_folder,
+    check_request,
+    check_texts,
+)
+from sam2love.prediction.prompter import Prompter, beliefs_of, masks_of
+from sam2love.prediction.stream import Stream
 from sam2love.prediction.video import Frame, Video, each_second
-from sam2love.sam.build import SAM2Base
-from sam2love.sam.encode import encode_frames, preprocess
-from sam2love.sam.propagate import MaskStream, build_tracker
-from sam2love.stores.features import Features
+from sam2love.sam.propagate import MaskStream
 
 SILENCE = np.zeros(1, np.float32), 16_000
+CHUNK = 50
+"""Frames held at once where a file is read backwards."""
 Item = TypeVar("Item")
 
 
@@ -46,69 +48,30 @@ class Window:
     frame: number of the frame displayed at its start, which its token would prompt.
     prompts: (B, 1, C).
     beliefs: (B,) in [0, 1], see `outcome.BELIEF_MEANS`.
+    clicked: whether the prompts are clicks, not tokens.
     """
 
     start: float
     frame: int
     prompts: Tensor
     beliefs: list[float]
+    clicked: bool
 
 
-class Predictor:
-    """A trained model with its encoders.
+class Predictor(Prompter):
+    """A trained model with its encoders, see `Prompter`, for whole files and for streams."""
 
-    Args:
-        tracker: segments the frames after the prompted one; see `sam.propagate`.
-        gate: prompt the first window with a belief above 0.5 instead of always the first one; see
-            `params.Propagate`.
-        seconds: length of a window, that of the clips in training.
-    """
-
-    def __init__(
-        self,
-        model: SAM2Love,
-        *,
-        audio: AudioEncoder,
-        vision: VisionEncoder,
-        text: TextEncoder,
-        tracker: SAM2Base | None = None,
-        gate: bool = True,
-        seconds: int = FRAMES,
-    ) -> None:
-        self.model, self.tracker, self.gate, self.seconds = model, tracker, gate, seconds
-        self.audio, self.vision, self.text = audio, vision, text
-        self._device = model.sam2.device
-
-    @classmethod
-    def from_pretrained(
-        cls, source: str | Path = DEFAULT, *, device: str | None = None
-    ) -> "Predictor":
-        """Load a model as `SAM2Love.from_pretrained` does, with its encoders and tracker.
+    def stream(self, texts: Sequence[str], *, rate_hz: int) -> Stream:
+        """Return a `Stream`, to segment a camera step by step.
 
         Args:
-            device: see `use_device`.
+            rate_hz: sample rate of its sound.
 
         Raises:
-            OSError, ValueError: the device doesn't exist, or the model can't be loaded.
+            ValueError: there are no sentences, or one is empty or not UTF-8.
         """
-        chosen = use_device(device)
-        model = SAM2Love.from_pretrained(source).to(chosen)
-        config = model.config
-        assert config is not None
-        audio, vision, text = config.audio, config.vision, config.text
-        return cls(
-            model,
-            audio=load_audio_encoder(
-                audio.weights, audio.digest, post_relu=audio.post_relu, device=chosen
-            ),
-            vision=load_vision_encoder(vision.weights, vision.digest, device=chosen),
-            text=load_text_encoder(
-                text.weights, text.digest, max_tokens=text.max_tokens, device=chosen
-            ),
-            tracker=build_tracker(config, model.sam2),
-            gate=config.propagate.gate,
-            seconds=config.data.frames,
-        )
+        check_texts(texts)
+        return Stream(self, texts, rate_hz=rate_hz)
 
     def predict(
         self,
@@ -116,32 +79,46 @@ class Predictor:
         texts: Sequence[str],
         *,
         out: str | Path,
+        frame: int | None = None,
+        point: tuple[int, int] | None = None,
+        every: int = 1,
         sound: bool = True,
         words: bool = True,
         progress: bool = False,
     ) -> Outcome:
-        """Segment what each sentence refers to; write masks, overlay.mp4, strip.png, belief.json.
+        """Segment what each sentence refers to.
+
+        Writes masks, masks.json, overlay.mp4, strip.png and belief.json.
 
         Args:
             out: folder to write; it appears when everything is done.
+            frame: number of the frame to prompt, from 0, whatever its belief; by default the first
+                frame of the first window with a belief above 0.5.
+            point: pixel x, y of the object on `frame`, for a single sentence: a positive click
+                in place of the sentence's token, which would outweigh it.
+            every: segment and write only the frames 0, `every`, 2 `every` and so on.
             sound: False mutes the video for the model; the overlay keeps its sound.
             words: False hides the sentences from the model.
             progress: show progress bars.
 
         Raises:
             OSError, ValueError: `out` exists, can't be written or is being written by another run;
-                the video can't be read; there are no sentences, or one is empty or not UTF-8.
+                the video can't be read; there are no sentences, or one is empty or not UTF-8; the
+                frame is not among those to segment, or the point is outside it.
         """
-        check_request(video, texts, out)
+        choice = Choice(frame, point, every)
+        check_request(video, texts, out, choice)
         with atomic_folder(Path(out)) as folder:
             opened = Video(video)
             read = texts if words else [""] * len(texts)
-            windows, times = self._watch(opened, read, sound=sound, progress=progress)
-            prompted = [self._prompted(windows, row) for row in range(len(texts))]
+            windows, times = self._watch(opened, read, choice, sound=sound, progress=progress)
+            gated = self.gate and frame is None
+            prompted = [_prompted(windows, row, gate=gated) for row in range(len(texts))]
             outcome = Outcome(
                 video=opened.path.name,
-                notes=[*opened.notes, *self._truncation_notes(read)],
+                notes=[*opened.notes, *self.truncation_notes(read)],
                 window_starts=[window.start for window in windows],
+                frames=[every * number for number in range(len(times))],
                 times=[round(time, 4) for time in times],
                 sentences=[
                     Sentence.numbered(
@@ -153,92 +130,120 @@ class Predictor:
                     for row, (text, window) in enumerate(zip(texts, prompted, strict=True))
                 ],
             )
-            tracked = self._track(opened, windows, prompted, frames=len(times))
+            tracked = self._track(opened, windows, prompted, choice, frames=len(times))
             bar = _bar(tracked, "track", len(times), show=progress)
             outcome.write(folder, video=opened, tracked=bar)
         return outcome
 
-    def _prompted(self, windows: list[Window], row: int) -> Window | None:
-        """Return the first window with a belief above 0.5 for a sentence, or any without a gate."""
-        open_windows = (w for w in windows if not self.gate or w.beliefs[row] > SHOWN)
-        return next(open_windows, None)
-
-    def _truncation_notes(self, texts: Sequence[str]) -> Iterator[str]:
-        """Yield a note for each sentence with more tokens than the model reads."""
-        for text in texts:
-            if cut := self.text.truncation(text):
-                yield (
-                    f'"{shorten(text, 40, placeholder="...")}" has {cut[0]} tokens, of which the '
-                    f'model reads {self.text.max_tokens}: "{cut[1]}"'
-                )
-
     @torch.inference_mode()
     def _watch(
-        self, video: Video, texts: Sequence[str], *, sound: bool, progress: bool
+        self, video: Video, texts: Sequence[str], choice: Choice, *, sound: bool, progress: bool
     ) -> tuple[list[Window], list[float]]:
         """First pass: compute each window's prompts and beliefs, and the time of every frame."""
         times: list[float] = []
 
         def frames() -> Iterator[Frame]:
-            for frame in _bar(video.frames(), "watch", video.frame_count, show=progress):
+            total = video.frame_count and -(-video.frame_count // choice.every)
+            for frame in _bar(_frames(video, choice), "watch", total, show=progress):
                 times.append(frame.time)
                 yield frame
 
-        tokens, lengths = self.text.encode(list(texts))
-        longest = int(lengths.max())
-        text_mask = torch.arange(longest)[None] < lengths[:, None]  # (B, P)
-        pieces = video.sound(seconds=self.seconds) if sound else iter(())
-        seconds = each_second(frames())
+        first, read = choice.first, self.read(texts)
+        seconds = each_second(islice(frames(), first, None))
         windows: list[Window] = []
+        pieces: Iterator[tuple[np.ndarray, int]] = iter(())
         while shown := list(islice(seconds, self.seconds)):
-            pictures = [self.vision.preprocess(frame.pixels[None]) for _, frame in shown]
-            clip = (
-                self.audio.encode(*next(pieces, SILENCE), seconds=self.seconds),
-                *self.vision.encode(torch.cat(pictures)),
-            )
-            audio, patches, cls = (part.expand(len(texts), *part.shape) for part in clip)
-            features = Features(audio, patches, cls, tokens[:, :longest], text_mask)
-            prompts = self.model(features.to(self._device)).prompts
             number, frame = shown[0]
-            _, scores = self._stream(prompts, frames=1).step(self._levels(frame))
-            start = float(self.seconds * len(windows))
-            windows.append(Window(start, number, prompts, _beliefs(scores)))
+            if not windows and sound:
+                pieces = video.sound(seconds=self.seconds, start=frame.time)
+            pictures = [frame.pixels for _, frame in shown]
+            prompts = self.prompts(read, pictures, *next(pieces, SILENCE))
+            point = None if windows else choice.point
+            if point:
+                prompts = self.click(point, frame.pixels)
+            stream = self.track(prompts, frames=1, clicked=bool(point))
+            _, scores = stream.step(self.levels(frame.pixels))
+            begin = windows[0].start if windows else round(frame.time, 4)
+            start = begin + self.seconds * len(windows)
+            windows.append(Window(start, first + number, prompts, beliefs_of(scores), bool(point)))
+        if not windows:
+            last = (len(times) - 1) * choice.every
+            raise ValueError(
+                f"frame {choice.frame}: not in {video.path.name}; expected 0 to {last}"
+            )
         return windows, times
 
+    @torch.inference_mode()
     def _track(
-        self, video: Video, windows: list[Window], prompted: list[Window | None], *, frames: int
-    ) -> Iterator[tuple[Frame, list[np.ndarray], list[float]]]:
+        self,
+        video: Video,
+        windows: list[Window],
+        prompted: list[Window | None],
+        choice: Choice,
+        *,
+        frames: int,
+    ) -> Tracked:
         """Second pass: yield every frame with the sentences' masks (H, W) and beliefs."""
         streams: list[tuple[list[int], MaskStream]] = []
-        for number, frame in enumerate(video.frames()):
-            levels, size = self._levels(frame), frame.pixels.shape[:2]
+        past = self._past(video, windows[0], choice, frames=frames)
+        for number, frame in enumerate(_frames(video, choice)):
+            size = frame.pixels.shape[:2]
             masks = [np.zeros(size, np.float32) for _ in prompted]
-            window = windows[min(int(frame.time // self.seconds), len(windows) - 1)]
+            since = frame.time - windows[0].start
+            window = windows[min(max(int(since // self.seconds), 0), len(windows) - 1)]
             beliefs = list(window.beliefs)
             for window in windows:  # sentences prompted in the same window share a stream
                 rows = [row for row, own in enumerate(prompted) if own is window]
                 if rows and window.frame == number:
-                    streams.append((rows, self._stream(window.prompts[rows], frames=frames)))
-            for rows, stream in streams:
-                logits, scores = stream.step(levels)
-                found = probabilities(logits.cpu().numpy(), size=size, logits=True)  # (B, H, W)
-                for row, mask, belief in zip(rows, found, _beliefs(scores), strict=True):
+                    prompts, clicked = window.prompts[rows], window.clicked
+                    stream = self.track(prompts, frames=frames, clicked=clicked)
+                    streams.append((rows, stream))
+            if past:
+                found = [(list(range(len(prompted))), past.pop())]
+            elif streams:
+                levels = self.levels(frame.pixels)
+                found = [(rows, stream.step(levels)) for rows, stream in streams]
+            else:
+                found = []
+            for rows, (logits, scores) in found:
+                shown = masks_of(logits, size)  # (B, H, W)
+                for row, mask, belief in zip(rows, shown, beliefs_of(scores), strict=True):
                     masks[row], beliefs[row] = mask, belief
             yield frame, masks, beliefs
 
-    def _levels(self, frame: Frame) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode a frame with SAM 2, up to the layers in which model and tracker may differ."""
-        sam2 = self.model.sam2
-        image = preprocess(frame.pixels[None], sam2.image_size).to(self._device)
-        return encode_frames(sam2, image, before_high_res_convs=True)
+    def _past(
+        self, video: Video, window: Window, choice: Choice, *, frames: int
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Track from the chosen frame back to frame 0; return logits and scores, frame 0 last."""
+        if not choice.first:
+            return []
+        found: list[tuple[Tensor, Tensor]] = []
+        stream = self.track(window.prompts, frames=frames, clicked=window.clicked)
+        for stop in range(choice.first + 1, 0, -CHUNK):
+            chunk = list(islice(_frames(video, choice), max(0, stop - CHUNK), stop))
+            for frame in reversed(chunk):
+                logits, scores = stream.step(self.levels(frame.pixels))
+                found.append((logits.half().cpu(), scores))
+        return found[1:]
 
-    def _stream(self, prompts: Tensor, *, frames: int) -> MaskStream:
-        same_clip = torch.zeros(len(prompts), dtype=torch.int64, device=self._device)
-        return MaskStream(self.model.sam2, prompts, same_clip, frames=frames, tracker=self.tracker)
+
+def _prompted(windows: list[Window], row: int, *, gate: bool) -> Window | None:
+    """Return the first window with a belief above 0.5 for a sentence, or the first without gate."""
+    return next((w for w in windows if not gate or w.beliefs[row] > SHOWN), None)
 
 
-def _beliefs(scores: Tensor) -> list[float]:
-    return [round(belief, 4) for belief in scores.float().sigmoid().tolist()]
+def _frames(video: Video, choice: Choice) -> Iterator[Frame]:
+    """Yield every nth frame, displayed until the next one or the end."""
+    kept: Frame | None = None
+    for number, frame in enumerate(video.frames()):
+        if kept and number % choice.every:
+            kept = replace(kept, seconds=frame.time + frame.seconds - kept.time)
+            continue
+        if kept:
+            yield kept
+        kept = frame
+    if kept:
+        yield kept
 
 
 def _bar(items: Iterable[Item], name: str, total: int | None, *, show: bool) -> Iterable[Item]:

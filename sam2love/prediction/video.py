@@ -109,16 +109,21 @@ class Video:
             pixels = decoded.to_ndarray(format="rgb24", width=width, height=height)
             yield Frame(time, _upright(pixels, self._matrix), seconds)
 
-    def sound(self, *, seconds: int) -> Iterator[tuple[np.ndarray, int]]:
+    def sound(self, *, seconds: int, start: float = 0.0) -> Iterator[tuple[np.ndarray, int]]:
         """Yield the channels' mean in pieces of the given length: (n,) float32, and the rate in Hz.
 
         Gaps are silent; the last piece may be shorter. A file without sound yields nothing.
+
+        Args:
+            start: time in seconds at which the first piece begins.
         """
         if not self.has_sound:
             return
         piece, length = np.zeros(0, np.float32), seconds * self._rate_hz
+        early = round(start * self._rate_hz)
         for samples in self._samples(rate_hz=self._rate_hz):
-            piece = np.concatenate([piece, samples.mean(0)])
+            piece = np.concatenate([piece, samples[:, early:].mean(0)])
+            early = max(0, early - samples.shape[1])
             while len(piece) >= length:
                 yield piece[:length], self._rate_hz
                 piece = piece[length:]
@@ -214,9 +219,11 @@ def _upright(pixels: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
 
 
 def each_second(frames: Iterable[Frame]) -> Iterator[tuple[int, Frame]]:
-    """Yield the frame displayed at each whole second, with its number."""
-    second, before = 0, None
+    """Yield the frame displayed at each whole second from the first frame on, with its number."""
+    second, before = 0.0, None
     for number, frame in enumerate(frames):
+        if before is None:
+            second = frame.time
         while before and second < frame.time - ROUNDING:
             yield before
             second += 1

@@ -29,7 +29,7 @@ def outcome() -> Outcome:
         Sentence.numbered(row, text, prompted_at=0.0, windows=[0.9])
         for row, text in enumerate(TEXTS)
     ]
-    return Outcome("v.mkv", [], [0.0], [0.0, 1.0, 2.0], sentences)
+    return Outcome("v.mkv", [], [0.0], [0, 5, 10], [0.0, 1.0, 2.0], sentences)
 
 
 def tracked(video: Video, *, fails_at: int | None = None) -> Iterator:
@@ -48,10 +48,18 @@ def test_the_folder_contains_masks_and_beliefs(video, tmp_path):
         "masks/0-the-left-half",
         "masks/1-blank",
     ]
-    left = np.asarray(Image.open(tmp_path / "out/masks/0-the-left-half/00002.png"))
+    left = np.asarray(Image.open(tmp_path / "out/masks/0-the-left-half/00010.png"))
     assert (left[:, :32] == round(255 * 0.6)).all()
     assert not left[:, 32:].any()
+    coco = json.loads((tmp_path / "out/masks.json").read_text(encoding="utf-8"))
+    assert [image["file_name"] for image in coco["images"]] == [
+        "00000.png",
+        "00005.png",
+        "00010.png",
+    ]
+    assert [a["area"] for a in coco["annotations"]] == [48 * 32] * 6
     written = json.loads((tmp_path / "out/belief.json").read_text(encoding="utf-8"))
+    assert written["frames"] == [0, 5, 10]
     assert written["sentences"][1]["beliefs"] == [0, 0.1, 0.2]
     assert written["sentences"][0]["colour"] != written["sentences"][1]["colour"]
 
@@ -91,7 +99,7 @@ def test_shown_frames_are_described(shown, expected):
 @pytest.mark.parametrize("odd", ["\n", "\r\n", "\0", "\x1b[2J", "\x07", "\x9b", "\u2028", "\u202e"])
 def test_line_breaks_and_terminal_commands_are_escaped(odd):
     sentence = Sentence.numbered(0, f"the{odd}star", prompted_at=0.0, windows=[0.9])
-    result = Outcome(f"a{odd}b.mp4", [f"a{odd}b.mp4 has no sound"], [0.0], [], [sentence])
+    result = Outcome(f"a{odd}b.mp4", [f"a{odd}b.mp4 has no sound"], [0.0], [], [], [sentence])
     assert len(result.lines) == 2
     assert all(line.isprintable() and len(line.splitlines()) == 1 for line in result.lines)
 
@@ -99,7 +107,7 @@ def test_line_breaks_and_terminal_commands_are_escaped(odd):
 @pytest.mark.parametrize("text", ["الكائن الأعلى صوتا", "👩‍🚀 🦒", "می‌خواهم", "café"])
 def test_any_script_is_printed_unchanged(text):
     sentence = Sentence.numbered(0, text, prompted_at=0.0, windows=[0.9])
-    assert f'"{text}"' in Outcome("v.mkv", [], [0.0], [], [sentence]).lines[0]
+    assert f'"{text}"' in Outcome("v.mkv", [], [0.0], [], [], [sentence]).lines[0]
 
 
 # ---- the scratch folder -------------------------------------------------------------------------

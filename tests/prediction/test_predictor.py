@@ -10,10 +10,15 @@ from PIL import Image
 from sam2love.dataset import refavs
 from sam2love.dataset.index import read_index
 from sam2love.evaluation.metrics import probabilities
+from sam2love.prediction.outcome import Choice
 from sam2love.prediction.predictor import Predictor
+from sam2love.prediction.prompter import masks_of
 from sam2love.prediction.video import Video
+from sam2love.sam.decode import click
+from sam2love.sam.propagate import propagate
 from sam2love.segmentation import segment_clips
 from sam2love.stores.features import FeatureReader
+from tests import tiny
 from tests.videos import make_video
 
 KEY = "--seenD_1_2"
@@ -90,6 +95,7 @@ def test_all_files_are_written(sure, tmp_path):
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == {
         "masks",
+        "masks.json",
         "overlay.mp4",
         "strip.png",
         "belief.json",
@@ -172,7 +178,7 @@ def test_output_is_reproducible(predictor, tmp_path):
     for name in ("one", "two"):
         predictor.predict(video, ["the object"], out=tmp_path / name)
     files = sorted(path for path in (tmp_path / "one").rglob("*") if path.is_file())
-    assert len(files) == 6
+    assert len(files) == 7
     again = [tmp_path / "two" / path.relative_to(tmp_path / "one") for path in files]
     same = [a.read_bytes() == b.read_bytes() for a, b in zip(files, again, strict=True)]
     assert all(same), [path.name for path, right in zip(files, same, strict=True) if not right]
@@ -184,12 +190,108 @@ def test_sound_is_heard_unless_muted(predictor, tmp_path):
     silent = Video(make_video(tmp_path / "s.mkv", pictures(3)))
 
     def prompts(video: Video, *, sound: bool) -> torch.Tensor:
-        windows, _ = predictor._watch(video, ["the object"], sound=sound, progress=False)
+        windows, _ = predictor._watch(video, ["the object"], Choice(), sound=sound, progress=False)
         return windows[0].prompts
 
     heard, muted = prompts(video, sound=True), prompts(video, sound=False)
     assert not torch.allclose(heard, muted)
     assert torch.equal(muted, prompts(silent, sound=True))
+
+
+@pytest.mark.parametrize(("frame", "chunk"), [(0, 50), (3, 50), (11, 4), (12, 1)])
+def test_a_chosen_frame_is_prompted_and_tracked_both_ways(
+    predictor, monkeypatch, frame, chunk, tmp_path
+):
+    monkeypatch.setattr("sam2love.prediction.predictor.CHUNK", chunk)
+    tiny.see_objects(predictor.model.sam2, predictor.tracker)
+    noise = np.random.default_rng(0).normal(0, 0.2, (1, 13 * 16_000)).astype(np.float32)
+    video = make_video(tmp_path / "v.mkv", pictures(13), sound=noise)
+    prediction = predictor.predict(video, ["the object", "x"], out=tmp_path / "out", frame=frame)
+    shown = [f.pixels for f in Video(video).frames()]
+    heard = np.concatenate([piece for piece, _ in Video(video).sound(seconds=1)])
+    window = heard[16_000 * frame :][:160_000]
+    read = predictor.read(["the object", "x"])
+    prompts = predictor.prompts(read, shown[frame:][:10], window, 16_000)
+    levels = [torch.cat(level)[None] for level in zip(*map(predictor.levels, shown), strict=True)]
+    rows = torch.zeros(2, dtype=torch.int64)
+    logits, scores = propagate(
+        predictor.model.sam2,
+        tuple(levels),
+        prompts,
+        rows,
+        prompted=rows + frame,
+        tracker=predictor.tracker,
+    )
+    for row, sentence in enumerate(prediction.sentences):
+        assert sentence.prompted_at == frame
+        masks = read_masks(tmp_path / "out" / sentence.masks) / 255
+        assert np.abs(masks - masks_of(logits[row], (20, 30))).max() < 0.01
+        assert masks.any(axis=(1, 2)).all()
+        assert np.allclose(sentence.beliefs, scores[row].sigmoid(), atol=1e-3)
+    assert prediction.window_starts[0] == frame
+
+
+def test_every_nth_frame(sure, tmp_path):
+    video = make_video(tmp_path / "v.mkv", pictures(13))
+    prediction = sure([0.9]).predict(video, ["x"], out=tmp_path / "out", every=5, frame=10)
+    out = tmp_path / "out"
+    names = [path.name for path in sorted((out / prediction.sentences[0].masks).iterdir())]
+    assert names == ["00000.png", "00005.png", "00010.png"]
+    assert (prediction.frames, prediction.times) == ([0, 5, 10], [0, 5, 10])
+    assert prediction.sentences[0].prompted_at == 10
+    overlaid = list(Video(out / "overlay.mp4").frames())
+    assert [frame.time for frame in overlaid] == pytest.approx([0, 5, 10])
+    assert overlaid[-1].seconds == pytest.approx(3)  # it ends with the video
+    annotated = json.loads((out / "masks.json").read_text())["images"]
+    assert [image["id"] for image in annotated] == [0, 5, 10]
+
+
+def test_a_point_is_a_click_with_the_tracker_s_heads(predictor, tmp_path):
+    tiny.see_objects(predictor.model.sam2, predictor.tracker)
+    video = make_video(tmp_path / "v.mkv", pictures(3))
+    predictor.predict(video, ["x"], out=tmp_path / "out", frame=1, point=(6, 15))
+    shown = [f.pixels for f in Video(video).frames()]
+    tracker = predictor.tracker
+    assert tracker is not None
+    size = tracker.image_size
+    levels = [torch.cat(level)[None] for level in zip(*map(predictor.levels, shown), strict=True)]
+    row = torch.zeros(1, dtype=torch.int64)
+    logits, _ = propagate(
+        tracker,
+        tuple(levels),
+        click(tracker, torch.tensor([[6 / 30 * size, 15 / 20 * size]])),
+        row,
+        prompted=row + 1,
+    )
+    masks = read_masks(tmp_path / "out/masks/0-x") / 255
+    assert np.abs(masks - masks_of(logits[0], (20, 30))).max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"frame": 2}, r"frame 2: not in v\.mkv; expected 0 to 1"),
+        ({"frame": -1}, "frame -1: expected 0 or more"),
+        ({"frame": 40, "every": 20}, r"frame 40: not in v\.mkv; expected 0 to 0"),
+        ({"frame": 37, "every": 5}, "frame 37: not among every 5th .*; choose 35 or 40"),
+        ({"every": 0}, "every 0: expected 1 or more"),
+        ({"point": (1, 1)}, "a point needs the number of the frame"),
+        ({"frame": 0, "point": (30, 1)}, "point 30,1: outside the picture of 30 x 20 pixels"),
+        ({"frame": 0, "point": (1, -1)}, "x from 0 to 29 and y from 0 to 19"),
+    ],
+)
+def test_wrong_choices_are_named(settings, message, predictor, tmp_path):
+    video = make_video(tmp_path / "v.mkv", pictures(2))
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=message):
+        predictor.predict(video, ["x"], out=tmp_path / "out", **settings)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_point_is_for_one_sentence(predictor, tmp_path):
+    video = make_video(tmp_path / "v.mkv", pictures(2))
+    with pytest.raises(ValueError, match="on one object, found 2 sentences"):
+        predictor.predict(video, ["x", "y"], out=tmp_path / "out", frame=0, point=(1, 1))
 
 
 def test_impossible_requests_are_refused(predictor, tmp_path):
