@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
+import pandas as pd
 
 from sam2love.encoders.weights import SHIPPED
-from sam2love.prediction.outcome import BELIEF_MEANS, OVERLAY, STRIP
+from sam2love.prediction.outcome import BELIEF_MEANS, OVERLAY, STRIP, Outcome
 
 if TYPE_CHECKING:
     from sam2love.prediction.predictor import Predictor
@@ -40,20 +41,28 @@ def build_page(predictor: "Predictor", folder: Path) -> gr.Blocks:
     """Build the page, which writes results to new folders in `folder`."""
 
     def segment(
-        video: str, texts: list[str], *, sound: bool = True, words: bool = True
-    ) -> tuple[Files, list[str]]:
+        video: str,
+        texts: list[str],
+        *,
+        frame: int | None,
+        sound: bool = True,
+        words: bool = True,
+    ) -> tuple[Files, Outcome]:
         out = Path(tempfile.mkdtemp(dir=folder)) / f"{Path(video).stem}-masks"
-        outcome = predictor.predict(video, texts, out=out, sound=sound, words=words, progress=True)
+        outcome = predictor.predict(
+            video, texts, out=out, frame=frame, sound=sound, words=words, progress=True
+        )
         archive = shutil.make_archive(str(out), "zip", out)
-        return (str(out / OVERLAY), str(out / STRIP), archive), outcome.lines
+        return (str(out / OVERLAY), str(out / STRIP), archive), outcome
 
     def run(
         video: str | None,
         typed: str,
         mute: bool,
         blank: bool,
+        frame: str,
         _: gr.Progress = gr.Progress(track_tqdm=True),  # noqa: B008
-    ) -> Iterator[tuple[str | None, ...]]:
+    ) -> Iterator[tuple[str | gr.LinePlot | None, ...]]:
         texts = [line.strip() for line in typed.splitlines() if line.strip()]
         try:
             enough = 1 <= len(texts) <= MAX_SENTENCES and len(typed) <= MAX_CHARACTERS
@@ -62,14 +71,17 @@ def build_page(predictor: "Predictor", folder: Path) -> gr.Blocks:
                     f"choose a video and type 1 to {MAX_SENTENCES} sentences of {MAX_CHARACTERS} "
                     f"characters in total; found {len(texts)} sentences, {len(typed)} characters"
                 )
-            files, lines = segment(video, texts)
-            yield *files, *NO_FILES, "\n".join(lines)
+            chosen = _number(frame)
+            files, found = segment(video, texts, frame=chosen)
+            curves = _curves(found)
+            yield *files, *NO_FILES, curves, "\n".join(found.lines)
             if mute or blank:
                 read = ["(no sentence)"] if blank else texts
-                ablated, more = segment(video, read, sound=not mute, words=not blank)
-                yield *files, *ablated, "\n".join([*lines, f"{ABLATED}:", *more])
+                ablated, more = segment(video, read, frame=chosen, sound=not mute, words=not blank)
+                lines = [*found.lines, f"{ABLATED}:", *more.lines]
+                yield *files, *ablated, curves, "\n".join(lines)
         except (ValueError, OSError) as error:
-            yield *NO_FILES, *NO_FILES, _without_folders(str(error), folder)
+            yield *NO_FILES, *NO_FILES, None, _without_folders(str(error), folder)
 
     with gr.Blocks(title="SAM2-LOVE", analytics_enabled=False) as page:
         gr.Markdown("# SAM2-LOVE\nSegment what a sentence refers to in a video with sound.")
@@ -77,11 +89,23 @@ def build_page(predictor: "Predictor", folder: Path) -> gr.Blocks:
             video = gr.Video(label="Video", sources=["upload"], height=300)
             with gr.Column():
                 typed = gr.Textbox(label="Sentences, one per line", lines=4)
+                frame = gr.Textbox(
+                    label="Frame to prompt, from 0; empty: the first that is believed"
+                )
                 mute = gr.Checkbox(label="Also with the sound muted")
                 blank = gr.Checkbox(label="Also with the text blank")
                 button = gr.Button("Segment", variant="primary")
         gr.Examples([[str(EXAMPLE), EXAMPLE_SENTENCES]], [video, typed])
         outcome = gr.Textbox(label="Result", info=BELIEF_MEANS, interactive=False)
+        curves = gr.LinePlot(
+            x="seconds",
+            y="belief",
+            color="sentence",
+            colors_in_legend=[],  # the overlay has a legend, in which long sentences fit
+            y_lim=[0, 1],
+            height=200,
+            label="Belief, in the colours of the overlay",
+        )
         results = []
         with gr.Row():
             for name in ("With all inputs", ABLATED):
@@ -92,9 +116,32 @@ def build_page(predictor: "Predictor", folder: Path) -> gr.Blocks:
                         gr.File(label="Masks, overlay, strip and beliefs", interactive=False),
                     ]
         button.click(
-            run, [video, typed, mute, blank], [*results, outcome], show_progress_on=outcome
+            run,
+            [video, typed, mute, blank, frame],
+            [*results, curves, outcome],
+            show_progress_on=outcome,
         )
     return page
+
+
+def _number(typed: str) -> int | None:
+    """Return the number of the frame, or None if nothing was typed."""
+    try:
+        return int(typed) if typed.strip() else None
+    except ValueError:
+        raise ValueError(f"frame {typed}: expected a whole number from 0, or nothing") from None
+
+
+def _curves(outcome: Outcome) -> gr.LinePlot:
+    """Plot each sentence's belief over time, in the colour of its masks."""
+    rows = [
+        (time, belief, sentence.text)
+        for sentence in outcome.sentences
+        for time, belief in zip(outcome.times, sentence.beliefs, strict=True)
+    ]
+    colours = {s.text: "#{:02x}{:02x}{:02x}".format(*s.colour) for s in outcome.sentences}
+    beliefs = pd.DataFrame(rows, columns=["seconds", "belief", "sentence"])
+    return gr.LinePlot(beliefs, color_map=colours)
 
 
 def serve(model: str, *, host: str, port: int, password: str | None = None) -> None:

@@ -26,6 +26,7 @@ from sam2love.prediction.demo import (
     EXAMPLE,
     EXAMPLE_SENTENCES,
     _is_loopback,
+    _number,
     _without_folders,
     serve,
 )
@@ -131,6 +132,16 @@ def test_messages_contain_no_temporary_folders(line, shown):
     assert _without_folders(line, Path("/tmp/demo")) == shown
 
 
+@pytest.mark.parametrize(("typed", "frame"), [("", None), (" ", None), ("37", 37), ("-1", -1)])
+def test_a_frame_may_be_chosen(typed, frame):
+    assert _number(typed) == frame
+
+
+def test_a_frame_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match=r"frame 1\.5: expected a whole number from 0, or nothing"):
+        _number("1.5")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
@@ -138,7 +149,7 @@ def test_no_files_are_left_behind(ended_by, busy, tmp_path):
     with demo(TMPDIR=str(tmp_path)) as (process, address):
         client = Client(address, verbose=False)
         video = handle_file(str(EXAMPLE))
-        job = client.submit(video, "The blue square", False, False, api_name="/run")
+        job = client.submit(video, "The blue square", False, False, "", api_name="/run")
         if busy:
             while not any(path.suffix == ".png" for path in tmp_path.rglob("*")):
                 assert not job.done(), job.result()
@@ -184,6 +195,7 @@ def test_an_example_with_and_without_its_sound(address):
         page.locator("button[aria-label='Clear'], button[title='Clear']").first.wait_for()
         lines.fill(f"The blue square\n{SENTENCE}")
         page.get_by_label("Also with the sound muted").check()
+        sync_api.expect(page.get_by_label("Frame to prompt")).to_have_value("")
         page.get_by_role("button", name="Segment").click()
         page.wait_for_function(
             "[...document.querySelectorAll('textarea')].some(t => t.value.includes('removed'))"
@@ -193,10 +205,23 @@ def test_an_example_with_and_without_its_sound(address):
         assert SENTENCE in result  # as it was typed
         assert page.title() == "SAM2-LOVE"
         page.wait_for_function("document.querySelectorAll('video').length >= 3")
+        page.get_by_text("seconds", exact=True).first.wait_for()  # the axis of the beliefs
+        page.get_by_label("Frame to prompt").fill("250")
+        page.get_by_role("button", name="Segment").click()
+        page.wait_for_function(
+            "[...document.querySelectorAll('textarea')].some(t => t.value.includes('frame 250'))"
+        )
+        result = page.get_by_label("Result").input_value()
+        assert result == "frame 250: not in example.mp4; expected 0 to 249"
+        page.get_by_label("Frame to prompt").fill("60")
+        page.get_by_role("button", name="Segment").click()
+        page.wait_for_function(
+            "[...document.querySelectorAll('textarea')].some(t => t.value.includes('removed'))"
+        )
         with page.expect_download() as download:
             page.locator("a[href$='.zip']").first.click()
         names = ZipFile(download.value.path()).namelist()
-        assert {"belief.json", "overlay.mp4", "masks/0-the-blue-square/00000.png"} <= {*names}
+        assert {"belief.json", "masks.json", "masks/0-the-blue-square/00000.png"} <= {*names}
         own = (address, "data:", "blob:")
         assert [url for url in requests if not url.startswith(own)] == []
         browser.close()
