@@ -33,6 +33,7 @@ ROWS = 4
 """Rows of val that are shown."""
 PANEL = 240
 """Pixels of a panel's longer side; smaller frames are not enlarged."""
+UNSEEN = np.full((PANEL, PANEL, 3), 160, np.uint8)
 CAPTION = 18
 """Pixels of height for the sentence."""
 DIMMED = 4
@@ -47,7 +48,7 @@ class Monitor:
             beside the first curves of this one would look like the result of one training.
         model: the one that is trained.
         rows: of val, from the expression table.
-        root: the data set.
+        root: the data set; where features alone were pulled, pictures are on gray.
         train: says how many steps there are.
 
     Raises:
@@ -69,7 +70,10 @@ class Monitor:
         self._model, self._reader = model, reader
         self._steps = train.grounding_steps + train.steps
         self._rows = _spread(rows[~rows["null"]], ROWS)
-        self._frames = [_shrunk(refavs.read_frame(root, key, 0)) for key in self._rows["key"]]
+        self._frames = [
+            _shrunk(refavs.read_frame(root, key, 0)) if root.is_dir() else UNSEEN
+            for key in self._rows["key"]
+        ]
         for name in (WEIGHTS, *CURVES):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / PICTURES, ignore_errors=True)
