@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from sam2love import params
 from sam2love.dataset.refavs import FRAMES
 from sam2love.stores.features import Features
-from sam2love.trajectories import Trajectories
+from sam2love.trajectories import trajectories
 
 
 class Tokens(NamedTuple):
@@ -143,10 +143,7 @@ class Fusion(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.register_buffer("aud", random_tokens(1, dim))
         self.register_buffer("vis", random_tokens(1, dim))
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
-                nn.init.zeros_(module.bias)
+        draw_weights(self)
         self.positions = positions or nn.Identity()
 
     def encode(self, features: Features) -> Tokens:
@@ -289,17 +286,19 @@ class JointFusion(FusionTransformer):
 
     def __init__(self, *, trajectories: bool, frames: int = FRAMES, **shared: Any) -> None:
         super().__init__(**shared)
-        self.trajectories = None
+        self.frames, self.trajectory_projection = frames, None
         if trajectories and "vision" in self.modalities:
-            self.trajectories = Trajectories(self.dim, frames=frames)
+            self.trajectory_projection = Projection(3 * frames, self.dim, self.dim)
+            draw_weights(self.trajectory_projection)
 
     def forward(self, features: Features) -> Fused:
         """Fuse the modalities of B expressions in one pass."""
         tokens = self.encode(features._replace(patches=features.patches[:, :1]))
         context, context_mask = self.context(tokens, features.text_mask)
         patches, history = tokens.patches[:, 0], tokens.cls
-        if self.trajectories is not None:
-            patches = patches + self.trajectories(features.patches)
+        if self.trajectory_projection is not None:
+            found = trajectories(features.patches, frames=self.frames)
+            patches = patches + self.trajectory_projection(found)
         if "vision" not in self.modalities:
             history = history[:, :0]
         seg = self.seg.expand(len(context), -1, -1)
@@ -352,6 +351,14 @@ def build_fusion(
             return FusionTransformer(**own, **shared)
         case _:
             return MeanFusion(**shared)
+
+
+def draw_weights(module: nn.Module) -> None:
+    """Draw the initial weights of all linear maps in a module; biases are 0."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.trunc_normal_(part.weight, std=part.in_features**-0.5)
+            nn.init.zeros_(part.bias)
 
 
 def random_tokens(count: int, dim: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sam2love.dataset.refavs import FRAMES
-from sam2love.fusion import Tokens, random_tokens
+from sam2love.fusion import Tokens, draw_weights, random_tokens
 from sam2love.params import POSITIONED_TOKENS
 
 
@@ -37,8 +37,7 @@ class LearnedPositions(nn.Module):
         self.frame = nn.Parameter(random_tokens(frames, dim))
         self.register_buffer("patch_positions", patch_positions)
         self.patch = nn.Linear(patch_positions.shape[1], dim)
-        nn.init.trunc_normal_(self.patch.weight, std=patch_positions.shape[1] ** -0.5)
-        nn.init.zeros_(self.patch.bias)
+        draw_weights(self.patch)
 
     def forward(self, tokens: Tokens) -> Tokens:
         """Return the tokens with their positions added."""

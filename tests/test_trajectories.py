@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from sam2love.trajectories import Trajectories, trajectories
+from sam2love.trajectories import SCALE, trajectories
 
 SIDE, N, WIDTH = 4, 3, 16
 
@@ -19,30 +19,30 @@ def clip(places: list[int | None]) -> torch.Tensor:
     return patches
 
 
+def found(patches: torch.Tensor, *, frames: int = N) -> torch.Tensor:
+    """Shifts and likeness without their scale: (B, HW, N, 3)."""
+    return (trajectories(patches, frames=frames) / SCALE).unflatten(2, (frames, 3))
+
+
 def test_a_thing_is_found_again_where_it_went():
     """Row-major: 5 is row 1, column 1; 7 is two columns to the right; 13 is two rows below."""
-    found = trajectories(clip([5, 7, 13]))[0, 5]
     expected = torch.tensor([[0.0, 0.0, 1.0], [0.5, 0.0, 1.0], [0.0, 0.5, 1.0]])
-    assert_close(found, expected, atol=1e-4, rtol=0)
+    assert_close(found(clip([5, 7, 13]))[0, 5], expected, atol=1e-4, rtol=0)
 
 
 def test_a_thing_that_is_gone_resembles_nothing():
-    likeness = trajectories(clip([5, None, 5]))[0, 5, :, 2]
+    likeness = found(clip([5, None, 5]))[0, 5, :, 2]
     assert_close(likeness, torch.tensor([1.0, 0.0, 1.0]))
 
 
 def test_rows_are_independent_and_nothing_is_trained_through_the_matching():
     both = torch.cat([clip([5, 7, 13]), clip([0, None, 1])]).requires_grad_()
-    found = trajectories(both)
-    assert not found.requires_grad
-    assert_close(found[1:], trajectories(clip([0, None, 1])))
+    assert not found(both).requires_grad
+    assert_close(found(both)[1:], found(clip([0, None, 1])))
 
 
-@pytest.mark.parametrize("frames", [1, 2])
-def test_frames_that_a_short_clip_lacks_count_as_unseen(frames):
-    torch.manual_seed(0)
-    module = Trajectories(8, frames=N)
-    short = clip([5, 7, 13])[:, :frames]
-    found = torch.zeros(1, SIDE**2, N, 3)
-    found[:, :, :frames] = trajectories(short)
-    assert_close(module(short), module.embedding(3.0 * found.flatten(2)))
+@pytest.mark.parametrize("seen", [1, 2])
+def test_frames_that_a_short_clip_lacks_are_zero(seen):
+    short = found(clip([5, 7, 13])[:, :seen])
+    assert_close(short[:, :, :seen], found(clip([5, 7, 13]))[:, :, :seen])
+    assert not short[:, :, seen:].any()

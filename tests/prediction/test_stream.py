@@ -119,8 +119,12 @@ def test_only_believed_windows_prompt(predictor, monkeypatch):
     assert masks[1].any()
 
 
-@pytest.mark.parametrize("anew", [True, False], ids=["prompted anew", "prompted once"])
-def test_memory_is_flat(predictor, monkeypatch, anew):
+@pytest.mark.parametrize(
+    ("anew", "seconds"),
+    [(True, 60), (False, 60), pytest.param(True, 3600, marks=pytest.mark.slow)],
+    ids=["prompted anew", "prompted once", "an hour"],
+)
+def test_memory_is_flat(predictor, monkeypatch, anew, seconds):
     stream = predictor.stream(["x"], rate_hz=RATE_HZ)
 
     def held() -> int:
@@ -130,12 +134,12 @@ def test_memory_is_flat(predictor, monkeypatch, anew):
         return tensors + stream._sound.nbytes + sum(p.nbytes for p in stream._pictures)
 
     step, sizes = camera(1)[0], []
-    for number in range(60):
+    for number in range(seconds):
         stream.step(*step)
         if number == 0 and not anew:
             predictor.gate = True
             monkeypatch.setattr("sam2love.prediction.stream.SHOWN", 2.0)  # no belief exceeds it
-        if number % 10 == 8:
+        if number % (seconds // 6) == seconds // 6 - 2:
             sizes.append(held())
     assert len(set(sizes[2:])) == 1, sizes
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from sam2 import sam2_video_predictor
 
 from sam2love.params import load_params
-from sam2love.sam.build import build_sam2
+from sam2love.sam.build import SAM2Base, build_sam2
 from sam2love.sam.decode import click
 from sam2love.sam.encode import encode_frames
 from sam2love.sam.propagate import MaskStream, build_tracker, propagate
@@ -119,6 +119,15 @@ def images(clip: Path) -> torch.Tensor:
     return load_video_frames(str(clip), SIDE, False, compute_device=torch.device("cpu"))[0]
 
 
+def pretrained(config: DictConfig, path: Path) -> SAM2Base:
+    """Build a SAM 2 of a configuration, written to `path`, with what fits of the mini weights."""
+    OmegaConf.save(config, path)
+    model = build_sam2(str(path))
+    weights, names = load_file(WEIGHTS), model.state_dict().keys()
+    model.load_state_dict({name: weights[name] for name in names})
+    return model
+
+
 @pytest.mark.parametrize(
     ("changes", "masks"),
     [
@@ -131,10 +140,7 @@ def images(clip: Path) -> torch.Tensor:
 )
 def test_equals_the_packages_predictor(clip, tmp_path, monkeypatch, changes, masks):
     config = configured(**changes)
-    OmegaConf.save(config, tmp_path / "config.yaml")
-    model = build_sam2(str(tmp_path / "config.yaml"))
-    weights, names = load_file(WEIGHTS), model.state_dict().keys()
-    model.load_state_dict({name: weights[name] for name in names})
+    model = pretrained(config, tmp_path / "config.yaml")
     counted = count_masks(model)
     frames = images(clip)
     both = [encode_frames(model, frames.flip(0)), encode_frames(model, frames)]
@@ -160,10 +166,7 @@ def test_equals_the_packages_predictor(clip, tmp_path, monkeypatch, changes, mas
 )
 def test_equals_the_packages_predictor_both_ways(clip, tmp_path, monkeypatch, changes, prompted):
     config = configured(**changes)
-    OmegaConf.save(config, tmp_path / "config.yaml")
-    model = build_sam2(str(tmp_path / "config.yaml"))
-    weights, names = load_file(WEIGHTS), model.state_dict().keys()
-    model.load_state_dict({name: weights[name] for name in names})
+    model = pretrained(config, tmp_path / "config.yaml")
     embeddings = tuple(level[None] for level in encode_frames(model, images(clip)))
     rows = torch.zeros(len(POINTS), dtype=torch.int64)
     logits, _ = propagate(
