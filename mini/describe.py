@@ -53,7 +53,7 @@ def measure(params: Params, *, workers: int) -> tuple[pd.DataFrame, pd.DataFrame
 
 def measure_clip(params: Params, job: Job) -> tuple[dict, list[dict]]:
     """Return the statistics of one clip and of each of its expressions."""
-    clip = sample_story(clip_rng(params, job), part=job.part, side=params.side)
+    clip = sample_story(clip_rng(params, job), part=job.part, side=params.side, late=job.late)
     area = clip.masks.mean(axis=(2, 3))  # (frames, things)
     figures = {
         "split": job.split,
@@ -106,8 +106,12 @@ def region_j(predicted: np.ndarray, truth: np.ndarray) -> float:
 
 def _central(masks: np.ndarray) -> int:
     """Return the thing whose centre is nearest the picture's, by masks (things, side, side)."""
-    centres = np.array([np.argwhere(mask).mean(axis=0) for mask in masks])
-    return int(np.argmin(np.linalg.norm(centres - (masks.shape[1] - 1) / 2, axis=1)))
+    middle = (masks.shape[1] - 1) / 2
+    distances = [
+        float(np.linalg.norm(np.argwhere(mask).mean(axis=0) - middle)) if mask.any() else np.inf
+        for mask in masks
+    ]
+    return int(np.argmin(distances))
 
 
 if __name__ == "__main__":

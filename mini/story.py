@@ -4,12 +4,13 @@ Which thing sounds when and how loud is drawn independently of everything visibl
 reveal only the timbre of a sound. All randomness comes from the generator passed in.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from mini.expressions import GROUPS, MEANINGS, NEEDS_SOUND, NULL_FAMILIES, Meaning
+from mini.expressions import FAMILIES, GROUPS, MEANINGS, NEEDS_SOUND, NULL_FAMILIES, Meaning
 from mini.pictures import AREAS, COLOURS, SHAPES, Kind, Scene, render, sample_scene
 from mini.rules import (
     LENGTH_MARGIN_SECONDS,
@@ -63,6 +64,10 @@ GROUP_FAMILIES = GROUPS | {"sound": NEEDS_SOUND}
 FAMILY_WEIGHTS = {"relation": 3.0, "sounding": 1.5, "silent": 1.5, "away": 4.0, "throughout": 6.0}
 EXPRESSIONS = (5, 6)  # per clip, if that many meanings apply
 NULL_EXPRESSIONS = 4
+ENTRANCES = range(2, 7)  # the frames, one of which is the first to show a late thing
+REACH = 1.6  # of any shape from its centre, in radii
+OF_FRAME_0 = ("place", "relation")  # families that say where a thing is at first
+ABSENT_FAMILIES = ("colour", "shape", "mixed")  # name the kind of thing that a clip may lack
 
 
 @dataclass(frozen=True)
@@ -79,15 +84,25 @@ class Story:
     """Meaning, sentence, and the thing for which it holds."""
 
 
-def sample_story(rng: np.random.Generator, *, part: Part, side: int) -> Story:
-    """Draw a clip whose kinds are all of one part."""
+def sample_story(rng: np.random.Generator, *, part: Part, side: int, late: bool = False) -> Story:
+    """Draw a clip whose kinds are all of one part.
+
+    Args:
+        side: in pixels.
+        late: one thing is not there at first and comes into view later.
+    """
     things = int(rng.choice(list(THINGS), p=list(THINGS.values())))
     scene = _sample_scene(rng, sample_kinds(rng, things, part), side)
+    if late:
+        scene = _delay_a_thing(rng, scene)
     frames = [render(scene, frame) for frame in range(FRAMES)]
     masks = np.stack([masks for _, masks in frames])
     sounding = int(rng.choice(len(SOUNDING[things]), p=SOUNDING[things]))
     heard = sample_sounds(rng, things, sounding)
-    expressions = sample_expressions(rng, Seen.of(scene, masks), heard)
+    # A late thing comes once and doesn't come back.
+    unclear = (*OF_FRAME_0, "away") if late else ()
+    families = [family for family in FAMILIES if family not in unclear]
+    expressions = sample_expressions(rng, Seen.of(scene, masks), heard, families=families)
     return Story(scene, np.stack([picture for picture, _ in frames]), masks, heard, expressions)
 
 
@@ -103,6 +118,21 @@ def _sample_scene(rng: np.random.Generator, kinds: list[Kind], side: int) -> Sce
         if leaving in wanted:
             break
     return scene
+
+
+def _delay_a_thing(rng: np.random.Generator, scene: Scene) -> Scene:
+    """Let one thing come in over the nearest edge, within two frames, and rest where it started."""
+    things = list(scene.things)
+    late = int(rng.integers(len(things)))
+    rest, radius = things[late].path[0], things[late].radius
+    edges = np.array([rest[0], 1 - rest[0], rest[1], 1 - rest[1]])
+    edge = int(np.argmin(edges))
+    outside = rest.copy()
+    outside[edge // 2] = -REACH * radius if edge % 2 == 0 else 1 + REACH * radius
+    arrived = np.clip((np.arange(FRAMES) - int(rng.choice(ENTRANCES)) + 1) / 2, 0, 1)[:, None]
+    path = outside + (rest - outside) * arrived
+    things[late] = replace(things[late], path=path)
+    return replace(scene, things=tuple(things))
 
 
 def part_of(shape: str, colour: str) -> Part:
@@ -178,10 +208,12 @@ def mix(
 
 
 def sample_expressions(
-    rng: np.random.Generator, seen: Seen, heard: Heard
+    rng: np.random.Generator, seen: Seen, heard: Heard, *, families: Sequence[str] = FAMILIES
 ) -> tuple[tuple[Meaning, str, int], ...]:
     """Draw a clip's expressions, no meaning twice, by the weights of groups and then families."""
-    targets = {meaning: meaning.target(seen, heard) for meaning in MEANINGS}
+    targets = {
+        meaning: meaning.target(seen, heard) for meaning in MEANINGS if meaning.family in families
+    }
     left = {
         meaning: target
         for meaning, target in targets.items()
@@ -190,14 +222,14 @@ def sample_expressions(
     }
     expressions = []
     for _ in range(min(int(rng.choice(EXPRESSIONS)), len(left))):
-        families = {meaning.family for meaning in left}
+        available = {meaning.family for meaning in left}
         weights = {
             name: weight
             for name, weight in GROUP_WEIGHTS.items()
-            if families.intersection(GROUP_FAMILIES[name])
+            if available.intersection(GROUP_FAMILIES[name])
         }
         group = _draw(rng, weights)
-        names = [name for name in GROUP_FAMILIES[group] if name in families]
+        names = [name for name in GROUP_FAMILIES[group] if name in available]
         family = _draw(rng, {name: FAMILY_WEIGHTS.get(name, 1.0) for name in names})
         meanings = [meaning for meaning in left if meaning.family == family]
         meaning = meanings[rng.integers(len(meanings))]
@@ -208,6 +240,21 @@ def sample_expressions(
 def sample_null_sentences(rng: np.random.Generator) -> list[str]:
     """Draw sentences for a silent or foreign-sounding clip from those that other clips use."""
     meanings = [meaning for meaning in MEANINGS if meaning.family in NULL_FAMILIES]
+    chosen = rng.permutation(len(meanings))[:NULL_EXPRESSIONS]
+    return [str(rng.choice(meanings[i].wordings)) for i in chosen]
+
+
+def sample_absent_sentences(rng: np.random.Generator, clip: Story) -> list[str]:
+    """Draw sentences for a clip about things of a colour or shape that none of its things has."""
+    seen = Seen.of(clip.scene, clip.masks)
+    nothing_sounds = (None,) * len(seen.kinds)
+    all_sound = (Sound(onset_seconds=0, seconds=1, level_db=0),) * len(seen.kinds)
+    meanings = [
+        meaning
+        for meaning in MEANINGS
+        if meaning.family in ABSENT_FAMILIES
+        and meaning.rule(seen, nothing_sounds) == meaning.rule(seen, all_sound) == set()
+    ]
     chosen = rng.permutation(len(meanings))[:NULL_EXPRESSIONS]
     return [str(rng.choice(meanings[i].wordings)) for i in chosen]
 

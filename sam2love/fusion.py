@@ -37,8 +37,8 @@ class Fused(NamedTuple):
     prompt: Tensor
     """(B, S, D): [seg] after the last frame visited, or the mean of all outputs, (B, 1, D)."""
     attention: Tensor | None
-    """(B, HW) logits by which the first [seg] attends to the patches of frame 0 in the last block;
-    None without [seg] or without patches."""
+    """(B, HW) logits by which the first [seg] attends to the patches of the frame that it grounds, in
+    the last block; None without [seg] or without patches."""
 
 
 class Projection(nn.Sequential):
@@ -104,8 +104,8 @@ class Fusion(nn.Module):
         dim, layers, heads, mlp_ratio: D, and the sizes of the transformer blocks.
         modalities: the ones used; tokens of the others are left out.
         projections: how features get to the shared dimension, see `sam2love.params.Fusion`.
-        positions: a module from `Tokens` to `Tokens` that adds positional embeddings; the paper
-            has none.
+        positions: adds positional embeddings, see `grounding.LearnedPositions`; the paper has
+            none.
 
     Source: SAM2-LOVE section 3.2, Eq. 1 and 2.
     """
@@ -144,21 +144,25 @@ class Fusion(nn.Module):
         self.register_buffer("aud", random_tokens(1, dim))
         self.register_buffer("vis", random_tokens(1, dim))
         draw_weights(self)
-        self.positions = positions or nn.Identity()
+        self.positions = positions
 
-    def encode(self, features: Features) -> Tokens:
-        """Project all features to the shared dimension (Eq. 1) and add positions, if any."""
+    def encode(self, features: Features, *, frame: Tensor | None = None) -> Tokens:
+        """Project all features to the shared dimension (Eq. 1) and add positions, if any.
+
+        Args:
+            frame: (B,) int64, the only frame of each row whose patches are given; by default those
+                of the first n frames are.
+        """
         patches, cls = features.patches, features.cls
         if "vision" not in self.modalities:
             patches = patches[:, :, :0]
-        return self.positions(
-            Tokens(
-                audio=self.audio_projection(features.audio),
-                patches=self.visual_projection(patches),
-                cls=self.visual_projection(cls),
-                text=self.text_projection(features.text),
-            )
+        tokens = Tokens(
+            audio=self.audio_projection(features.audio),
+            patches=self.visual_projection(patches),
+            cls=self.visual_projection(cls),
+            text=self.text_projection(features.text),
         )
+        return tokens if self.positions is None else self.positions(tokens, frame=frame)
 
     def context(self, tokens: Tokens, text_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the tokens that every frame's sequence shares: audio, [aud], text, [vis].
@@ -175,8 +179,13 @@ class Fusion(nn.Module):
         ]
         return torch.cat(shown, dim=1), torch.cat(masks, dim=1)
 
-    def forward(self, features: Features) -> Fused:
-        """Fuse the modalities of B expressions; each strategy is a subclass."""
+    def forward(self, features: Features, *, frame: Tensor | None = None) -> Fused:
+        """Fuse the modalities of B expressions; each strategy is a subclass.
+
+        Args:
+            frame: (B,) int64, the frame that [seg] is to ground; by default, and except for
+                `JointFusion` always, frame 0.
+        """
         raise NotImplementedError
 
 
@@ -206,7 +215,7 @@ class FusionTransformer(Fusion):
         self.propagation, self.history, self.order = propagation, history, order
         self.seg = nn.Parameter(random_tokens(seg_tokens, self.dim))
 
-    def forward(self, features: Features) -> Fused:
+    def forward(self, features: Features, *, frame: Tensor | None = None) -> Fused:
         """Fuse the modalities of B expressions, one frame at a time."""
         tokens = self.encode(features)
         context, context_mask = self.context(tokens, features.text_mask)
@@ -274,7 +283,7 @@ class JointFusion(FusionTransformer):
     """Let [seg] read the prompted frame once, with all sound, text and [cls] of the clip (ours).
 
     What the paper's [seg] is to learn from visiting the frames one after another, each patch of
-    frame 0 tells at once: its trajectory through the other frames.
+    that frame tells at once: its trajectory through the other frames.
 
     Args:
         trajectories: add each patch's trajectory.
@@ -291,13 +300,17 @@ class JointFusion(FusionTransformer):
             self.trajectory_projection = Projection(3 * frames, self.dim, self.dim)
             draw_weights(self.trajectory_projection)
 
-    def forward(self, features: Features) -> Fused:
+    def forward(self, features: Features, *, frame: Tensor | None = None) -> Fused:
         """Fuse the modalities of B expressions in one pass."""
-        tokens = self.encode(features._replace(patches=features.patches[:, :1]))
+        rows = torch.arange(len(features.patches), device=features.patches.device)
+        frame = torch.zeros_like(rows) if frame is None else frame
+        tokens = self.encode(
+            features._replace(patches=features.patches[rows, frame][:, None]), frame=frame
+        )
         context, context_mask = self.context(tokens, features.text_mask)
         patches, history = tokens.patches[:, 0], tokens.cls
         if self.trajectory_projection is not None:
-            found = trajectories(features.patches, frames=self.frames)
+            found = trajectories(features.patches, frame, frames=self.frames)
             patches = patches + self.trajectory_projection(found)
         if "vision" not in self.modalities:
             history = history[:, :0]
@@ -312,7 +325,7 @@ class MeanFusion(Fusion):
     Source: SAM2-LOVE Table 5.
     """
 
-    def forward(self, features: Features) -> Fused:
+    def forward(self, features: Features, *, frame: Tensor | None = None) -> Fused:
         """Fuse the modalities of B expressions."""
         tokens = self.encode(features)
         context, context_mask = self.context(tokens, features.text_mask)
@@ -340,7 +353,7 @@ def build_fusion(
         dims: audio_dim, visual_dim and text_dim of the encoders.
     """
     shared = dict(settings) | dims | {"positions": positions}
-    del shared["soft_click"]  # of the model
+    del shared["soft_click"], shared["frame"]  # of the model
     token = ("seg_tokens", "propagation", "history", "order")
     own = {name: shared.pop(name) for name in (*token, "trajectories")}
     match shared.pop("strategy"):

@@ -39,15 +39,20 @@ class LearnedPositions(nn.Module):
         self.patch = nn.Linear(patch_positions.shape[1], dim)
         draw_weights(self.patch)
 
-    def forward(self, tokens: Tokens) -> Tokens:
-        """Return the tokens with their positions added."""
-        frame = self.frame[: tokens.cls.shape[1]]
-        shown = self.frame[: tokens.patches.shape[1], None]
+    def forward(self, tokens: Tokens, *, frame: Tensor | None = None) -> Tokens:
+        """Return the tokens with their positions added.
+
+        Args:
+            frame: (B,) int64, see `Fusion.encode`.
+        """
+        shown = self.frame[: tokens.patches.shape[1], None]  # (n, 1, D)
+        if frame is not None:
+            shown = self.frame[frame][:, None, None]  # (B, 1, 1, D)
         cells = self.patch(self.patch_positions)[: tokens.patches.shape[2]]
         return Tokens(
             audio=tokens.audio + self.second[: tokens.audio.shape[1]],
             patches=tokens.patches + shown + cells,
-            cls=tokens.cls + frame,
+            cls=tokens.cls + self.frame[: tokens.cls.shape[1]],
             text=tokens.text + self.word[: tokens.text.shape[1]],
         )
 
@@ -74,6 +79,15 @@ def cell_areas(masks: list[Tensor], *, cells: int) -> Tensor:
     """
     side = math.isqrt(cells)
     return torch.cat([F.adaptive_avg_pool2d(mask[None], side) for mask in masks]).flatten(1)
+
+
+def belief(cells: Tensor) -> Tensor:
+    """Return the log-odds that a token points somewhere, against `grounding_loss`'s 'nowhere': (B,).
+
+    Args:
+        cells: (B, cells) logits.
+    """
+    return cells.logsumexp(1)
 
 
 def grounding_loss(cells: Tensor, areas: Tensor) -> Tensor:

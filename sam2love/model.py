@@ -4,10 +4,12 @@ Shapes: B expressions, N frames, C the width of SAM 2's prompts, h x w cells of 
 """
 
 import json
+import math
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -15,15 +17,18 @@ from sam2love.device import mixed_precision
 from sam2love.encoders.tensors import read_tensors, select
 from sam2love.encoders.weights import DEFAULT, fetch, fetch_pretrained, weights_file
 from sam2love.fusion import Fused, Fusion, Projection, build_fusion
-from sam2love.grounding import LearnedPositions
+from sam2love.grounding import LearnedPositions, belief
 from sam2love.params import Config, Weights, load_config
 from sam2love.sam.build import SAM2Base, build_sam2
-from sam2love.sam.decode import Decoded, decode, grid_positions
+from sam2love.sam.decode import Decoded, Prompts, decode, grid_positions
 from sam2love.stores.features import Features
 from sam2love.work import replacing
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 """The files of a pretrained folder."""
+SURE = 0.98
+"""The belief with which [seg] prompts a frame without reading the later ones. On the mini set's val,
+the highest belief of all frames is no better, and takes several times as long."""
 
 
 class Segmented(NamedTuple):
@@ -33,7 +38,7 @@ class Segmented(NamedTuple):
     """(B, 1, C) for SAM 2."""
     fused: Fused
     """The fusion's output, from which the prompts were projected."""
-    first_frame: Decoded | None
+    decoded: Decoded | None
     """Masks and object scores; None where no embeddings were given."""
 
 
@@ -43,7 +48,7 @@ class SAM2Love(nn.Module):
     Args:
         fusion: compresses audio, text and frames into one token.
         sam2: a complete SAM 2; its prompt encoder and mask decoder are trained here.
-        soft_click: see `params.Fusion`.
+        soft_click, any_frame: see `params.Fusion`; any_frame is its `frame: any`.
         train_prompt_encoder, train_mask_decoder, train_high_res_convs: see `params.Sam2`.
     """
 
@@ -53,12 +58,14 @@ class SAM2Love(nn.Module):
         sam2: SAM2Base,
         *,
         soft_click: bool = False,
+        any_frame: bool = False,
         train_prompt_encoder: bool = True,
         train_mask_decoder: bool = True,
         train_high_res_convs: bool = False,
     ) -> None:
         super().__init__()
-        self.fusion, self.sam2, self.soft_click = fusion, sam2, soft_click
+        self.fusion, self.sam2 = fusion, sam2
+        self.soft_click, self.any_frame = soft_click, any_frame
         self.prompt_projection = Projection(fusion.dim, fusion.dim, sam2.sam_prompt_embed_dim)
         decoder = sam2.sam_mask_decoder
         sam2.requires_grad_(False)
@@ -91,6 +98,7 @@ class SAM2Love(nn.Module):
             fusion,
             sam2,
             soft_click=config.fusion.soft_click,
+            any_frame=config.fusion.frame == "any",
             train_prompt_encoder=config.sam2.train_prompt_encoder,
             train_mask_decoder=config.sam2.train_mask_decoder,
             train_high_res_convs=config.sam2.train_high_res_convs,
@@ -158,22 +166,54 @@ class SAM2Love(nn.Module):
             self.save(file)
 
     def forward(
-        self, features: Features, embeddings: tuple[Tensor, Tensor, Tensor] | None = None
+        self,
+        features: Features,
+        embeddings: tuple[Tensor, Tensor, Tensor] | None = None,
+        *,
+        frame: Tensor | None = None,
     ) -> Segmented:
-        """Segment the object that each sentence means on the first frame (sections 3.2 and 3.3).
+        """Segment the object that each sentence means on one frame (sections 3.2 and 3.3).
 
         Args:
-            embeddings: SAM 2's of the first frames, as `encode_frames` returns them; without them
-                no mask is decoded.
+            embeddings: SAM 2's of these frames, as `encode_frames` returns them; without them no
+                mask is decoded.
+            frame: see `Fusion.forward`; by default frame 0.
         """
         with mixed_precision(self.sam2.device):
-            fused = self.fusion(features)
+            fused = self.fusion(features, frame=frame)
             prompts = self.prompt_projection(fused.prompt[:, :1])  # (B, 1, C)
             if self.soft_click and fused.attention is not None:
                 places = grid_positions(self.sam2, cells=fused.attention.shape[1])
                 prompts = prompts + (fused.attention.softmax(1) @ places)[:, None]
-            first = decode(self.sam2, embeddings, prompts) if embeddings is not None else None
-        return Segmented(prompts, fused, first)
+            decoded = decode(self.sam2, embeddings, prompts) if embeddings is not None else None
+        return Segmented(prompts, fused, decoded)
+
+    def prompts(self, features: Features) -> Prompts:
+        """Prompt SAM 2 on frame 0 or, with `fusion.frame: any`, on a frame that shows the object.
+
+        That is the first frame on which [seg] is SURE to see the object; if there is none, the one
+        where its belief is highest.
+        """
+        out = self(features)
+        frame = torch.zeros(len(out.prompts), dtype=torch.int64, device=out.prompts.device)
+        if not self.any_frame:
+            return Prompts(out.prompts, frame, None)
+        assert out.fused.attention is not None
+        tokens, highest = out.prompts, belief(out.fused.attention.float())
+        frames = features.cls.shape[1]
+        for number in range(1, frames):
+            left = (highest <= math.log(SURE / (1 - SURE))).nonzero()[:, 0]
+            if not len(left):
+                break
+            some = Features(*(part[left] for part in features))
+            out = self(some, frame=torch.full_like(left, number))
+            assert out.fused.attention is not None
+            seen = belief(out.fused.attention.float())
+            better = seen > highest[left]
+            rows = left[better]
+            tokens[rows], frame[rows], highest[rows] = out.prompts[better], number, seen[better]
+        # The highest of N beliefs is high by chance N times as often as a single one.
+        return Prompts(tokens, frame, highest - math.log(frames))
 
     @property
     def cell_positions(self) -> Tensor:

@@ -107,6 +107,9 @@ class Fusion(Section):
     """Of the features (Eq. 1): linear, ReLU, linear; or (ours) a linear map alone."""
     soft_click: bool
     """Ours: add SAM 2's positional encoding of the patches that [seg] attends to to the prompt."""
+    frame: Literal["first", "any"]
+    """The frame that is prompted: frame 0, or (ours, for `joint`) the first one on which [seg]
+    believes to see the object, for which some grounding steps' rows are of other frames too."""
     modalities: tuple[Modality, ...]
     propagation: bool
     """Carry the [seg] token from frame to frame; without it the prompt is the mean over frames."""
@@ -134,6 +137,11 @@ class Fusion(Section):
             raise ValueError(
                 "soft_click needs a [seg] that attends to patches: set strategy to token or joint "
                 "and put vision among the modalities, or set soft_click to false"
+            )
+        if self.frame == "any" and not (self.strategy == "joint" and self.attends):
+            raise ValueError(
+                "frame any needs a [seg] that attends to the patches of one frame: set strategy to "
+                "joint and put vision among the modalities, or set frame to first"
             )
         if self.trajectories and self.strategy != "joint":
             raise ValueError("trajectories are of strategy joint: set one or the other back")
@@ -199,7 +207,7 @@ class Propagate(Section):
     configuration; the published ones track with the best of mask tokens 1 to 3. `single` uses
     token 0, the only one that the loss trains."""
     gate: bool
-    """Ours: a row whose object score on frame 0 is not positive shows nothing, which is SAM 2's own
+    """Ours: a row whose object score on the prompted frame is not positive is empty, SAM 2's own
     rule for tracked frames. Only `train.loss.object_score` teaches the score to mean that."""
 
 
@@ -237,6 +245,11 @@ class Params(Config):
     runtime: Runtime
     train: Train
     score: Score
+
+    @property
+    def labelled_frames(self) -> int:
+        """How many frames of a clip the training has labels for."""
+        return self.data.frames if self.fusion.frame == "any" else 1
 
     @model_validator(mode="after")
     def _every_step_has_a_loss(self) -> "Params":

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sam2love.dataset import refavs
 from sam2love.sam.build import SAM2Base
-from sam2love.sam.decode import click
+from sam2love.sam.decode import Prompts, click
 from sam2love.sam.encode import encode_frames, preprocess
 from sam2love.sam.propagate import propagate
 from sam2love.stores.features import FeatureReader
@@ -32,6 +32,8 @@ def prediction_specs(sam2: SAM2Base, *, frames: int) -> list[ArraySpec]:
     return [
         ArraySpec("logits", (frames, side, side), "float16", rows, "mask logits before any gate"),
         ArraySpec("object_score", (frames,), "float32", rows, "logit of the object being there"),
+        ArraySpec("prompted", (), "int64", rows, "the frame that was prompted"),
+        ArraySpec("presence", (), "float32", rows, "logit of the object being in the clip"),
     ]
 
 
@@ -39,32 +41,41 @@ def prediction_specs(sam2: SAM2Base, *, frames: int) -> list[ArraySpec]:
 def segment_clips(
     sam2: SAM2Base,
     clips: Sequence[str],
-    prompts: Tensor,
+    prompts: Prompts,
     read_clip: Callable[[str], Levels],
     *,
-    prompted: Tensor | None = None,
     tracker: SAM2Base | None = None,
 ) -> dict[str, np.ndarray]:
-    """Propagate prompts (B, 1, C), each through its clip; rows of one clip share its embeddings.
+    """Propagate B prompts, each through its clip; rows of one clip share its embeddings.
 
     Args:
         clips: the clip of each prompt.
         read_clip: see `clip_reader`.
-        prompted, tracker: see `propagate`.
+        tracker: see `propagate`.
 
     Returns:
-        "logits" (B, N, 4h, 4w) and "object_score" (B, N), as `prediction_specs` declares them.
+        "logits" (B, N, 4h, 4w), "object_score" (B, N), "prompted" (B,) and "presence" (B,), as
+        `prediction_specs` declares them. Where the prompts don't tell the presence, it is the
+        object score of the prompted frame.
     """
     distinct = list(dict.fromkeys(clips))
-    clip_of_row = torch.tensor([distinct.index(clip) for clip in clips], device=prompts.device)
+    tokens, frame, presence = prompts
+    clip_of_row = torch.tensor([distinct.index(clip) for clip in clips], device=tokens.device)
     embedding, high_res_0, high_res_1 = (
         torch.stack(level).float() for level in zip(*map(read_clip, distinct), strict=True)
     )
     levels = (embedding, high_res_0, high_res_1)
     logits, scores = propagate(
-        sam2, levels, prompts, clip_of_row, prompted=prompted, tracker=tracker
+        sam2, levels, tokens, clip_of_row, prompted=frame, tracker=tracker
     )
-    return {"logits": logits.half().cpu().numpy(), "object_score": scores.float().cpu().numpy()}
+    if presence is None:
+        presence = scores.gather(1, frame[:, None])[:, 0]
+    return {
+        "logits": logits.half().cpu().numpy(),
+        "object_score": scores.float().cpu().numpy(),
+        "prompted": frame.cpu().numpy(),
+        "presence": presence.float().cpu().numpy(),
+    }
 
 
 def clip_reader(

@@ -1,4 +1,4 @@
-"""Trajectories, which are ours: where each patch of frame 0 is found again in the other frames.
+"""Trajectories, which are ours: where each patch of a frame is found again in the other frames.
 
 The frozen ViT's patches look alike where they show the same thing, so a motion, an absence or a
 return needs no learning to be seen: only the sentence's words for it are learned. Off in
@@ -19,10 +19,10 @@ SCALE = 3.0
 
 
 @torch.no_grad()
-def trajectories(patches: Tensor, *, frames: int) -> Tensor:
-    """Return where each patch of frame 0 is found again: (B, HW, 3 N), float32.
+def trajectories(patches: Tensor, start: Tensor, *, frames: int) -> Tensor:
+    """Return where each patch of a frame is found again: (B, HW, 3 N), float32.
 
-    Of each frame, times SCALE: the shift x and y of the patch's expected place, in sides of the
+    Of each of the N frames, times SCALE: the shift x and y of the patch's expected place, in sides of the
     frame, x to the right and y down, where places are weighted by a softmax over cosine
     similarities; and the highest similarity, which is low where the thing can't be seen. Frames
     that a short clip lacks are 0.
@@ -30,13 +30,16 @@ def trajectories(patches: Tensor, *, frames: int) -> Tensor:
     Args:
         patches: of B rows' first n <= N frames, (B, n, HW, d_V), in row-major order of a square
             grid.
+        start: (B,) int64, the frame whose patches are looked for.
         frames: N.
     """
     normed = F.normalize(patches.float(), dim=-1)
-    likeness = torch.einsum("bpd,bnqd->bpnq", normed[:, 0], normed)
+    own = normed[torch.arange(len(start), device=start.device), start] / TEMPERATURE  # (B, HW, d_V)
+    logits = torch.einsum("bpd,bnqd->bpnq", own, normed)
     side = math.isqrt(patches.shape[2])
     centres = (torch.arange(side, device=patches.device) + 0.5) / side
     places = torch.cartesian_prod(centres, centres).flip(1)  # (HW, 2)
-    shift = (likeness / TEMPERATURE).softmax(-1) @ places - places[:, None]
-    found = torch.cat([shift, likeness.amax(-1, keepdim=True)], dim=-1)  # (B, HW, n, 3)
+    shift = logits.softmax(-1) @ places - places[:, None]
+    likeness = TEMPERATURE * logits.amax(-1, keepdim=True)
+    found = torch.cat([shift, likeness], dim=-1)  # (B, HW, n, 3)
     return SCALE * F.pad(found, (0, 0, 0, frames - found.shape[2])).flatten(2)

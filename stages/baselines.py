@@ -1,7 +1,7 @@
-"""Segment every object of the val and test clips from one click inside its true mask on frame 0.
+"""Segment every object of the val and test clips from one click inside its true mask.
 
-Reads the index, the SAM 2 embeddings and the true masks of first frames; writes mask logits to
-predictions/objects.zarr, from which `score` computes its baselines. SAM 2 is the pre-trained one.
+The click is on the first frame that shows the object. Reads the index, the SAM 2 embeddings and the
+true masks; writes mask logits to predictions/objects.zarr, from which `score` computes its baselines. SAM 2 is the pre-trained one.
 
     dvc repro baselines
 """
@@ -9,12 +9,14 @@ predictions/objects.zarr, from which `score` computes its baselines. SAM 2 is th
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from sam2love.dataset import refavs
 from sam2love.dataset.index import read_index
 from sam2love.device import precision, start_device
 from sam2love.params import load_params
 from sam2love.sam.build import build_sam2
+from sam2love.sam.decode import Prompts
 from sam2love.segmentation import (
     click_inside,
     clip_reader,
@@ -30,14 +32,14 @@ from stages import run
 
 
 def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
-    """Segment all annotated objects that are visible on frame 0."""
+    """Segment all annotated objects, each from the first frame that shows it."""
     params = load_params()
     device = start_device(params.runtime)
     index = read_index(index_folder)
     shown = index.clips.loc[index.clips["split"] != "train", "frames_key"]
     # A null clip's objects may be annotated only in a train clip with the same frames.
     clips = index.clips[index.clips["frames_key"].isin(shown)]
-    objects = visible_objects(root, clips)
+    objects = visible_objects(root, clips, frames=params.data.frames)
     sam2 = build_sam2(
         params.sam2.config,
         params.sam2.weights,
@@ -54,10 +56,11 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
     read_clip = clip_reader(reader, encode_frames, device=sam2.device)
 
     def encode(ids: list[str]) -> dict:
-        masks = [refavs.read_mask(root, *objects[name], 0) for name in ids]
-        prompts = click_inside(sam2, masks)  # type: ignore[arg-type]  # no mask of a visible object is None
+        masks = [refavs.read_mask(root, *objects[name]) for name in ids]
+        frames = torch.tensor([objects[name][2] for name in ids], device=sam2.device)
+        tokens = click_inside(sam2, masks)  # type: ignore[arg-type]  # no mask of a visible object is None
         clips = [split_name(name)[0] for name in ids]
-        return segment_clips(sam2, clips, prompts, read_clip)
+        return segment_clips(sam2, clips, Prompts(tokens, frames, None), read_clip)
 
     fill_store(
         out,
@@ -73,14 +76,18 @@ def main(root: Path, index_folder: Path, features: Path, out: Path) -> None:
     print(f"{out}: masks of {len(objects)} objects from one click each")
 
 
-def visible_objects(root: Path, clips: pd.DataFrame) -> dict[str, tuple[str, int]]:
-    """Return key and fid of each object that is visible on frame 0, by "<frames_key>/<fid>"."""
+def visible_objects(
+    root: Path, clips: pd.DataFrame, *, frames: int
+) -> dict[str, tuple[str, int, int]]:
+    """Return key, fid and the first frame that shows it of each object, by "<frames_key>/<fid>"."""
     objects = {}
     for key, frames_key in zip(clips["key"], clips["frames_key"], strict=True):
         for fid in refavs.objects(root, key):
-            mask = refavs.read_mask(root, key, fid, 0)
-            if mask is not None and mask.any():
-                objects[item_name(frames_key, fid)] = (key, fid)
+            for frame in range(frames):
+                mask = refavs.read_mask(root, key, fid, frame)
+                if mask is not None and mask.any():
+                    objects[item_name(frames_key, fid)] = (key, fid, frame)
+                    break
     return objects
 
 

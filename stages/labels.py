@@ -1,7 +1,8 @@
-"""Store the first frame's ground-truth masks, the labels of training, at one bit per pixel.
+"""Store the ground-truth masks of train and val, the labels of training, at one bit per pixel.
 
 Reads the index and the masks of train and val; writes features/labels.zarr by "<key>/<fid>": `bits`
-(P,) uint8, row-major, eight pixels per byte, zero-padded, and `size` (2,) int32, height and width.
+(n, P) uint8, of each frame row-major, eight pixels per byte, zero-padded, and `size` (2,) int32,
+height and width. n is 1, frame 0, or N if `fusion.frame` is any.
 Decoding the PNGs in training would take longer than reading everything else of a step.
 
     dvc repro labels
@@ -21,23 +22,24 @@ from stages import run
 
 
 def main(root: Path, index_folder: Path, out: Path) -> None:
-    """Pack the mask of each object that is annotated or that an expression refers to."""
-    index = read_index(index_folder)
+    """Pack the masks of each object that is annotated or that an expression refers to."""
+    params = load_params()
+    frames, index = params.labelled_frames, read_index(index_folder)
     sizes = index.clips.set_index("key")[["height", "width"]]
 
     def load(ids: list[str]) -> list[np.ndarray]:
-        return [mask_of(*split_name(name)) for name in ids]
+        return [masks_of(*split_name(name)) for name in ids]
 
-    def mask_of(key: str, fid: int) -> np.ndarray:
-        mask = refavs.read_mask(root, key, fid, 0)
-        return np.zeros(tuple(sizes.loc[key]), dtype=bool) if mask is None else mask
+    def masks_of(key: str, fid: int) -> np.ndarray:
+        masks = refavs.read_masks(root, key, fid, frames=frames)
+        return np.zeros((frames, *sizes.loc[key]), dtype=bool) if masks is None else masks
 
     def encode(masks: list[np.ndarray]) -> dict[str, np.ndarray]:
-        bits = np.zeros((len(masks), most_bytes), np.uint8)
-        for row, mask in zip(bits, masks, strict=True):
-            packed = np.packbits(mask)
-            row[: len(packed)] = packed
-        return {"bits": bits, "size": np.array([mask.shape for mask in masks], np.int32)}
+        bits = np.zeros((len(masks), frames, most_bytes), np.uint8)
+        for item, of_frames in zip(bits, masks, strict=True):
+            packed = np.packbits(of_frames.reshape(frames, -1), axis=1)
+            item[:, : packed.shape[1]] = packed
+        return {"bits": bits, "size": np.array([mask.shape[1:] for mask in masks], np.int32)}
 
     objects = objects_to_keep(root, index)
     ids = [item_name(key, fid) for key, fid in objects]
@@ -47,17 +49,17 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
     fill_store(
         out,
         specs=[
-            ArraySpec("bits", (most_bytes,), "uint8", 256, "pixels, eight a byte"),
-            ArraySpec("size", (2,), "int32", 256, "height and width in pixels"),
+            ArraySpec("bits", (frames, most_bytes), "uint8", 64, "pixels, eight a byte"),
+            ArraySpec("size", (2,), "int32", 64, "height and width in pixels"),
         ],
         ids=ids,
-        provenance=provenance.of_features("labels", load_params(), index),
+        provenance=provenance.of_features("labels", params, index),
         load=load,
         encode=encode,
         batch_size=8,
         description="labels",
     )
-    print(f"{out}: {len(ids)} masks, at most {most_bytes} bytes each")
+    print(f"{out}: masks of {len(ids)} objects, at most {most_bytes} bytes a frame")
 
 
 def objects_to_keep(root: Path, index: Index) -> list[tuple[str, int]]:

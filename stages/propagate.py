@@ -1,4 +1,4 @@
-"""Segment every row of val and test: fusion over all frames, then SAM 2 propagation from frame 0.
+"""Segment every row of val and test: fusion over all frames, then SAM 2 propagation from one.
 
 Reads the index, the feature stores, the trained weights and the frames that are not stored; writes
 mask logits before any gate, and object scores, to predictions/masks.zarr.
@@ -46,7 +46,7 @@ def main(root: Path, index_folder: Path, features: Path, weights: Path, out: Pat
     @torch.inference_mode()
     def encode(ids: list[str]) -> dict:
         batch = rows.loc[ids]
-        prompts = model(reader.features(batch).to(device)).prompts
+        prompts = model.prompts(reader.features(batch).to(device))
         clips = batch["frames_key"].tolist()
         return segment_clips(model.sam2, clips, prompts, read_clip, tracker=tracker)
 

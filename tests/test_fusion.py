@@ -41,10 +41,10 @@ def joint(**changes) -> Fusion:
     return build(JointFusion, trajectories=True, frames=N, **changes)
 
 
-def placed() -> Fusion:
+def placed(kind: type[Fusion] = FusionTransformer, **changes) -> Fusion:
     """A fusion with learned positions."""
     positions = LearnedPositions(16, patch_positions=torch.randn(HW, 6))
-    return build(positions=positions)
+    return build(kind, positions=positions, **changes)
 
 
 @pytest.mark.parametrize("history", ["previous", "inclusive", "none"])
@@ -184,6 +184,29 @@ def test_joint_sees_other_frames_by_trajectories_and_cls_alone(inputs):
     assert not torch.allclose(having(later).prompt, having(inputs).prompt)
     later.cls[:, -1] += 5
     assert not torch.allclose(without(later).prompt, without(inputs).prompt)
+
+
+@pytest.mark.parametrize("trajectories", [False, True])
+def test_joint_reads_the_patches_of_each_row_s_own_frame(inputs, trajectories):
+    fusion = build(JointFusion, trajectories=trajectories, frames=N)
+    frame = torch.arange(B) % N
+    together = fusion(inputs, frame=frame)
+    for row in range(B):
+        alone = fusion(Features(*(part[[row]] for part in inputs)), frame=frame[[row]])
+        assert_close(alone.prompt[0], together.prompt[row])
+        assert_close(alone.attention[0], together.attention[row])
+    if not trajectories:
+        first = inputs.patches[torch.arange(B), frame][:, None]
+        assert_close(fusion(inputs._replace(patches=first)).prompt, together.prompt)
+    assert_close(fusion(inputs, frame=torch.zeros_like(frame)).prompt, fusion(inputs).prompt)
+
+
+def test_learned_positions_tell_which_frame_is_read(inputs):
+    """The same picture on every frame."""
+    still = inputs._replace(patches=inputs.patches[:, :1].expand(-1, N, -1, -1))
+    fusion = placed(JointFusion, trajectories=False)
+    frame = torch.full((B,), N - 1)
+    assert not torch.allclose(fusion(still, frame=frame).prompt, fusion(still).prompt, atol=1e-3)
 
 
 def test_linear_projections_are_linear_maps(inputs):

@@ -1,12 +1,14 @@
 """What is trained, what is saved, and where prompts point."""
 
+import math
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from sam2love.fusion import FusionTransformer
-from sam2love.grounding import LearnedPositions
+from sam2love.fusion import FusionTransformer, JointFusion
+from sam2love.grounding import LearnedPositions, belief
 from sam2love.model import SAM2Love
 from sam2love.sam.build import build_sam2
 from sam2love.sam.decode import decode, grid_positions
@@ -23,7 +25,9 @@ def make(*, seed: int = 0, layers: int = 1, dim: int = 16, **settings: bool) -> 
     sam2 = build_sam2(str(tiny.SAM2_CONFIG))
     positions = LearnedPositions(dim, patch_positions=grid_positions(sam2, cells=16))
     sizes = {**tiny.FUSION, "dim": dim, "layers": layers}
-    fusion = FusionTransformer(**DIMS, **sizes, positions=positions)
+    shared = {**DIMS, **sizes, "positions": positions}
+    joint = settings.get("any_frame", False)
+    fusion = JointFusion(trajectories=True, **shared) if joint else FusionTransformer(**shared)
     return SAM2Love(fusion, sam2, **settings)
 
 
@@ -69,17 +73,17 @@ def test_forward_prompts_the_first_frame_with_the_first_seg():
     assert out.prompts.shape == (2, 1, 64)
     assert torch.equal(out.prompts, model.prompt_projection(out.fused.prompt[:, :1]))
     expected = decode(model.sam2, levels, out.prompts)
-    assert torch.equal(out.first_frame.logits, expected.logits)
-    assert torch.equal(out.first_frame.object_score, expected.object_score)
+    assert torch.equal(out.decoded.logits, expected.logits)
+    assert torch.equal(out.decoded.object_score, expected.object_score)
     alone = model(features)
-    assert alone.first_frame is None
+    assert alone.decoded is None
     assert torch.equal(alone.prompts, out.prompts)
 
 
 def test_gradients_reach_all_that_is_trained_and_nothing_else():
     model = make()
     out = model(*made_up())
-    (out.first_frame.logits.square().mean() + out.first_frame.object_score.mean()).backward()
+    (out.decoded.logits.square().mean() + out.decoded.object_score.mean()).backward()
     moved = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     assert {"prompt_projection.0.weight", "fusion.seg", f"sam2.{NO_MASK}"} <= moved
     allowed = ("fusion.", "prompt_projection.", "sam2.sam_mask_decoder.", f"sam2.{NO_MASK}")
@@ -141,3 +145,38 @@ def test_a_soft_click_adds_where_seg_looks():
     places = grid_positions(clicking.sam2, cells=16)
     click = torch.stack([(row[:, None] * places).sum(0) for row in attention])[:, None]
     assert_close(clicking(features).prompts, plain(features).prompts + click)
+
+
+@pytest.mark.parametrize("shift", [-9.0, 0.0, 9.0])
+def test_the_first_frame_of_which_seg_is_sure_is_prompted_or_else_the_likeliest(shift):
+    """`shift` moves all beliefs, so that [seg] is sure of all, some or none of the frames."""
+    model = make(any_frame=True).eval()
+    features = Features(
+        audio=torch.randn(6, 10, 3),
+        patches=5 * torch.randn(6, 5, 16, 4),
+        cls=torch.randn(6, 5, 4),
+        text=torch.randn(6, 6, 5),
+        text_mask=torch.ones(6, 6, dtype=torch.bool),
+    )
+    attention, sure = model.fusion.attention, math.log(0.98 / 0.02)
+    middle = belief(model(features).fused.attention).median().item() - sure
+    model.fusion.attention = lambda *parts: attention(*parts) - middle + shift
+    outs = [model(features, frame=torch.full((6,), number)) for number in range(5)]
+    prompts = model.prompts(features)
+    for row, chosen in enumerate(prompts.frame.tolist()):
+        seen = [belief(out.fused.attention)[row].item() for out in outs]
+        certain = [number for number, value in enumerate(seen) if value > sure]
+        assert chosen == (certain[0] if certain else seen.index(max(seen)))
+        assert_close(prompts.tokens[row], outs[chosen].prompts[row])
+        odds = math.exp(seen[chosen]) / 5  # of five looks, the best is taken
+        assert_close(prompts.presence[row].exp(), torch.tensor(odds), rtol=1e-4, atol=0)
+    assert (len(set(prompts.frame.tolist())) > 1) == (shift <= 0)
+
+
+def test_without_any_frame_frame_0_is_prompted_and_sam_2_tells_the_presence():
+    features, _ = made_up()
+    model = make().eval()
+    prompts = model.prompts(features)
+    assert prompts.frame.tolist() == [0, 0]
+    assert prompts.presence is None
+    assert torch.equal(prompts.tokens, model(features).prompts)

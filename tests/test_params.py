@@ -45,7 +45,7 @@ def test_the_best_profile_is_the_default_but_for_what_is_beyond_the_paper():
         for name in ("params.yaml", "profiles/best.yaml")
     )
     changed = {key for key, value in best.items() if value != default[key]}
-    fusion = {"strategy", "trajectories", "projections", "soft_click"}
+    fusion = {"strategy", "trajectories", "projections", "soft_click", "frame"}
     assert changed == {f"fusion.{name}" for name in fusion} | {"train.steps", "train.loss.pointing"}
 
 

@@ -8,6 +8,7 @@ from sam2.sam2_image_predictor import SAM2ImagePredictor
 from sam2love.dataset import refavs
 from sam2love.sam.build import build_sam2
 from sam2love.sam.encode import encode_frames, preprocess
+from sam2love.sam.decode import Prompts
 from sam2love.segmentation import (
     click_inside,
     clip_reader,
@@ -127,7 +128,8 @@ def test_click_inside_is_the_packages_click_on_that_pixel(sam2, monkeypatch):
 def test_rows_of_a_clip_share_its_embeddings(sam2):
     clips = Clips(sam2, "abc")
     keys = ["c", "a", "c", "b", "a"]
-    prompts = torch.randn(5, 1, 64)
+    tokens, frame0 = torch.randn(5, 1, 64), torch.zeros(5, dtype=torch.int64)
+    prompts = Prompts(tokens, frame0, None)
     together = segment_clips(sam2, keys, prompts, clips)
     assert clips.asked == ["c", "a", "b"]
     for spec in prediction_specs(sam2, frames=10):
@@ -136,24 +138,31 @@ def test_rows_of_a_clip_share_its_embeddings(sam2):
     logits = together["logits"].astype(np.float32)
     assert np.abs(logits[0] - logits[2]).max() > 0.01  # masks depend on the prompt
     for row, key in enumerate(keys):
-        alone = segment_clips(sam2, [key], prompts[[row]], clips)
+        alone = segment_clips(sam2, [key], Prompts(tokens[[row]], frame0[[row]], None), clips)
         np.testing.assert_allclose(logits[row], alone["logits"][0], atol=2e-3, rtol=2e-3)
         score = together["object_score"][row]
         np.testing.assert_allclose(score, alone["object_score"][0], atol=1e-4)
+    np.testing.assert_array_equal(together["presence"], together["object_score"][:, 0])
 
 
 def test_each_row_may_have_a_prompted_frame_of_its_own(sam2):
-    clips, prompts = Clips(sam2, "a"), torch.randn(1, 1, 64).expand(2, -1, -1)
-    prompted = torch.tensor([0, 4])
-    logits = segment_clips(sam2, ["a", "a"], prompts, clips, prompted=prompted)["logits"]
+    clips, tokens = Clips(sam2, "a"), torch.randn(1, 1, 64).expand(2, -1, -1)
+    frame, presence = torch.tensor([0, 4]), torch.tensor([0.5, -2.0])
+    segmented = segment_clips(sam2, ["a", "a"], Prompts(tokens, frame, presence), clips)
+    logits = segmented["logits"]
+    assert segmented["prompted"].tolist() == frame.tolist()
+    assert segmented["presence"].tolist() == presence.tolist()
     for row in range(2):
-        alone = segment_clips(sam2, ["a"], prompts[:1], clips, prompted=prompted[[row]])
+        prompt = Prompts(tokens[:1], frame[[row]], None)
+        alone = segment_clips(sam2, ["a"], prompt, clips)
+        assert alone["presence"][0] == alone["object_score"][0, frame[row]]
         np.testing.assert_allclose(logits[row], alone["logits"][0], atol=2e-3, rtol=2e-3)
     assert np.abs(logits[0, 4] - logits[1, 4]).max() > 0.01
 
 
 def test_masks_depend_on_the_clip(sam2):
-    prompts = torch.randn(1, 1, 64).expand(2, -1, -1)
+    tokens = torch.randn(1, 1, 64).expand(2, -1, -1)
+    prompts = Prompts(tokens, torch.zeros(2, dtype=torch.int64), None)
     logits = segment_clips(sam2, ["a", "b"], prompts, Clips(sam2, "ab"))["logits"]
     assert np.abs(logits[0] - logits[1]).max() > 0.01
 

@@ -19,15 +19,25 @@ def clip(places: list[int | None]) -> torch.Tensor:
     return patches
 
 
-def found(patches: torch.Tensor, *, frames: int = N) -> torch.Tensor:
+def found(patches: torch.Tensor, *, start: int = 0, frames: int = N) -> torch.Tensor:
     """Shifts and likeness without their scale: (B, HW, N, 3)."""
-    return (trajectories(patches, frames=frames) / SCALE).unflatten(2, (frames, 3))
+    starts = torch.full((len(patches),), start)
+    return (trajectories(patches, starts, frames=frames) / SCALE).unflatten(2, (frames, 3))
 
 
 def test_a_thing_is_found_again_where_it_went():
     """Row-major: 5 is row 1, column 1; 7 is two columns to the right; 13 is two rows below."""
     expected = torch.tensor([[0.0, 0.0, 1.0], [0.5, 0.0, 1.0], [0.0, 0.5, 1.0]])
     assert_close(found(clip([5, 7, 13]))[0, 5], expected, atol=1e-4, rtol=0)
+
+
+def test_a_thing_is_found_again_from_the_frame_on_which_it_is_looked_for():
+    """At row 1, column 3 on frame 1; two columns to the left before, two rows below after."""
+    expected = torch.tensor([[-0.5, 0.0, 1.0], [0.0, 0.0, 1.0], [-0.5, 0.5, 1.0]])
+    assert_close(found(clip([5, 7, 13]), start=1)[0, 7], expected, atol=1e-4, rtol=0)
+    both = torch.cat([clip([5, 7, 13])] * 2)
+    each = trajectories(both, torch.tensor([0, 1]), frames=N) / SCALE
+    assert_close(each[1].unflatten(1, (N, 3))[7], expected, atol=1e-4, rtol=0)
 
 
 def test_a_thing_that_is_gone_resembles_nothing():

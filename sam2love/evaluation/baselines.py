@@ -62,8 +62,8 @@ class ObjectBaselines:
     def choices(self, entry: Any) -> dict[str, tuple[int, ...]]:
         """Return the objects that each baseline shows for a row; none if the clip has none.
 
-        The oracle shows nothing if the target is absent, or was not segmented because it is not
-        visible in frame 0.
+        The oracle shows nothing if the target is absent, or was not segmented because no frame
+        shows it.
         """
         fids = self.fids(entry.key)
         if not fids:

@@ -27,13 +27,13 @@ class Prediction:
 
     values: (N, h, w) float32, mask logits or probabilities.
     logits: whether values are logits.
-    object_score: logit that the object is present on frame 0; None if the system has none.
+    presence: logit of the object being in the clip; None if the system has none.
     gated: whether the gate blanks the row.
     """
 
     values: np.ndarray
     logits: bool
-    object_score: float | None = None
+    presence: float | None = None
     gated: bool = False
 
     def probabilities(self, size: tuple[int, int], *, gate: bool = True) -> np.ndarray:
@@ -70,8 +70,8 @@ class StoredMasks:
                 f"masks of row {entry.row} ({entry.uid}): expected {self._frames} frames of "
                 f"finite logits, found shape {logits.shape}; run the stage 'propagate' again"
             )
-        score = float(self._store.read("object_score", str(entry.row))[0])
-        return Prediction(logits, True, score, self._gate and score <= 0)
+        presence = float(self._store.read("presence", str(entry.row)))
+        return Prediction(logits, True, presence, self._gate and presence <= 0)
 
 
 class MaskFolder:

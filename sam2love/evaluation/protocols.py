@@ -223,6 +223,6 @@ def _score_row(entry: Any, prediction: Prediction, target: np.ndarray, truths: d
         ungated=_foreground_fraction(ungated.shown),
         objects=0 if entry.null else len(truths),
         picked=picked,
-        object_score=prediction.object_score,
+        object_score=prediction.presence,
         gated=prediction.gated,
     )

@@ -173,7 +173,7 @@ def _case(entry: Any, root: Path, masks: StoredMasks) -> dict[str, Any]:
         "f": _number(entry.refavs_F),
         "s": _number(entry.S),
         "picked": None if pd.isna(entry.picked) else bool(entry.picked),
-        "object_score": prediction.object_score,
+        "object_score": prediction.presence,
         "gated": prediction.gated,
         "strip": film_strip(root, entry, prediction),
     }

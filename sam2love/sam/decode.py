@@ -11,6 +11,18 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 
+class Prompts(NamedTuple):
+    """Prompts for SAM 2 for B expressions."""
+
+    tokens: Tensor
+    """(B, 1, C)."""
+    frame: Tensor
+    """(B,) int64, the frame that each is for."""
+    presence: Tensor | None
+    """(B,) log-odds, by [seg]'s belief, that any frame shows the object; None where [seg] reads frame
+    0 alone, on which SAM 2's object score tells it."""
+
+
 class Decoded(NamedTuple):
     """The output of the mask decoder for B rows."""
 

@@ -111,7 +111,7 @@ class FeatureReader:
         stores = ("audio", "vision", "text", "sam2")
         stored = sum(spec.item_bytes for name in stores for spec in self._store(name).specs)
         text_mask = self._item_shape("text", "tokens")[0]
-        return stored + text_mask + 8 * self._item_shape("labels", "bits")[0]
+        return stored + text_mask + 8 * self._item_shape("labels", "bits")[1]
 
     def features(
         self, expressions: pd.DataFrame, *, frames: int | None = None, empty: Empty = np.empty
@@ -143,14 +143,26 @@ class FeatureReader:
         return Features(*map(torch.from_numpy, arrays))
 
     def labels(
-        self, keys: Sequence[str], fids: Sequence[int], *, empty: Empty = np.empty
+        self,
+        keys: Sequence[str],
+        fids: Sequence[int],
+        *,
+        frames: Sequence[int] | None = None,
+        empty: Empty = np.empty,
     ) -> list[Tensor]:
-        """Read the true masks of objects on frame 0: (H, W) bool, each of its own size."""
+        """Read the true masks of objects: (H, W) bool, each of its own size.
+
+        Args:
+            frames: the frame of each; by default all are of frame 0.
+            empty: allocates the arrays to read into.
+        """
         store = self._store("labels")
         names = [item_name(key, fid) for key, fid in zip(keys, fids, strict=True)]
         sizes = store.read_many("size", names).tolist()
+        stored = store.read_many("bits", names, first=1 if frames is None else None)
         labels = []
-        for bits, size in zip(store.read_many("bits", names), sizes, strict=True):
+        for of_frames, frame, size in zip(stored, frames or [0] * len(names), sizes, strict=True):
+            bits = of_frames[frame]
             label = empty(tuple(size), np.dtype(bool))
             label.reshape(-1)[:] = np.unpackbits(bits, count=label.size)
             labels.append(torch.from_numpy(label))

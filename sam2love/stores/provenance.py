@@ -48,7 +48,10 @@ def of_features(stage: str, params: Params, index: Index, **by_writer: str) -> d
                 "inputs": table_digest(clips[["key", "frames_digest"]]),
             }
         case "labels":
-            recorded = {"inputs": table_digest(clips[["key", "width", "height", "masks_digest"]])}
+            recorded = {
+                "frames": params.labelled_frames,
+                "inputs": table_digest(clips[["key", "width", "height", "masks_digest"]]),
+            }
         case _:
             raise AssertionError(f"not a feature stage: {stage}")
     return {"stage": stage, **recorded, **by_writer}

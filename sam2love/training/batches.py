@@ -1,4 +1,4 @@
-"""Read the batches of a training: features, SAM 2 embeddings and frame 0 labels, as tensors.
+"""Read the batches of a training: features, SAM 2 embeddings and labels, as tensors.
 
 Shapes: B rows, N frames, C channels, h x w cells of SAM 2's embedding, H x W label pixels.
 """
@@ -19,6 +19,8 @@ from sam2love.params import Train
 from sam2love.stores.features import FeatureReader, Features
 from sam2love.stores.store import Empty
 
+OTHER_FRAMES = 0.25
+"""Fraction of a grounding step's rows that `fusion.frame: any` draws another frame for."""
 PREFETCH = 2
 """Batches that each worker reads ahead."""
 ALIGNMENT = 64
@@ -32,9 +34,11 @@ class Batch(NamedTuple):
     embeddings: tuple[Tensor, Tensor, Tensor] | None
     """SAM 2's of the first frames: (B, C, h, w), (B, C/8, 4h, 4w), (B, C/4, 2h, 2w)."""
     masks: list[Tensor]
-    """B labels of frame 0, (H, W), each of its own size."""
+    """B labels, (H, W), each of its own size."""
     present: Tensor
-    """(B,) bool, False for null rows."""
+    """(B,) bool: the object is in the clip or, if frames are drawn, on the row's frame."""
+    frame: Tensor | None
+    """(B,) int64, the frames of the embeddings and labels; None if all are of frame 0."""
 
     def to(self, device: torch.device) -> "Batch":
         """Move to a device and convert to float32 there, so that halves cross the bus."""
@@ -47,6 +51,7 @@ class Batch(NamedTuple):
             levels,
             [_move(mask, device) for mask in self.masks],
             _move(self.present, device),
+            None if self.frame is None else self.frame.to(device, non_blocking=True),
         )
 
 
@@ -58,6 +63,7 @@ def read_batch(
     rows: pd.DataFrame,
     reader: FeatureReader,
     *,
+    frame: np.ndarray | None = None,
     frames: int | None = None,
     embeddings: bool = True,
     empty: Empty = np.empty,
@@ -65,6 +71,7 @@ def read_batch(
     """Read rows of the expression table.
 
     Args:
+        frame: (B,) int64, the frame to ground of each row, see `Batch`; by default frame 0.
         frames: number of frames that the fusion sees, starting with frame 0; by default all.
         embeddings: whether to read SAM 2's embeddings too.
         empty: allocates the arrays to read into.
@@ -76,13 +83,20 @@ def read_batch(
             level[:, 0] for level in reader.embeddings(keys, frames=[0], empty=empty)
         )
         levels = embedding, high_res_0, high_res_1
-    present = empty((len(rows),), np.dtype(bool))
+    chosen = None if frame is None else frame.tolist()
+    masks = reader.labels(keys, rows["fid"].tolist(), frames=chosen, empty=empty)
+    present, drawn = empty((len(rows),), np.dtype(bool)), None
     present[:] = ~rows["null"].to_numpy()
+    if frame is not None:
+        present &= [bool(mask.any()) for mask in masks]
+        drawn = empty(frame.shape, frame.dtype)
+        drawn[:] = frame
     return Batch(
         reader.features(rows, frames=frames, empty=empty),
         levels,
-        reader.labels(keys, rows["fid"].tolist(), empty=empty),
+        masks,
         torch.from_numpy(present),
+        None if drawn is None else torch.from_numpy(drawn),
     )
 
 
@@ -124,10 +138,16 @@ class Batches:
     """
 
     def __init__(
-        self, rows: pd.DataFrame, reader: FeatureReader, *, train: Train, grounding_frames: int = 1
+        self,
+        rows: pd.DataFrame,
+        reader: FeatureReader,
+        *,
+        train: Train,
+        grounding_frames: int = 1,
+        any_frame: bool = False,
     ) -> None:
         self._rows, self._reader, self._train = rows, reader, train
-        self._grounding_frames = grounding_frames
+        self._grounding_frames, self._any_frame = grounding_frames, any_frame
 
     def __len__(self) -> int:
         train = self._train
@@ -152,10 +172,19 @@ class Batches:
         return read_batch(
             self._rows.iloc[drawn],
             self._reader,
+            frame=self._draw_frames(number, other=OTHER_FRAMES if grounding else 0.0),
             frames=self._grounding_frames if grounding else None,
             embeddings=not grounding,
             empty=empty,
         )
+
+
+    def _draw_frames(self, number: int, *, other: float) -> np.ndarray | None:
+        """Draw which frame each row of a batch is to ground: frame 0, or sometimes any."""
+        if not self._any_frame:
+            return None
+        rng, rows = np.random.default_rng((self._train.seed, number, 1)), self._train.batch_size
+        return rng.integers(self._reader.frames, size=rows) * (rng.random(rows) < other)
 
 
 class _InSlots(Dataset):

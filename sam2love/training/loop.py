@@ -34,7 +34,7 @@ def losses(model: SAM2Love, batch: Batch) -> dict[str, Tensor]:
     Args:
         batch: on the model's device; without embeddings, terms that need SAM 2's mask are left out.
     """
-    out = model(batch.features, batch.embeddings)
+    out = model(batch.features, batch.embeddings, frame=batch.frame)
     where = {"pointing": pointing(out.prompts.float(), model.cell_positions)}
     if out.fused.attention is not None:
         where["attention"] = out.fused.attention.float()
@@ -42,11 +42,12 @@ def losses(model: SAM2Love, batch: Batch) -> dict[str, Tensor]:
     grids = {logits.shape[1] for logits in where.values()}
     areas = {cells: cell_areas(batch.masks, cells=cells) for cells in grids}
     terms = {name: grounding_loss(cells, areas[cells.shape[1]]) for name, cells in where.items()}
-    if out.first_frame is not None:
-        terms["bce"], terms["dice"] = mask_loss(out.first_frame.logits.float(), batch.masks)
-        # Whether the object is in the clip rather than on frame 0: the gate hides whole rows.
+    if out.decoded is not None:
+        terms["bce"], terms["dice"] = mask_loss(out.decoded.logits.float(), batch.masks)
+        # If only frame 0 is ever prompted, it is whether the object is in the clip rather than on
+        # frame 0: the gate hides whole rows.
         terms["object_score"] = F.binary_cross_entropy_with_logits(
-            out.first_frame.object_score[:, 0].float(), batch.present
+            out.decoded.object_score[:, 0].float(), batch.present
         )
     return terms
 
@@ -112,7 +113,13 @@ def fit(
     # Batches are interleaved across processes: a step's rows depend only on the product of
     # processes and accumulation.
     grounding_frames = reader.frames if model.fusion.whole_clip else 1
-    batches = Batches(train_rows, reader, train=train, grounding_frames=grounding_frames)
+    batches = Batches(
+        train_rows,
+        reader,
+        train=train,
+        grounding_frames=grounding_frames,
+        any_frame=model.any_frame,
+    )
     start = first * train.accumulation * train.processes + accelerator.process_index
     own = range(start, len(batches), train.processes)
     loaded = load(batches, own, workers=workers, device=accelerator.device)

@@ -104,7 +104,7 @@ class Monitor:
     def _draw(self, *, frames: int) -> None:
         batch = read_batch(self._rows, self._reader, frames=frames).to(self._accelerator.device)
         with torch.inference_mode():
-            first = self._model(batch.features, batch.embeddings).first_frame
+            first = self._model(batch.features, batch.embeddings).decoded
         logits = first.logits.float().cpu().numpy()
         truths = self._reader.labels(self._rows["key"].tolist(), self._rows["fid"].tolist())
         shown = zip(self._rows["exp"], self._frames, truths, logits, strict=True)

@@ -49,7 +49,7 @@ def validate(
         part = rows.iloc[start : start + batch_size]
         batch = read_batch(part, reader, frames=frames).to(accelerator.device)
         with torch.inference_mode():
-            first = model(batch.features, batch.embeddings).first_frame
+            first = model(batch.features, batch.embeddings).decoded
         logits = first.logits.float().cpu().numpy()
         for index, (key, fid) in enumerate(zip(part["key"], part["fid"], strict=True)):
             truths = truths_of(key)

@@ -36,9 +36,9 @@ class FakeStore:
         return item in self.items
 
     def read(self, name: str, item: str) -> np.ndarray:
-        logit, score = self.items[item]
-        if name == "object_score":
-            return np.array([score] + [9.0] * 9, np.float32)
+        logit, presence = self.items[item]
+        if name == "presence":
+            return np.array(presence, np.float32)
         return np.full((10, 4, 4), logit, np.float16)
 
 
@@ -55,7 +55,7 @@ def test_a_gated_prediction_shows_nothing():
 
 
 @pytest.mark.parametrize(
-    ("provenance", "score", "gated"),
+    ("provenance", "presence", "gated"),
     [
         ({"gate": True}, -0.1, True),
         ({"gate": True}, 0.0, True),  # SAM 2 requires a positive score
@@ -64,12 +64,12 @@ def test_a_gated_prediction_shows_nothing():
         ({}, -9.0, False),
     ],
 )
-def test_the_gate_uses_the_score_of_the_first_frame(expressions, provenance, score, gated):
+def test_the_gate_hides_a_row_whose_object_is_not_present(expressions, provenance, presence, gated):
     entry = next(expressions.itertuples())
-    store = FakeStore({str(entry.row): (2.0, score)}, provenance)
+    store = FakeStore({str(entry.row): (2.0, presence)}, provenance)
     prediction = StoredMasks(store)(entry)
     assert prediction.gated is gated
-    assert prediction.object_score == pytest.approx(score)
+    assert prediction.presence == pytest.approx(presence)
     assert prediction.logits
     assert prediction.values.dtype == np.float32
 
@@ -124,7 +124,7 @@ def test_a_folder_holds_probabilities(expressions, folder):
     assert prediction.values.shape == (10, 4, 6)
     assert prediction.values == pytest.approx(0.2)
     assert not prediction.logits
-    assert prediction.object_score is None
+    assert prediction.presence is None
 
 
 def test_every_row_of_a_complete_folder_is_scored(expressions, folder):

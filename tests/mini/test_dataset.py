@@ -23,7 +23,17 @@ PARAMS = Params.model_validate(
         "jpeg_quality": 92,
         "noise_db": -60.0,
         "null_share": 0.3,
-        "clips": {"train": 10, "val": 4, "val_unseen": 4, "test_s": 4, "test_u": 6, "test_n": 4},
+        "absent_share": 0.15,
+        "clips": {
+            "train": 10,
+            "val": 4,
+            "val_unseen": 4,
+            "test_s": 6,
+            "test_u": 6,
+            "test_n": 4,
+            "test_n_absent": 2,
+            "late": {"train": 4, "val": 1, "val_unseen": 1, "test_s": 2, "test_u": 2},
+        },
     }
 )
 
@@ -41,7 +51,8 @@ def index(root: Path) -> Index:
 
 
 def _clip(job: Job) -> story.Story:
-    return story.sample_story(clip_rng(PARAMS, job), part=job.part, side=PARAMS.side)
+    rng = clip_rng(PARAMS, job)
+    return story.sample_story(rng, part=job.part, side=PARAMS.side, late=job.late)
 
 
 def test_committed_params_are_valid():
@@ -67,14 +78,64 @@ def test_rows_of_a_clip_are_adjacent_and_splits_are_mixed(index):
     assert (positive["split"] != positive["split"].shift()).sum() > 8
 
 
-def test_every_thing_is_annotated_and_the_target_is_visible_at_first(root, index):
-    for row in index.expressions[~index.expressions["null"]].itertuples():
-        fids = refavs.objects(root, row.key)
+def test_every_thing_is_annotated_and_visible_at_first_except_one_in_late_clips(root, index):
+    late = 0
+    for key in index.clips.loc[~index.clips["key"].str.startswith("null"), "key"]:
+        fids = refavs.objects(root, key)
         assert fids == list(range(len(fids)))
         assert 2 <= len(fids) <= 4
-        masks = refavs.read_masks(root, row.key, row.fid)
-        assert masks.shape == (10, 64, 64)
-        assert masks[0].mean() > 0.03
+        shown = [refavs.read_masks(root, key, fid).any(axis=(1, 2)) for fid in fids]
+        hidden = [frames for frames in shown if not frames[0]]
+        assert len(hidden) <= 1
+        for frames in hidden:
+            late += 1
+            assert frames.argmax() in story.ENTRANCES
+            assert frames[-1]
+    assert late == sum(job.late for job in plan(PARAMS)) == 10
+
+
+def test_sentences_of_late_clips_hold_whenever_a_thing_comes(index):
+    expressions = [e for job in plan(PARAMS) if job.late for e in _clip(job).expressions]
+    assert len(expressions) > 30
+    assert not {meaning.family for meaning, _, _ in expressions} & {"place", "relation", "away"}
+    late = [clip for job in plan(PARAMS) if job.late for clip in [_clip(job)]]
+    hidden = [~clip.masks[0, thing].any() for clip in late for _, _, thing in clip.expressions]
+    assert 0.1 < np.mean(hidden) < 0.7  # a late thing is not what is always meant
+
+
+def test_clips_and_late_clips_are_independent():
+    clips = PARAMS.clips.model_copy(update={"late": PARAMS.clips.late.model_copy(update={"val": 9})})
+    jobs, more = plan(PARAMS), plan(PARAMS.model_copy(update={"clips": clips}))
+    assert [job for job in more if not job.late] == [job for job in jobs if not job.late]
+    one, other = (_clip(job) for job in jobs if job.split == "val" and job.number == 0)
+    assert not np.array_equal(one.pictures, other.pictures)
+
+
+def test_absent_sentences_hold_for_nothing_in_the_clip_whatever_sounds(index):
+    families = index.families.set_index("uid")["family"]
+    rows = index.expressions[index.expressions["uid"].map(families) == "absent"]
+    assert set(rows["split"]) == {"train", "val", "test_n"}
+    assert rows["null"].all()
+    vids = rows["key"].str.removeprefix("null_c-")
+    frames = index.clips.set_index("key")["frames_key"]
+    for vid, sentence in zip(vids, rows["exp"], strict=True):
+        shown = index.expressions[index.expressions["key"] == vid]
+        assert sentence not in set(shown["exp"])
+        assert frames[f"null_c-{vid}"] == frames[vid]
+    for job in plan(PARAMS)[:10]:
+        clip = _clip(job)
+        names = {name for thing in clip.scene.things for name in (thing.kind.shape, thing.kind.colour)}
+        for sentence in story.sample_absent_sentences(np.random.default_rng(0), clip):
+            assert set(sentence.lower().strip(".").split()) & (set(COLOURS) | set(SHAPES))
+            assert not set(sentence.lower().strip(".").split()) & names
+
+
+def test_absent_rows_sound_like_their_clip(root, index):
+    families = index.families.set_index("uid")["family"]
+    keys = {uid.rsplit("_", 2)[0] for uid in families.index[families == "absent"]}
+    for key in keys:
+        ours, theirs = (refavs.read_audio(root, k)[0] for k in (key, key.removeprefix("null_c-")))
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_masks_of_a_clip_never_overlap(root, index):
@@ -220,13 +281,16 @@ def test_null_sentences_are_true_elsewhere():
 def test_fraction_of_null_rows_is_about_null_share():
     clips = PARAMS.clips.model_copy(update={"train": 900})
     params = PARAMS.model_copy(update={"null_share": 0.15, "clips": clips})
-    null = sum(job.null is not None for job in plan(params) if job.split == "train") * 4
+    twins = [job.twin for job in plan(params) if job.split == "train"]
+    absent = twins.count("absent") * 4
+    null = (len(twins) - twins.count(None)) * 4 - absent
     assert null / (null + 5.5 * 900) == pytest.approx(0.15, abs=0.01)
+    assert absent / (absent + 5.5 * 900) == pytest.approx(PARAMS.absent_share, abs=0.01)
 
 
 def test_more_null_clips_than_clips_are_an_error():
     clips = PARAMS.clips.model_copy(update={"test_n": 5})
-    with pytest.raises(ValueError, match=r"1\.25 null clips per clip of test_s.*clips\.test_n"):
+    with pytest.raises(ValueError, match=r"1\.17 null clips per clip of test_s.*clips\.test_n"):
         plan(PARAMS.model_copy(update={"clips": clips}))
 
 
@@ -239,7 +303,10 @@ def test_sounds_are_audible_and_never_clipped_and_muted_clips_are_silent(root, i
         assert np.abs(samples).max() < 0.96
         levels[key] = float(np.sqrt(np.mean(samples.reshape(-1, 1600) ** 2, axis=1)).max())
     assert all(level < 0.002 for key, level in levels.items() if key.startswith("null_m"))
-    assert all(level > 0.02 for key, level in levels.items() if key.startswith("null_c"))
+    families = index.families.set_index("uid")["family"]
+    absent = {uid.rsplit("_", 2)[0] for uid in families.index[families == "absent"]}
+    changed = {key for key in levels if key.startswith("null_c")} - absent
+    assert all(levels[key] > 0.02 for key in changed)
     audible = [level > 0.02 for key, level in levels.items() if not key.startswith("null")]
     assert sum(audible) == sum(any(_clip(job).heard) for job in plan(PARAMS))
 
@@ -272,9 +339,8 @@ def test_sounds_differ_clearly_in_level_length_and_onset():
 
 def test_trivial_baselines_score_low():
     """The largest and the central object are the target about as often as any other."""
-    params = PARAMS.model_copy(
-        update={"clips": PARAMS.clips.model_copy(update={"train": 120, "test_n": 1})}
-    )
+    few = PARAMS.clips.model_copy(update={"train": 120, "test_n": 1})
+    params = PARAMS.model_copy(update={"clips": few})
     clips, rows = describe.measure(params, workers=2)
     assert (clips["things"] >= 3).mean() >= 0.5
     assert rows["needs_sound"].mean() >= 0.5
@@ -287,7 +353,7 @@ def test_trivial_baselines_score_low():
 
 def test_looks_are_independent_of_sounds():
     """Over many clips, sounding things are as large and as central as silent ones."""
-    jobs = [Job("train", number, "seen", None, black=False) for number in range(250)]
+    jobs = [Job("train", number, "seen") for number in range(250)]
     areas, reach, sounds = [], [], []
     for job in jobs:
         clip = _clip(job)

@@ -58,9 +58,21 @@ def test_every_object_of_val_and_test(run, run_folder, capsys):
     assert store.provenance["sam2"] == load_params().sam2.digest
 
 
-def test_an_object_not_visible_on_frame_0_is_skipped(run, own_refavs_root):
-    blacken(own_refavs_root, "vidC_1_2", 3, 0)
+def test_an_object_is_clicked_on_the_first_frame_that_shows_it(run, own_refavs_root):
+    for frame in range(4):
+        blacken(own_refavs_root, "vidC_1_2", 3, frame)
     blacken(own_refavs_root, "--seenD_1_2", 1, 5)  # absent only on a later frame
+    store = run(own_refavs_root)
+    assert store.ids == sorted(OBJECTS)
+    late = {"null_m-vidC_1_2/3": 4}
+    assert {name: int(store.read("prompted", name)) for name in OBJECTS} == dict.fromkeys(
+        OBJECTS, 0
+    ) | late
+
+
+def test_an_object_that_no_frame_shows_is_skipped(run, own_refavs_root):
+    for frame in range(10):
+        blacken(own_refavs_root, "vidC_1_2", 3, frame)
     assert run(own_refavs_root).ids == sorted(OBJECTS.keys() - {"null_m-vidC_1_2/3"})
 
 

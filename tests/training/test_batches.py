@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from sam2love.dataset.index import Index, read_index
 from sam2love.params import Train, load_params
 from sam2love.stores.features import FeatureReader
 from sam2love.training.batches import Batch, Batches, draw_rows, load, read_batch
+from stages import labels
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -26,12 +28,12 @@ def index(run_folder) -> Index:
 def batches(index, feature_folder):
     """Batches of the tiny data set's train rows."""
 
-    def batches(**changes) -> Batches:
+    def batches(*, any_frame: bool = False, folder: Path = feature_folder, **changes) -> Batches:
         rows = index.expressions[index.expressions["split"] == "train"]
         defaults = {"batch_size": 3, "grounding_steps": 2, "steps": 3}
         train: Train = load_params(tiny.DEFAULT_PARAMS).train
         train = train.model_copy(update=defaults | changes)
-        return Batches(rows, FeatureReader(feature_folder, index), train=train)
+        return Batches(rows, FeatureReader(folder, index), train=train, any_frame=any_frame)
 
     return batches
 
@@ -74,6 +76,41 @@ def test_grounding_reads_one_frame_and_no_embeddings(batches):
     assert grounding.embeddings is None
     assert whole.features.patches.shape[1] == refavs.FRAMES
     assert [len(level) for level in whole.embeddings] == [3, 3, 3]
+
+
+@pytest.fixture
+def all_labels(run_folder, refavs_root, feature_folder) -> Path:
+    """The same stores, with labels of every frame."""
+    folder = run_folder / "features"
+    folder.mkdir()
+    for name in ("audio", "vision", "text", "sam2"):
+        (folder / f"{name}.zarr").symlink_to(feature_folder / f"{name}.zarr")
+    changes = {"fusion.strategy": "joint", "fusion.frame": "any"}
+    tiny.change_params(run_folder / "params.yaml", changes)
+    labels.main(refavs_root, run_folder / "index", folder / "labels.zarr")
+    return folder
+
+
+def test_some_rows_of_a_grounding_step_are_of_any_frame_with_its_label(
+    batches, all_labels, index, refavs_root
+):
+    made = batches(any_frame=True, folder=all_labels, batch_size=4, grounding_steps=40)
+    rows = index.expressions[index.expressions["split"] == "train"]
+    drawn = []
+    for number in range(40):
+        batch = made.read(number)
+        own = rows.iloc[draw_rows(len(rows), batch_size=4, step=number, seed=1)]
+        for row, key in enumerate(own["key"]):
+            frame, fid = int(batch.frame[row]), int(own["fid"].iloc[row])
+            mask = refavs.read_mask(refavs_root, key, fid, frame)
+            assert bool(batch.present[row]) == bool(mask is not None and mask.any())
+            if mask is not None:
+                np.testing.assert_array_equal(batch.masks[row], mask)
+            drawn.append(frame)
+    assert set(drawn) == set(range(10))
+    assert 0.1 < np.mean(np.array(drawn) > 0) < 0.4
+    assert batches(any_frame=True, folder=all_labels).read(3).frame.tolist() == [0, 0, 0]
+    assert batches().read(0).frame is None
 
 
 @pytest.mark.parametrize("workers", [0, 2])
