@@ -86,16 +86,16 @@ def trade_off(rows: pd.DataFrame) -> pd.DataFrame:
     """Return J&F and S for gates at different object scores, from all rows blank to none.
 
     The thresholds are evenly spaced among the distinct scores of null rows and among those of the
-    other rows, at most THRESHOLDS each; the last one, -inf, blanks nothing.
+    other rows, at most THRESHOLDS each, and GATE_LOGIT; the last one, -inf, blanks nothing.
 
     Returns:
         Columns threshold (falling), J&F and S, as from `with_gate`.
     """
     null = rows["null"].astype(bool)
     chosen = [_evenly_chosen(rows.loc[part, "object_score"]) for part in (null, ~null)]
-    thresholds = [*np.unique(np.concatenate(chosen))[::-1], -np.inf]
-    points = [with_gate(rows, threshold) for threshold in thresholds]
-    return pd.DataFrame(points, columns=["J&F", "S"]).assign(threshold=thresholds)
+    thresholds = [*np.unique(np.concatenate([*chosen, [GATE_LOGIT]]))[::-1], -np.inf]
+    points = [(threshold, *with_gate(rows, threshold)) for threshold in thresholds]
+    return pd.DataFrame(points, columns=["threshold", "J&F", "S"])
 
 
 def _evenly_chosen(scores: pd.Series) -> np.ndarray:

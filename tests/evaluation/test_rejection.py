@@ -121,16 +121,16 @@ def test_a_gate_by_hand():
     assert rejection.with_gate(rows, 1) == pytest.approx((7.5, np.sqrt(0.18)))  # up to and with 1
     assert rejection.with_gate(rows, 2) == pytest.approx((7.5, 0))
     curve = rejection.trade_off(rows)
-    assert curve["threshold"].tolist() == [2, 1, -1, -2, -np.inf]
-    assert curve["J&F"].tolist() == pytest.approx([7.5, 7.5, 50, 75, 75])
-    assert curve["S"].tolist() == pytest.approx([0, *np.sqrt([0.18, 0.18, 0.18, 0.5])])
+    assert curve["threshold"].tolist() == [2, 1, 0, -1, -2, -np.inf]
+    assert curve["J&F"].tolist() == pytest.approx([7.5, 7.5, 50, 50, 75, 75])
+    assert curve["S"].tolist() == pytest.approx([0, *np.sqrt([0.18, 0.18, 0.18, 0.18, 0.5])])
 
 
 def test_a_trade_off_of_many_scores_has_few_points_between_the_same_ends():
     rng = np.random.default_rng(0)
     rows = with_masks(rows_of(rng.normal(2, 1, 900), rng.normal(-2, 1, 300)))
     curve = rejection.trade_off(rows)
-    assert len(curve) == 2 * rejection.THRESHOLDS + 1
+    assert len(curve) == 2 * rejection.THRESHOLDS + 2
     assert curve["threshold"].is_monotonic_decreasing
     assert curve["S"].is_monotonic_increasing
     assert (curve["J&F"].iloc[-1], curve["S"].iloc[-1]) == rejection.with_gate(rows, -np.inf)
