@@ -17,7 +17,7 @@ class Separation:
     split: "val" or "test".
     family: of the null rows; "" for all of them.
     undecided: number of rows whose belief lies within UNDECIDED.
-    calibration_error: over all rows; None for a family, whose belief goes by all null rows.
+    calibration_error: None for a family, since it depends on the proportion of null rows.
     """
 
     split: str
