@@ -110,8 +110,9 @@ class RowScore:
     """The scores of one row's masks against the truth.
 
     square: at 256 x 256.
+    ungated: the same without the gate.
+    empty: the same of empty masks, which a closed gate shows.
     original, davis: at the pictures' size, (mean J, mean F) for davis; None for null rows.
-    ungated: fraction of foreground pixels at 256 x 256 without the gate.
     objects: number of objects annotated in the clip, 0 for null rows.
     picked: whether the masks overlap the target more than any other object; None for null rows.
     object_score, gated: from the prediction.
@@ -119,9 +120,10 @@ class RowScore:
     """
 
     square: Statistics
+    ungated: Statistics
+    empty: Statistics
     original: Statistics | None
     davis: tuple[float, float] | None
-    ungated: float
     objects: int
     picked: bool | None
     object_score: float | None
@@ -164,12 +166,12 @@ def _score_clip(
     key = entries[0].key
     fids = {*refavs.objects(root, key), *(entry.fid for entry in entries if not entry.null)}
     truths = {fid: true_masks(root, key, fid, frames=frames) for fid in sorted(fids)}
-    nothing = np.zeros((frames, *SIZE), bool)
+    empty = metrics.threshold(np.zeros((frames, *SIZE), np.float32))
     shown: dict[tuple[int, ...], Thresholded] = {}
     scores = {}
     for entry in entries:
-        truth = nothing if entry.null else truths[entry.fid][0]
-        scores[entry.row] = score = _score_row(entry, predict(entry), truth, truths)
+        truth = empty.shown if entry.null else truths[entry.fid][0]
+        scores[entry.row] = score = _score_row(entry, predict(entry), truth, truths, empty)
         if baselines is None:
             continue
         choices = baselines.choices(entry)
@@ -199,12 +201,12 @@ def true_masks(
     return above_black(square), above_black(own)
 
 
-def _score_row(entry: Any, prediction: Prediction, target: np.ndarray, truths: dict) -> RowScore:
+def _score_row(
+    entry: Any, prediction: Prediction, target: np.ndarray, truths: dict, empty: Thresholded
+) -> RowScore:
     """Score a row against the target's true masks (N, 256, 256) and those of all objects."""
-    square = metrics.threshold(prediction.probabilities(SIZE))
-    ungated = square
-    if prediction.gated:
-        ungated = metrics.threshold(prediction.probabilities(SIZE, gate=False))
+    ungated = metrics.threshold(prediction.probabilities(SIZE, gate=False))
+    statistics, nothing = measure(ungated, target), measure(empty, target)
     original, davis, picked = None, None, None
     if not entry.null:
         truth = truths[entry.fid][1]
@@ -215,12 +217,14 @@ def _score_row(entry: Any, prediction: Prediction, target: np.ndarray, truths: d
             float(metrics.boundary_f(masks.shown, truth).mean()),
         )
         squares = {fid: mask for fid, (mask, _) in truths.items()}
-        picked = metrics.overlaps_most(square.region, squares, fid=entry.fid)
+        shown = empty if prediction.gated else ungated
+        picked = metrics.overlaps_most(shown.region, squares, fid=entry.fid)
     return RowScore(
-        square=measure(square, target),
+        square=nothing if prediction.gated else statistics,
+        ungated=statistics,
+        empty=nothing,
         original=original,
         davis=davis,
-        ungated=_foreground_fraction(ungated.shown),
         objects=0 if entry.null else len(truths),
         picked=picked,
         object_score=prediction.presence,

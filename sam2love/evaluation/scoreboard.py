@@ -1,4 +1,4 @@
-"""Format metrics.json as text: a line per system, objects picked, val, and families."""
+"""Format metrics.json as text: a line per system, objects picked, rejection, val, families."""
 
 from sam2love.dataset.index import NULL_SPLIT, SPLIT_NAMES
 from sam2love.evaluation.metrics import MEASURES, PROTOCOLS
@@ -15,8 +15,9 @@ def scoreboard(metrics: Tree, *, name: str) -> str:
         metrics: from `summarise`.
         name: the system whose masks were scored.
     """
-    parts = (_systems(metrics, name), _means(metrics), _picked(metrics), _val(metrics))
-    return "\n\n".join(part for part in (*parts, _families(metrics)) if part)
+    parts = (_means, _picked, _rejection, _val, _families)
+    texts = [_systems(metrics, name), *(part(metrics) for part in parts)]
+    return "\n\n".join(text for text in texts if text)
 
 
 def _systems(metrics: Tree, name: str) -> str:
@@ -62,6 +63,15 @@ def _picked(metrics: Tree) -> str:
         f"{label} {picked[split]:.1f} %" for split, label in SPLIT_NAMES.items() if split in picked
     ]
     return f"right object: {', '.join(rates)} (chance {picked['chance']:.1f} %)" if rates else ""
+
+
+def _rejection(metrics: Tree) -> str:
+    parts = []
+    for part, tree in metrics.get("rejection", {}).items():
+        families = [f"{name} {of['AUC']:.3f}" for name, of in tree.get("families", {}).items()]
+        by_family = f" ({', '.join(families)})" if families else ""
+        parts.append(f"{part} {tree['AUC']:.3f}{by_family}")
+    return f"AUC of the object score against null rows: {'; '.join(parts)}" if parts else ""
 
 
 def _val(metrics: Tree) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sam2love.dataset.index import NULL_SPLIT, POSITIVE_SPLITS, VAL_SPLIT
+from sam2love.evaluation import rejection
 from sam2love.evaluation.intervals import bootstrap_means, interval
 from sam2love.evaluation.metrics import PROTOCOLS
 from sam2love.evaluation.protocols import (
@@ -44,7 +45,8 @@ def row_table(
 
     Adds: family; kinds, "seen" or "unseen", for val's rows (index.Index); objects, the number
     annotated in the clip; picked; object_score; gated; the row's own J and F by each protocol
-    ("refavs_J", ...), where the F of `frame` takes the threshold that is best for the split; S and
+    ("refavs_J", ...), where the F of `frame` takes the threshold that is best for the split; those
+    of `frame` without the gate and of empty masks ("frame_J_ungated", "frame_J_empty", ...); S and
     S_ungated. Values that don't apply to a row are empty.
     """
     table = expressions.reset_index(drop=True)
@@ -61,19 +63,23 @@ def row_table(
         for split, score in zip(table["split"], scores, strict=True)
     ]
     columns = [f"{name}_{measure}" for name in PROTOCOLS for measure in "JF"]
+    columns += [f"frame_{measure}_{masks}" for masks in ("ungated", "empty") for measure in "JF"]
     table = table.join(pd.DataFrame(values, index=table.index, columns=columns, dtype=float))
     table["S"] = [batch_s([score.square.foreground], rows_per_batch=1) for score in scores]
-    table["S_ungated"] = [batch_s([score.ungated], rows_per_batch=1) for score in scores]
+    table["S_ungated"] = [batch_s([score.ungated.foreground], rows_per_batch=1) for score in scores]
     return table
 
 
 def _row_values(score: RowScore, threshold: int) -> dict[str, float]:
-    """Return J and F by each protocol, in percent, of a row that isn't null."""
+    """Return J and F of a row that isn't null, in percent; F of `frame` at this threshold."""
     values: dict[str, float] = {}
     for name in PROTOCOLS:
         own = _protocol(name, [score])
         values |= {f"{name}_J": own["J"], f"{name}_F": own["F"]}
-    return values | {"frame_F": 100 * float(mean_f_curve([score.square])[threshold])}
+    for suffix, part in (("", score.square), ("_ungated", score.ungated), ("_empty", score.empty)):
+        values[f"frame_J{suffix}"] = _rounded(100 * part.region_j.mean())
+        values[f"frame_F{suffix}"] = 100 * float(mean_f_curve([part])[threshold])
+    return values
 
 
 def _by_split(expressions: pd.DataFrame, scores: Sequence[RowScore]) -> ScoresBySplit:
@@ -88,7 +94,7 @@ def _by_split(expressions: pd.DataFrame, scores: Sequence[RowScore]) -> ScoresBy
 
 
 def summarise(rows: pd.DataFrame, scores: Sequence[RowScore], *, resamples: int, seed: int) -> Tree:
-    """Return metrics.json: protocols, baselines, objects picked, families, val, means over clips.
+    """Return metrics.json: protocols, baselines, objects picked, rejection, families, val, clips.
 
     Splits without rows, and figures that need them, are left out.
 
@@ -104,7 +110,7 @@ def summarise(rows: pd.DataFrame, scores: Sequence[RowScore], *, resamples: int,
     if null := by_split.get(NULL_SPLIT):
         metrics["refavs"][NULL_SPLIT] = {
             "S": _s([score.square.foreground for score in null]),
-            "S_ungated": _s([score.ungated for score in null]),
+            "S_ungated": _s([score.ungated.foreground for score in null]),
             "S_at_0.4": _s([score.square.foreground_at_region for score in null]),
         }
         metrics["frame"][NULL_SPLIT] = {
@@ -117,6 +123,8 @@ def summarise(rows: pd.DataFrame, scores: Sequence[RowScore], *, resamples: int,
     if rows["object_score"].notna().any():
         rates = rows.groupby("split")["gated"].mean()
         metrics["gated"] = {str(split): _rounded(100 * rate) for split, rate in rates.items()}
+    if parts := rejection.comparable(rows):
+        metrics["rejection"] = {name: _rejection(part) for name, part in parts.items()}
     metrics["families"] = _families(rows)
     if (rows["split"] == VAL_SPLIT).any():
         metrics["val"] = _val(rows[rows["split"] == VAL_SPLIT])
@@ -189,6 +197,26 @@ def _picked(rows: pd.DataFrame) -> Tree:
     return tree | {"chance": _rounded(100 * (1 / positive["objects"]).mean())}
 
 
+def _rejection(rows: pd.DataFrame) -> Tree:
+    """Return AUC and calibration error, and AUC and S by family of null rows if several."""
+    tree: Tree = {
+        "AUC": _rounded(rejection.area_under_curve(rows)),
+        "ECE": _rounded(rejection.calibration_error(rejection.calibration(rows))),
+        "rows": len(rows),
+        "null_rows": int(rows["null"].sum()),
+    }
+    if families := rejection.by_null_family(rows):
+        tree["families"] = {
+            name: {
+                "AUC": _rounded(rejection.area_under_curve(part)),
+                "S": _rounded(rejection.null_s(part)),
+                "rows": int(part["null"].sum()),
+            }
+            for name, part in families.items()
+        }
+    return tree
+
+
 def _families(rows: pd.DataFrame) -> Tree:
     positive = rows[rows["split"].isin(POSITIVE_SPLITS)]
     return {
@@ -220,7 +248,7 @@ def _val(rows: pd.DataFrame) -> Tree:
         if len(part)
     }
     if (null := rows[rows["null"]]).size:
-        tree["null"] = {"S": _rounded(np.sqrt((null["S"] ** 2).mean())), "rows": len(null)}
+        tree["null"] = {"S": _rounded(rejection.null_s(null)), "rows": len(null)}
     return tree
 
 

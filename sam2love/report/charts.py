@@ -37,6 +37,7 @@ class Chart:
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
     markers: list[tuple[float, str]]
+    x_label: str = "step"
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -52,19 +53,25 @@ class Chart:
 
 
 def line_chart(
-    title: str, curves: Mapping[str, Curve], *, markers: Mapping[str, float] | None = None
+    title: str,
+    curves: Mapping[str, Curve],
+    *,
+    markers: Mapping[str, float] | None = None,
+    x_label: str = "step",
 ) -> Chart | None:
     """Return a chart of values over steps, with axes that include 0; None without finite values.
 
     Args:
-        curves: steps and values by name; values that aren't finite are left out.
+        curves: steps, from 0 up and rising, and values by name; values that aren't finite are
+            left out.
         markers: steps at which something changed, by label.
+        x_label: what the steps are.
     """
     binned = {name: _binned(*curve) for name, curve in curves.items()}
     binned = {name: curve for name, curve in binned.items() if len(curve[0])}
     if not binned:
         return None
-    last_step = max(1.0, *(float(steps[-1]) for steps, _ in binned.values()))
+    last_step = max(float(steps[-1]) for steps, _ in binned.values()) or 1.0
     x_ticks = _ticks(0, last_step)
     all_values = np.concatenate([values for _, values in binned.values()])
     lowest, highest = min(0.0, float(all_values.min())), max(1e-9, float(all_values.max()))
@@ -90,6 +97,7 @@ def line_chart(
         x_ticks=[(place_x(step), f"{step:,.10g}") for step in x_ticks if step <= last_step],
         y_ticks=[(place_y(value), f"{value:.6g}") for value in y_ticks],
         markers=[(place_x(step), name) for name, step in (markers or {}).items()],
+        x_label=x_label,
     )
 
 

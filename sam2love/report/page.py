@@ -15,7 +15,7 @@ from tqdm import tqdm
 from sam2love.dataset.index import NULL_SPLIT, Index, is_refavs, read_index
 from sam2love.dataset.refavs import FRAMES
 from sam2love.evaluation.masks import StoredMasks
-from sam2love.report import results
+from sam2love.report import rejection, results
 from sam2love.report.charts import Chart, line_chart
 from sam2love.report.examples import choose_examples
 from sam2love.report.strips import film_strip
@@ -57,7 +57,8 @@ def write_report(
     """
     index = read_index(index_folder)
     figures = results.read_metrics(metrics)
-    rows = results.read_rows(scores / "expressions.csv", index)
+    scored = results.read_rows(scores / "expressions.csv", index)
+    rows = scored[scored["split"].isin(results.ALL_SPLIT_NAMES)]
     store = FeatureStore.open(predictions / "masks.zarr")
     groups = _groups(rows, root, StoredMasks(store, frames=frames))
     html = render(
@@ -68,6 +69,7 @@ def write_report(
         systems=results.systems(figures) + (results.paper() if is_refavs(root) else []),
         protocols=results.protocols(figures),
         families=results.families(rows),
+        rejection=rejection.section(scored),
         charts=training_charts(model, settings),
         groups=groups,
         settings={name: flatten(section) for name, section in settings.items()},

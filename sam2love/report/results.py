@@ -28,7 +28,9 @@ PAPER = {
 }
 """On Ref-AVS: J, F, J&F on seen, unseen and mix, and S. Source: SAM2-LOVE, Table 1."""
 ROW_COLUMNS = [
-    "row", "family", "objects", "picked", "object_score", "gated", "S", "refavs_J", "refavs_F"
+    "row", "family", "objects", "picked", "object_score", "gated", "S", "S_ungated",
+    "refavs_J", "refavs_F",
+    "frame_J_ungated", "frame_F_ungated", "frame_J_empty", "frame_F_empty",
 ]  # fmt: skip
 
 Scores = dict[str, dict[str, float]]
@@ -81,7 +83,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
 
 
 def read_rows(path: Path, index: Index) -> pd.DataFrame:
-    """Read the scored rows of the test splits: the index's columns, then ROW_COLUMNS and J&F.
+    """Read the scored rows: the index's columns, then ROW_COLUMNS and J&F.
 
     Raises:
         FileNotFoundError, ValueError: the table is missing, lacks a column, or has other rows.
@@ -104,7 +106,7 @@ def read_rows(path: Path, index: Index) -> pd.DataFrame:
         )
     rows = index.expressions.merge(scores[ROW_COLUMNS], on="row", validate="one_to_one")
     rows["J&F"] = (rows["refavs_J"] + rows["refavs_F"]) / 2
-    return rows[rows["split"].isin(ALL_SPLIT_NAMES)].reset_index(drop=True)
+    return rows
 
 
 def systems(metrics: Mapping[str, Any]) -> list[System]:

@@ -11,6 +11,7 @@ from PIL import Image
 from sam2love.dataset import refavs
 from sam2love.dataset.selections import read_expressions
 from sam2love.evaluation import metrics, protocols
+from sam2love.evaluation.baselines import NOTHING_LOGIT
 from sam2love.evaluation.masks import Prediction
 from sam2love.evaluation.protocols import Statistics, batch_f, batch_j, batch_s, score_rows
 from tests import tiny
@@ -206,7 +207,7 @@ def test_a_perfect_prediction(scored):
             assert score.original is None
             assert score.davis is None
             assert score.picked is None
-            assert (score.objects, score.square.foreground, score.ungated) == (0, 0, 0)
+            assert (score.objects, score.square.foreground) == (0, 0)
         else:
             assert score.davis == (1, 1)
             assert (score.original.region_j == 1).all()
@@ -215,6 +216,7 @@ def test_a_perfect_prediction(scored):
             assert score.objects == 2
             # The boxes are 9 to 13 pixels wide, and resizing widens the truth by a seam above 0.
             assert score.square.region_j.mean() > 0.8
+        assert score.ungated is score.square
 
 
 def test_scores_are_in_the_order_of_the_table(scored, refavs_root):
@@ -234,11 +236,34 @@ def test_a_gated_row_shows_nothing_but_keeps_its_ungated_score(refavs_root):
     for entry, score in zip(expressions.itertuples(), scores, strict=True):
         assert score.gated
         assert score.square.foreground == 0
-        assert score.ungated == 1
+        assert score.ungated.foreground == 1
         if not entry.null:
             assert (score.square.region_j == 0).all()
             assert score.davis == (0, 0)
             assert score.picked is False
+
+
+def test_every_row_has_the_statistics_of_its_masks_and_of_empty_ones(refavs_root):
+    """The same as of rows without a gate, and of masks whose logits are those of nothing."""
+    expressions = read_expressions(refavs_root, ["test_s", "test_n"])
+    something = np.random.default_rng(0).normal(0, 3, (10, 12, 16)).astype(np.float32)
+
+    def scored(values, *, gated=False):
+        return score_rows(
+            expressions, lambda entry: Prediction(values, True, -1.0, gated), root=refavs_root
+        )
+
+    closed, shown = scored(something, gated=True), scored(something)
+    nothing = scored(np.full_like(something, NOTHING_LOGIT))
+    for score, ungated, empty in zip(closed, shown, nothing, strict=True):
+        for found, expected in (
+            (score.square, empty.square),
+            (score.ungated, ungated.square),
+            (score.empty, empty.square),
+            (ungated.empty, empty.square),
+        ):
+            np.testing.assert_equal(vars(found), vars(expected))
+        assert score.ungated.foreground > 0.2
 
 
 def test_the_object_picked_overlaps_most_over_the_whole_clip():

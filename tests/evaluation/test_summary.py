@@ -1,6 +1,7 @@
 """metrics.json and the table of rows, from hand-made scores; and the scoreboard."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -25,9 +26,10 @@ def positive(j: float, peak: tuple[int, float], *, picked: bool, objects: int) -
     square = statistics(j, peak)
     return RowScore(
         square=square,
+        ungated=square,
+        empty=statistics(0, (peak[0], 0.1)),
         original=statistics(j / 2, peak),
         davis=(j / 4, 0.5),
-        ungated=0.0,
         objects=objects,
         picked=picked,
         object_score=3.0,
@@ -37,9 +39,17 @@ def positive(j: float, peak: tuple[int, float], *, picked: bool, objects: int) -
 
 
 def null(shown: float, ungated: float) -> RowScore:
-    square = statistics(0, shown=shown)
     return RowScore(
-        square, None, None, ungated, 0, None, -2.0, shown == 0, {"largest": statistics(0, shown=1)}
+        square=statistics(0, shown=shown),
+        ungated=statistics(0, shown=ungated),
+        empty=statistics(0),
+        original=None,
+        davis=None,
+        objects=0,
+        picked=None,
+        object_score=-2.0,
+        gated=shown == 0,
+        baselines={"largest": statistics(0, shown=1)},
     )
 
 
@@ -91,12 +101,16 @@ def test_rows_hold_each_expressions_scores(table):
     assert (first["original_J"], first["davis_J"], first["davis_F"]) == (10, 5, 50)
     assert (first["objects"], first["picked"], first["gated"]) == (2, True, False)
     assert rows["frame_J"].equals(rows["refavs_J"])
+    assert (first["frame_J_ungated"], first["frame_F_ungated"]) == (20, 100)
+    assert (first["frame_J_empty"], first["frame_F_empty"]) == (0, 10)
 
 
 def test_a_rows_frame_f_is_at_the_threshold_of_its_split(table):
     """Seen: threshold 10 has 3 of 5, threshold 20 has 1.6 of 5. Unseen has its own."""
     rows, _ = summaries(table)
     assert rows["frame_F"].tolist()[:6] == [100, 100, 0, 0, 100, 50]
+    assert rows["frame_F_ungated"].equals(rows["frame_F"])
+    assert rows["frame_F_empty"].tolist()[:6] == [10, 10, 0, 0, 10, 10]
 
 
 def test_null_rows_have_only_s(table):
@@ -161,6 +175,41 @@ def test_families(table):
     assert set(metrics["families"]) == {"colour", "order"}  # J, F and picked need an object
 
 
+def test_rejection_by_hand(table):
+    """Five scores of 3 and one of -1 against null rows of -2 and 0: of 12 pairs 11 in order."""
+    rows, scores = table
+    scores = [*scores[:5], replace(scores[5], object_score=-1.0), scores[6]]
+    scores.append(replace(table[1][7], object_score=0.0))
+    _, metrics = summaries((rows, scores))
+    beliefs = 1 / (1 + np.exp(-np.array([3.0, -1, -2, 0])))
+    gaps = np.abs(beliefs - (1, 1, 0, 0)) * (5, 1, 1, 1)
+    assert metrics["rejection"] == {
+        "test": {
+            "AUC": pytest.approx(11 / 12, abs=1e-6),
+            "ECE": pytest.approx(gaps.sum() / 8, abs=1e-6),
+            "rows": 8,
+            "null_rows": 2,
+        }
+    }
+    families = pd.DataFrame({"uid": rows["uid"], "family": ["colour"] * 6 + ["null", "absent"]})
+    _, metrics = summaries((rows, scores), families)
+    assert metrics["rejection"]["test"]["families"] == {
+        "absent": {"AUC": pytest.approx(5 / 6, abs=1e-6), "S": 0, "rows": 1},
+        "null": {"AUC": 1, "S": pytest.approx(0.2), "rows": 1},
+    }
+    printed = scoreboard(metrics, name="ours")
+    assert "against null rows: test 0.917 (absent 0.833, null 1.000)" in printed
+
+
+def test_without_null_rows_or_object_scores_there_is_no_rejection(table):
+    rows, scores = table
+    _, metrics = summaries(table, splits=("test_s", "test_u"))
+    assert "rejection" not in metrics
+    _, metrics = summaries((rows, [replace(score, object_score=None) for score in scores]))
+    assert "rejection" not in metrics
+    assert "AUC" not in scoreboard(metrics, name="ours")
+
+
 def of_val(table):
     """The table with all rows but a null one in val; the last two clips have unseen kinds."""
     rows, scores = table
@@ -184,6 +233,7 @@ def test_val_by_its_kinds(table):
     }
     assert val["all"]["J&F"] == pytest.approx((4 * 35 + 2 * 62.5) / 6, abs=1e-5)
     assert val["null"] == {"S": 0.2, "rows": 1}
+    assert metrics["rejection"].keys() == {"val"}
     assert metrics["refavs"].keys() == {"test_n"}  # val is no test split
     assert metrics["families"] == metrics["picked"] == {}
     printed = scoreboard(metrics, name="ours")

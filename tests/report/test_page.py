@@ -22,6 +22,7 @@ from sam2love.report import results
 from sam2love.report.charts import line_chart
 from sam2love.report.examples import choose_examples
 from sam2love.report.page import flatten, write_report
+from sam2love.report.rejection import section
 from sam2love.report.strips import BARS, outline, strip_size, waveform
 from tests.made_run import fill, make_run, write_scores
 
@@ -102,6 +103,59 @@ def test_shows_scores_families_curves_and_strips(refavs_root, made_run):
     assert len(html) < 500_000
 
 
+def test_shows_how_the_object_score_separates_null_rows(refavs_root, made_run):
+    """Rows of the made run score 2, or -1.5 and 0.5 if null, so that the order is right."""
+    page = Page(report(refavs_root, made_run)[1])
+    assert {"href": "#rejection"} in page.all("a")
+    assert {"belief", "calibrated", "test, threshold 0"} <= set(page.texts)
+    rows = results.read_rows(
+        made_run / "scores" / "expressions.csv", read_index(made_run / "index")
+    )
+    shown = section(rows)
+    assert [(line.split, line.family, line.auc) for line in shown.table] == [
+        ("val", "", 1),
+        ("test", "", 1),
+    ]
+    val, test = shown.table
+    assert (val.null_rows, val.present_rows) == (1, 2)
+    assert test.undecided == test.null_rows + test.present_rows
+    _, trade_off = shown.charts
+    lines = {line.name: line for line in trade_off.lines}
+    of_test = rows[rows["split"].str.startswith("test")]
+    none_blank = of_test[["frame_J_ungated", "frame_F_ungated"]].mean().mean()
+    assert lines["test"].last == pytest.approx(none_blank)
+    # At 0 the rows whose object is there are shown, as without any gate, and less is on null rows.
+    assert lines["test, threshold 0"].last == pytest.approx(none_blank)
+    assert lines["test, threshold 0"].points[0][0] < lines["test"].points[-1][0]
+    assert trade_off.x_ticks[-1][0] <= lines["test"].points[-1][0] == trade_off.right
+
+
+def test_each_family_of_null_rows_has_a_line(refavs_root, made_run):
+    path = made_run / "scores" / "expressions.csv"
+    rows = results.read_rows(path, read_index(made_run / "index"))
+    null = rows["null"] & (rows["split"] == "test_n")
+    rows.loc[null, "family"] = ["absent"] + ["null"] * (null.sum() - 1)
+    table = section(rows).table
+    assert [(line.split, line.family) for line in table] == [
+        ("val", ""),
+        ("test", ""),
+        ("test", "absent"),
+        ("test", "null"),
+    ]
+    assert [line.null_rows for line in table[1:]] == [null.sum(), 1, null.sum() - 1]
+    assert table[2].calibration_error is None
+
+
+def test_without_null_rows_or_object_scores_there_is_no_such_section(refavs_root, made_run):
+    path = made_run / "scores" / "expressions.csv"
+    table = pd.read_csv(path, keep_default_na=False)
+    for changed in (table[table["null"].astype(str) == "False"], table.assign(object_score="")):
+        changed.to_csv(path, index=False)
+        page = Page(report(refavs_root, made_run)[1])
+        assert "When the object is not there" not in page.texts
+        assert {"href": "#rejection"} not in page.all("a")
+
+
 def test_the_papers_figures_are_shown_only_on_ref_avs(refavs_root, made_run, monkeypatch):
     def table() -> list[str]:
         html = report(refavs_root, made_run)[1]
@@ -153,7 +207,7 @@ def test_plays_the_clips_sound(refavs_root, made_run):
 def test_pictures_have_text_alternatives(refavs_root, made_run):
     page = Page(report(refavs_root, made_run)[1])
     pictures = [attrs for attrs in page.all("svg") if attrs.get("role") == "img"]
-    assert len(pictures) == STRIPS + 4
+    assert len(pictures) == STRIPS + 6
     assert all(attrs["aria-label"] for attrs in pictures)
     (loss,) = (attrs for attrs in pictures if attrs["aria-label"].startswith("Loss"))
     assert loss["aria-label"] == "Loss: loss ends at 0.05"
@@ -438,6 +492,14 @@ def test_line_chart():
     assert chart.y_ticks[-1][0] == line.points[0][1] == chart.top
     assert line_chart("Loss", {"loss": ([0], [float("nan")])}) is None
     assert line_chart("Loss", {}) is None
+
+
+def test_line_chart_of_another_quantity_than_steps():
+    chart = line_chart("J", {"val": ([0, 0.04], [1, 2]), "gate": ([0], [2])}, x_label="S")
+    assert chart.x_label == "S"
+    assert [label for _, label in chart.x_ticks] == ["0", "0.01", "0.02", "0.03", "0.04"]
+    assert chart.lines[0].points[-1][0] == chart.right
+    assert line_chart("J", {"gate": ([0], [2])}).lines[0].points[0][0] == chart.left
 
 
 def test_long_curves_are_averaged():

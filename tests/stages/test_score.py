@@ -11,6 +11,7 @@ import pytest
 from sam2love.dataset import refavs
 from sam2love.dataset.index import index_digest, read_index, write_index
 from sam2love.dataset.selections import read_expressions
+from sam2love.evaluation import rejection
 from sam2love.evaluation.scoring import score_masks
 from sam2love.stores import provenance
 from sam2love.stores.store import ArraySpec, fill_store
@@ -140,6 +141,19 @@ def test_the_gate_blanks_null_rows(params, work, refavs_root):
     assert metrics["gated"]["test_n"] == pytest.approx(100 * (1 - shown), abs=1e-5)
 
 
+def test_the_gate_s_point_of_the_trade_off_is_what_was_scored(params, work, refavs_root):
+    metrics = run(refavs_root, work)
+    rows = pd.read_csv(work / "scores" / "expressions.csv")
+    parts = rejection.comparable(rows)
+    assert parts.keys() == metrics["rejection"].keys() == {"val", "test"}
+    scored = {"val": metrics["val"]["null"]["S"], "test": metrics["frame"]["test_n"]["S"]}
+    for name, part in parts.items():
+        own = part.loc[~part["null"], ["frame_J", "frame_F"]].to_numpy().mean()
+        assert rejection.with_gate(part, rejection.GATE_LOGIT) == pytest.approx(
+            (own, scored[name]), abs=1e-5
+        )
+
+
 def test_other_thread_counts_give_the_same_bytes(params, work, refavs_root, monkeypatch):
     run(refavs_root, work)
     first = [(work / name).read_bytes() for name in ("metrics.json", "scores/expressions.csv")]
@@ -153,7 +167,16 @@ def test_other_thread_counts_give_the_same_bytes(params, work, refavs_root, monk
 def test_the_command_agrees_with_the_stage(params, work, refavs_root):
     metrics = run(refavs_root, work)
     by_command = score_masks(work / "predictions" / "masks.zarr", refavs_root)
-    for part in ("refavs", "frame", "original", "davis", "picked", "gated", "families"):
+    for part in (
+        "refavs",
+        "frame",
+        "original",
+        "davis",
+        "picked",
+        "gated",
+        "rejection",
+        "families",
+    ):
         assert by_command[part] == metrics[part]
     assert by_command["baselines"] == {}
 
