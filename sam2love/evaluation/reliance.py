@@ -125,4 +125,5 @@ def _verdict(name: str, swapped: pd.DataFrame) -> str:
     clear = swapped[(swapped["family"] != ALL) & (swapped["low"] > 0)]
     largest = clear.sort_values("lost", ascending=False, kind="stable")[:NAMED]
     families = ", ".join(f"{row.family} ({row.lost:.0f})" for row in largest.itertuples())
-    return f"{found.format(name)}: {cost}{f', most in {families}' if families else ''}."
+    where = "most in" if overall["low"] > 0 else "though more in"
+    return f"{found.format(name)}: {cost}{f', {where} {families}' if families else ''}."

@@ -75,6 +75,16 @@ def test_an_interval_that_includes_0_is_no_effect():
     assert sound.startswith("No effect of the sound found: swapping it costs 4.2 points")
 
 
+def test_a_loss_in_one_family_only_is_named():
+    """Of six rows lost where it hears, the rows that see gain as many back."""
+    changed = {"sound swapped": 6}
+    sound, *_ = verdicts(reliance(scores(lost=changed, gained=changed)))
+    assert sound == (
+        "No effect of the sound found: swapping it costs 0.0 points of right objects [0.0, 0.0], "
+        "though more in hears (50)."
+    )
+
+
 def test_too_few_clips_have_no_verdict():
     few = scores(lost={"sound swapped": 12}).query("row < 18")
     sound, *_ = verdicts(reliance(few))
