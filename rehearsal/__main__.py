@@ -174,6 +174,8 @@ def count(stage: str, units: int, folder: Path) -> dict[str, int]:
         encoded = clips.loc[clips["split"] != "train", "frames_key"].nunique()
     elif stage == "score":
         items = int((rows["split"] != "train").sum())  # its progress bar counts clips
+    elif stage == "diagnose":
+        items = int((rows["split"] == "val").sum())  # its progress bar counts batches
     outs = [folder / out for out in read_yaml(folder / "dvc.yaml")["stages"][stage]["outs"]]
     files = [path for out in outs for path in (out, *out.rglob("*")) if path.is_file()]
     return {"items": items, "encoded": encoded, "bytes": sum(f.stat().st_size for f in files)}

@@ -12,6 +12,7 @@ from typing import Any
 
 from sam2love.dataset.refavs import FRAMES
 
+VAL_ROWS, VALIDATIONS = 1349, 10
 WHOLE = {
     "index": 3993,  # clips
     "audio": 3993,
@@ -22,11 +23,11 @@ WHOLE = {
     "baselines": 1395,  # objects
     "propagate": 6321,  # rows of val and test
     "score": 6321,
+    "diagnose": VAL_ROWS,
 }
 """Items of each stage on Ref-AVS (20,434 usable rows); the report does not scale with them."""
 ENCODED = {"baselines": 806, "propagate": 806}
 """Clips of val and test with frames of their own, each encoded once."""
-VAL_ROWS, VALIDATIONS = 1349, 10
 VALIDATED_ROW = 1 / 3
 """Time for a row of validation over that for one of training, which has a backward pass."""
 

@@ -188,8 +188,9 @@ def report(
 ) -> None:
     """Write index.html, a page about a run: scores, families, curves and film strips.
 
-    RUN, by default the current folder, holds params.yaml, index/, predictions/, scores/, model/ and
-    metrics.json. The page is self-contained. Example: sam2love report . --out /tmp/page
+    RUN, by default the current folder, holds params.yaml, index/, predictions/, scores/, model/,
+    metrics.json and, where there is one, diagnostics.csv. The page is self-contained.
+    Example: sam2love report . --out /tmp/page
 
     With --compare JSON, or - for stdin: print Markdown tables of what `dvc exp show --json` prints,
     one row per setting, mean and spread over seeds, the paper's ablations beside ours.
@@ -221,6 +222,7 @@ def report(
         scores=run / "scores",
         model=run / "model",
         metrics=run / "metrics.json",
+        diagnostics=run / "diagnostics.csv",
         settings=params.model_dump(include={"fusion", "train"}),
         frames=params.data.frames,
     )

@@ -1,7 +1,7 @@
 """Write a self-contained HTML page about the run, with film strips.
 
-Reads the index, the masks, the scores, the training curves, and the clips shown as film strips;
-writes report/index.html. Takes seconds, whatever the size of the data set.
+Reads the index, the masks, the scores, the training curves, the diagnostics, and the clips shown as
+film strips; writes report/index.html. Takes seconds, whatever the size of the data set.
 
     dvc repro report
 """
@@ -20,6 +20,7 @@ def main(
     scores: Path,
     model: Path,
     metrics: Path,
+    diagnostics: Path,
     out: Path,
 ) -> None:
     """Write the page of a run, which shows the parameters of the sections fusion and train."""
@@ -32,6 +33,7 @@ def main(
         scores=scores,
         model=model,
         metrics=metrics,
+        diagnostics=diagnostics,
         settings=params.model_dump(include={"fusion", "train"}),
         frames=params.data.frames,
     )

@@ -150,7 +150,7 @@ def run_again(knob: str) -> list[str]:
     return again
 
 
-FROM_TRAINING_ON = ["train", "propagate", "score", "report"]
+FROM_TRAINING_ON = ["train", "propagate", "score", "diagnose", "report"]
 
 
 @pytest.mark.parametrize(

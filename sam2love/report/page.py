@@ -18,6 +18,7 @@ from sam2love.evaluation.masks import StoredMasks
 from sam2love.report import rejection, results
 from sam2love.report.charts import Chart, line_chart
 from sam2love.report.examples import choose_examples
+from sam2love.report.reliance import read_reliance
 from sam2love.report.strips import film_strip
 from sam2love.stores.store import FeatureStore
 from sam2love.work import replacing
@@ -34,6 +35,7 @@ def write_report(
     scores: Path,
     model: Path,
     metrics: Path,
+    diagnostics: Path,
     settings: Settings,
     frames: int = FRAMES,
 ) -> int:
@@ -45,6 +47,7 @@ def write_report(
         scores: folder with expressions.csv.
         model: folder with loss.csv and validation.csv; without them there are no curves.
         metrics: metrics.json.
+        diagnostics: diagnostics.csv; without it nothing is said about modalities.
         settings: the parameters shown, by section.
         frames: of every clip.
 
@@ -70,6 +73,7 @@ def write_report(
         protocols=results.protocols(figures),
         families=results.families(rows),
         rejection=rejection.section(scored),
+        reliance=read_reliance(diagnostics),
         charts=training_charts(model, settings),
         groups=groups,
         settings={name: flatten(section) for name, section in settings.items()},

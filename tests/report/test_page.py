@@ -17,6 +17,7 @@ from scipy.signal import resample_poly
 from sam2love.dataset import index
 from sam2love.dataset.index import read_index, read_metadata
 from sam2love.dataset.refavs import read_audio
+from sam2love.evaluation.reliance import CONDITIONS, reliance
 from sam2love.params import load_params
 from sam2love.report import results
 from sam2love.report.charts import line_chart
@@ -75,6 +76,7 @@ def report(root, run):
         scores=run / "scores",
         model=run / "model",
         metrics=run / "metrics.json",
+        diagnostics=run / "diagnostics.csv",
         settings=load_params().model_dump(include={"fusion", "train"}),
     )
     return strips, (run / "report" / "index.html").read_text(encoding="utf-8")
@@ -267,6 +269,52 @@ def test_a_closed_gate_shows_only_the_mask_it_hides(refavs_root, made_run):
         gated, shown = gated + closed, shown + (not closed)
     assert gated
     assert shown
+
+
+# ---- what the model relies on -------------------------------------------------------------------
+
+
+def write_diagnostics(run):
+    """Write a table of 20 clips in which half of the rows of a family called "NA" hear."""
+    rows = [(row, condition) for row in range(20) for condition in CONDITIONS]
+    scores = pd.DataFrame(rows, columns=["row", "condition"])
+    deaf = scores["condition"].isin(["sound muted", "sound swapped"]) & (scores["row"] < 10)
+    scores = scores.assign(right=np.where(deaf, 0.0, 100.0), key=scores["row"], objects=4)
+    family = np.where(scores["row"] < 12, "NA", "<i>sight")
+    reliance(scores.assign(family=family)).to_csv(run / "diagnostics.csv", index=False)
+
+
+def test_says_what_the_model_relies_on(refavs_root, made_run):
+    write_diagnostics(made_run)
+    page = Page(report(refavs_root, made_run)[1])
+    assert "The model relies on the sound: swapping it costs 50.0 points" in page.text
+    assert "most in NA (83)" in page.text
+    assert "No effect of the picture found" in page.text
+    assert {"What the model relies on", "<i>sight", *CONDITIONS} <= set(page.texts)
+    html = (made_run / "report" / "index.html").read_text(encoding="utf-8")
+    lines = re.findall(
+        r'<th scope="row">(\S+?)</th><td>(\d+)</td><td>25.0</td>(.*?)</tr>', html, re.S
+    )
+    assert [(name, rows) for name, rows, _ in lines] == [
+        ("&lt;i&gt;sight", "8"),
+        ("NA", "12"),
+        ("all", "20"),
+    ]
+    bold = [re.findall("<b>(.*?)</b>", cells) for *_, cells in lines]
+    assert bold == [[], ["16.7", "16.7"], ["50.0", "50.0"]]
+
+
+def test_says_nothing_of_modalities_without_rows_of_val(refavs_root, made_run):
+    write_diagnostics(made_run)
+    path = made_run / "diagnostics.csv"
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    assert "relies on" not in Page(report(refavs_root, made_run)[1]).text
+
+
+def test_damaged_diagnostics_name_the_stage(refavs_root, made_run):
+    (made_run / "diagnostics.csv").write_text("family,condition\n")
+    with pytest.raises(ValueError, match=r"diagnostics.csv: column 'rows' .*'diagnose' again"):
+        report(refavs_root, made_run)
 
 
 # ---- missing inputs -----------------------------------------------------------------------------

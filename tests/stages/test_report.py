@@ -9,8 +9,8 @@ from stages import report
 
 
 def run(root: Path, folder: Path, out: Path) -> bytes:
-    inputs = (folder / name for name in ("index", "predictions", "scores", "model", "metrics.json"))
-    report.main(root, *inputs, out)
+    names = ("index", "predictions", "scores", "model", "metrics.json", "diagnostics.csv")
+    report.main(root, *(folder / name for name in names), out)
     return (out / "index.html").read_bytes()
 
 

@@ -55,7 +55,7 @@ ROWS = pd.DataFrame(
     [(f"clip_{clip}", fid, False) for clip in range(4) for fid in (1, 2)]
     + [("clip_4", 1, False), ("clip_4", 0, True)],
     columns=["key", "fid", "null"],
-)
+).reset_index(names="row")
 """Two objects in each of four clips; one that comes into sight after frame 0; and nothing."""
 
 
