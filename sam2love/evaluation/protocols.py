@@ -115,7 +115,7 @@ class RowScore:
     original, davis: at the pictures' size, (mean J, mean F) for davis; None for null rows.
     objects: number of objects annotated in the clip, 0 for null rows.
     picked: whether the masks overlap the target more than any other object; None for null rows.
-    object_score, gated: from the prediction.
+    presence, gated: from the prediction.
     baselines: at 256 x 256, by name.
     """
 
@@ -126,7 +126,7 @@ class RowScore:
     davis: tuple[float, float] | None
     objects: int
     picked: bool | None
-    object_score: float | None
+    presence: float | None
     gated: bool
     baselines: dict[str, Statistics] = field(default_factory=dict)
 
@@ -227,6 +227,6 @@ def _score_row(
         davis=davis,
         objects=0 if entry.null else len(truths),
         picked=picked,
-        object_score=prediction.presence,
+        presence=prediction.presence,
         gated=prediction.gated,
     )

@@ -1,6 +1,6 @@
-"""Measure how well the object score separates rows whose object is in the clip from null rows.
+"""Measure how well `presence` separates rows whose object is in the clip from null rows.
 
-The object score is a logit, and its sigmoid the model's belief that the object is in the clip.
+Presence is a logit, see `masks.Prediction`, and its sigmoid the model's belief that the object is in the clip.
 Functions take rows of the table that `summary.row_table` returns. J&F is a percentage, S a ratio;
 both are those of the protocol `frame`, a row at a time.
 """
@@ -18,18 +18,18 @@ BINS = 10
 THRESHOLDS = 25
 """Points of `trade_off` at scores of null rows, and as many at scores of the other rows."""
 GATE_LOGIT = 0.0
-"""The gate blanks rows up to this object score."""
+"""The gate blanks rows up to this presence."""
 
 
 def comparable(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the rows with an object score by name of PARTS, if there are null rows and others."""
-    scored = rows[rows["object_score"].notna()]
+    """Return the rows with a presence by name of PARTS, if there are null rows and others."""
+    scored = rows[rows["presence"].notna()]
     parts = {name: scored[scored["split"].isin(splits)] for name, splits in PARTS.items()}
     return {name: part for name, part in parts.items() if part["null"].nunique() == 2}
 
 
 def area_under_curve(rows: pd.DataFrame) -> float:
-    """Return the area under the ROC curve of the object score, 0.5 for guessing.
+    """Return the area under the ROC curve of presence, 0.5 for guessing.
 
     It is the probability that of two rows, one of them null, the null row has the lower score; a
     tie counts half.
@@ -38,7 +38,7 @@ def area_under_curve(rows: pd.DataFrame) -> float:
     """
     present = ~rows["null"].astype(bool)
     count, null_count = present.sum(), (~present).sum()
-    rank_sum = rows["object_score"].rank()[present].sum()  # ties have their mean rank
+    rank_sum = rows["presence"].rank()[present].sum()  # ties have their mean rank
     return float((rank_sum - count * (count + 1) / 2) / (count * null_count))
 
 
@@ -53,7 +53,7 @@ def by_null_family(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def belief(rows: pd.DataFrame) -> pd.Series:
     """Return the model's belief that the object is in the clip, 0 to 1, for each row."""
-    return pd.Series(expit(rows["object_score"].to_numpy(float)), rows.index)
+    return pd.Series(expit(rows["presence"].to_numpy(float)), rows.index)
 
 
 def calibration(rows: pd.DataFrame) -> pd.DataFrame:
@@ -83,7 +83,7 @@ def null_s(rows: pd.DataFrame) -> float:
 
 
 def trade_off(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return J&F and S for gates at different object scores, from all rows blank to none.
+    """Return J&F and S for gates at different presences, from all rows blank to none.
 
     The thresholds are evenly spaced among the distinct scores of null rows and among those of the
     other rows, at most THRESHOLDS each, and GATE_LOGIT; the last one, -inf, blanks nothing.
@@ -92,7 +92,7 @@ def trade_off(rows: pd.DataFrame) -> pd.DataFrame:
         Columns threshold (falling), J&F and S, as from `with_gate`.
     """
     null = rows["null"].astype(bool)
-    chosen = [_evenly_chosen(rows.loc[part, "object_score"]) for part in (null, ~null)]
+    chosen = [_evenly_chosen(rows.loc[part, "presence"]) for part in (null, ~null)]
     thresholds = [*np.unique(np.concatenate([*chosen, [GATE_LOGIT]]))[::-1], -np.inf]
     points = [(threshold, *with_gate(rows, threshold)) for threshold in thresholds]
     return pd.DataFrame(points, columns=["threshold", "J&F", "S"])
@@ -105,11 +105,11 @@ def _evenly_chosen(scores: pd.Series) -> np.ndarray:
 
 
 def with_gate(rows: pd.DataFrame, threshold: float) -> tuple[float, float]:
-    """Return J&F over rows that aren't null and S over null rows with a gate at this object score.
+    """Return J&F over rows that aren't null and S over null rows with a gate at this presence.
 
     Rows up to the threshold have the scores of empty masks, the others those of their masks.
     """
-    shown, null = rows["object_score"] > threshold, rows["null"].astype(bool)
+    shown, null = rows["presence"] > threshold, rows["null"].astype(bool)
     parts = [
         rows[f"frame_{measure}_ungated"].where(shown, rows[f"frame_{measure}_empty"])[~null].mean()
         for measure in "JF"

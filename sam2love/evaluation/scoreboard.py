@@ -71,7 +71,7 @@ def _rejection(metrics: Tree) -> str:
         families = [f"{name} {of['AUC']:.3f}" for name, of in tree.get("families", {}).items()]
         by_family = f" ({', '.join(families)})" if families else ""
         parts.append(f"{part} {tree['AUC']:.3f}{by_family}")
-    return f"AUC of the object score against null rows: {'; '.join(parts)}" if parts else ""
+    return f"AUC of presence against null rows: {'; '.join(parts)}" if parts else ""
 
 
 def _val(metrics: Tree) -> str:

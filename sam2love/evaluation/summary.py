@@ -44,7 +44,7 @@ def row_table(
     """Return the expression table with the scores of each row.
 
     Adds: family; kinds, "seen" or "unseen", for val's rows (index.Index); objects, the number
-    annotated in the clip; picked; object_score; gated; the row's own J and F by each protocol
+    annotated in the clip; picked; presence; gated; the row's own J and F by each protocol
     ("refavs_J", ...), where the F of `frame` takes the threshold that is best for the split; those
     of `frame` without the gate and of empty masks ("frame_J_ungated", "frame_J_empty", ...); S and
     S_ungated. Values that don't apply to a row are empty.
@@ -52,7 +52,7 @@ def row_table(
     table = expressions.reset_index(drop=True)
     for name, labels in (("family", families), ("kinds", kinds)):
         table[name] = table["uid"].map(dict(zip(labels["uid"], labels[name], strict=True)))
-    for column in ("objects", "picked", "object_score", "gated"):
+    for column in ("objects", "picked", "presence", "gated"):
         table[column] = [getattr(score, column) for score in scores]
     best = {
         split: int(mean_f_curve([score.square for score in part]).argmax())
@@ -120,7 +120,7 @@ def summarise(rows: pd.DataFrame, scores: Sequence[RowScore], *, resamples: int,
         name: {"refavs": _baseline(name, by_split)} for name in scores[0].baselines
     }
     metrics["picked"] = _picked(rows)
-    if rows["object_score"].notna().any():
+    if rows["presence"].notna().any():
         rates = rows.groupby("split")["gated"].mean()
         metrics["gated"] = {str(split): _rounded(100 * rate) for split, rate in rates.items()}
     if parts := rejection.comparable(rows):

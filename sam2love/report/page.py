@@ -179,7 +179,7 @@ def _case(entry: Any, root: Path, masks: StoredMasks) -> dict[str, Any]:
         "f": _number(entry.refavs_F),
         "s": _number(entry.S),
         "picked": None if pd.isna(entry.picked) else bool(entry.picked),
-        "object_score": prediction.presence,
+        "presence": prediction.presence,
         "gated": prediction.gated,
         "strip": film_strip(root, entry, prediction),
     }

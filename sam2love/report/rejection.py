@@ -1,4 +1,4 @@
-"""Arrange what the object score says about null rows: a table, and two charts."""
+"""Arrange what presence says about null rows: a table, and two charts."""
 
 from dataclasses import dataclass
 
@@ -42,7 +42,7 @@ def section(rows: pd.DataFrame) -> Section | None:
     """Return the section about rows as from `results.read_rows`.
 
     Returns:
-        None if neither val nor the test splits have an object score for null rows and for others.
+        None if neither val nor the test splits have a presence for null rows and for others.
     """
     parts = rejection.comparable(rows)
     if not parts:

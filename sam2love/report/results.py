@@ -28,7 +28,7 @@ PAPER = {
 }
 """On Ref-AVS: J, F, J&F on seen, unseen and mix, and S. Source: SAM2-LOVE, Table 1."""
 ROW_COLUMNS = [
-    "row", "family", "objects", "picked", "object_score", "gated", "S", "S_ungated",
+    "row", "family", "objects", "picked", "presence", "gated", "S", "S_ungated",
     "refavs_J", "refavs_F",
     "frame_J_ungated", "frame_F_ungated", "frame_J_empty", "frame_F_empty",
 ]  # fmt: skip

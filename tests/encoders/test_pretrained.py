@@ -57,7 +57,7 @@ def masks(model: SAM2Love) -> torch.Tensor:
         text_mask=torch.ones(1, 4, dtype=torch.bool),
     )
     picture = torch.randn(1, 3, model.sam2.image_size, model.sam2.image_size)
-    return model(features, encode_frames(model.sam2, picture)).first_frame.logits
+    return model(features, encode_frames(model.sam2, picture)).decoded.logits
 
 
 def test_the_card_has_the_hub_metadata():

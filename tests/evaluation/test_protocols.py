@@ -196,7 +196,7 @@ def perfect(root):
     def predict(entry):
         masks = None if entry.null else refavs.read_masks(root, entry.key, entry.fid)
         masks = np.zeros((10, tiny.HEIGHT, tiny.WIDTH)) if masks is None else masks
-        return Prediction(masks.astype(np.float32), False, object_score=2.0)
+        return Prediction(masks.astype(np.float32), False, presence=2.0)
 
     return predict
 

@@ -13,8 +13,8 @@ from sam2love.evaluation import rejection
 
 
 def rows_of(present, null, *, split="val", families=None) -> pd.DataFrame:
-    """Rows with these object scores."""
-    table = pd.DataFrame({"object_score": [*present, *null]}, dtype=float)
+    """Rows with these presences."""
+    table = pd.DataFrame({"presence": [*present, *null]}, dtype=float)
     table["null"] = [False] * len(present) + [True] * len(null)
     table["split"] = split
     table["family"] = ["colour"] * len(present) + list(families or ["null"] * len(null))
@@ -35,15 +35,15 @@ def test_val_and_test_are_compared_if_they_have_null_rows_and_others():
     assert set(rejection.comparable(pd.concat([val, seen]))) == {"val"}
     assert set(rejection.comparable(pd.concat([val[:2], seen, null]))) == {"test"}
     assert rejection.comparable(pd.concat([val[:2], seen])) == {}
-    assert rejection.comparable(pd.concat([val, seen, null]).assign(object_score=None)) == {}
+    assert rejection.comparable(pd.concat([val, seen, null]).assign(presence=None)) == {}
 
 
 def test_families_of_null_rows():
     rows = rows_of([1, 2], [0, 3, -1, -1], families=["null", "absent", "absent", None])
     parts = rejection.by_null_family(rows)
     assert list(parts) == ["absent", "null"]
-    assert parts["null"]["object_score"].tolist() == [1, 2, 0]
-    assert parts["absent"]["object_score"].tolist() == [1, 2, 3, -1]
+    assert parts["null"]["presence"].tolist() == [1, 2, 0]
+    assert parts["absent"]["presence"].tolist() == [1, 2, 3, -1]
     assert rejection.by_null_family(rows_of([1], [0, 3], families=["null", ""])) == {}
 
 

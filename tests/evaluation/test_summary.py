@@ -32,7 +32,7 @@ def positive(j: float, peak: tuple[int, float], *, picked: bool, objects: int) -
         davis=(j / 4, 0.5),
         objects=objects,
         picked=picked,
-        object_score=3.0,
+        presence=3.0,
         gated=False,
         baselines={"largest": statistics(0.25, (0, 0.75))},
     )
@@ -47,7 +47,7 @@ def null(shown: float, ungated: float) -> RowScore:
         davis=None,
         objects=0,
         picked=None,
-        object_score=-2.0,
+        presence=-2.0,
         gated=shown == 0,
         baselines={"largest": statistics(0, shown=1)},
     )
@@ -178,8 +178,8 @@ def test_families(table):
 def test_rejection_by_hand(table):
     """Five scores of 3 and one of -1 against null rows of -2 and 0: of 12 pairs 11 in order."""
     rows, scores = table
-    scores = [*scores[:5], replace(scores[5], object_score=-1.0), scores[6]]
-    scores.append(replace(table[1][7], object_score=0.0))
+    scores = [*scores[:5], replace(scores[5], presence=-1.0), scores[6]]
+    scores.append(replace(table[1][7], presence=0.0))
     _, metrics = summaries((rows, scores))
     beliefs = 1 / (1 + np.exp(-np.array([3.0, -1, -2, 0])))
     gaps = np.abs(beliefs - (1, 1, 0, 0)) * (5, 1, 1, 1)
@@ -201,11 +201,11 @@ def test_rejection_by_hand(table):
     assert "against null rows: test 0.917 (absent 0.833, null 1.000)" in printed
 
 
-def test_without_null_rows_or_object_scores_there_is_no_rejection(table):
+def test_without_null_rows_or_presences_there_is_no_rejection(table):
     rows, scores = table
     _, metrics = summaries(table, splits=("test_s", "test_u"))
     assert "rejection" not in metrics
-    _, metrics = summaries((rows, [replace(score, object_score=None) for score in scores]))
+    _, metrics = summaries((rows, [replace(score, presence=None) for score in scores]))
     assert "rejection" not in metrics
     assert "AUC" not in scoreboard(metrics, name="ours")
 

@@ -105,7 +105,7 @@ def test_shows_scores_families_curves_and_strips(refavs_root, made_run):
     assert len(html) < 500_000
 
 
-def test_shows_how_the_object_score_separates_null_rows(refavs_root, made_run):
+def test_shows_how_the_presence_separates_null_rows(refavs_root, made_run):
     """Rows of the made run score 2, or -1.5 and 0.5 if null, so that the order is right."""
     page = Page(report(refavs_root, made_run)[1])
     assert {"href": "#rejection"} in page.all("a")
@@ -148,10 +148,10 @@ def test_each_family_of_null_rows_has_a_line(refavs_root, made_run):
     assert table[2].calibration_error is None
 
 
-def test_without_null_rows_or_object_scores_there_is_no_such_section(refavs_root, made_run):
+def test_without_null_rows_or_presences_there_is_no_such_section(refavs_root, made_run):
     path = made_run / "scores" / "expressions.csv"
     table = pd.read_csv(path, keep_default_na=False)
-    for changed in (table[table["null"].astype(str) == "False"], table.assign(object_score="")):
+    for changed in (table[table["null"].astype(str) == "False"], table.assign(presence="")):
         changed.to_csv(path, index=False)
         page = Page(report(refavs_root, made_run)[1])
         assert "When the object is not there" not in page.texts
