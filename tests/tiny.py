@@ -22,6 +22,11 @@ from safetensors.torch import save_file
 from timm.models import save_for_hf
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
+    ClapAudioConfig,
+    ClapConfig,
+    ClapFeatureExtractor,
+    ClapModel,
+    ClapTextConfig,
     CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
@@ -319,6 +324,41 @@ def make_clip(folder: Path, *, seed: int = 0) -> Path:
     vision = {"hidden_size": 12, "image_size": 32, "patch_size": 8}
     config = CLIPConfig(text_config=layers | text, vision_config=layers | vision, projection_dim=4)
     CLIPModel(config).eval().save_pretrained(folder)
+    return folder
+
+
+def make_clap(folder: Path, *, seed: int = 0, fused: bool = False) -> Path:
+    """Write a CLAP as published, without a tokenizer: both encoders and the feature extractor.
+
+    A second, repeated to two, has 201 windows of 16 mel bands, and 12 features.
+
+    Args:
+        fused: with the branch for audio of more than two seconds.
+    """
+    torch.manual_seed(seed)
+    text = ClapTextConfig(
+        vocab_size=20,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=16,
+    )
+    audio = ClapAudioConfig(
+        window_size=4,
+        num_mel_bins=16,
+        spec_size=64,
+        hidden_size=16,
+        depths=[1, 1],
+        num_attention_heads=[2, 2],
+        patch_embeds_hidden_size=8,
+        enable_fusion=fused,
+    )
+    config = ClapConfig(text_config=text, audio_config=audio, projection_dim=12)
+    ClapModel(config).eval().save_pretrained(folder)
+    ClapFeatureExtractor(
+        feature_size=16, max_length_s=2, truncation="fusion" if fused else "rand_trunc"
+    ).save_pretrained(folder)
     return folder
 
 
