@@ -6,6 +6,7 @@ modifies its input calls the functions here.
 
 import importlib
 import inspect
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -195,11 +196,17 @@ def make_vit(folder: Path, *, seed: int = 0) -> Path:
     return save_vit(folder, num_classes=0, **small)
 
 
-def save_vit(folder: Path, *, img_size: int = 224, **arguments: int) -> Path:
+def save_vit(
+    folder: Path,
+    *,
+    architecture: str = "vit_tiny_patch16_224",
+    img_size: int = 224,
+    **arguments: int,
+) -> Path:
     """Write a timm ViT with random weights, whole: before 1.0.31 timm left out its arguments."""
     arguments["img_size"] = img_size
     model = timm.create_model(
-        "vit_tiny_patch16_224",
+        architecture,
         pretrained_cfg_overlay={"input_size": (3, img_size, img_size)},
         **arguments,
     )
@@ -294,6 +301,30 @@ def make_roberta(folder: Path, *, seed: int = 0) -> Path:
         max_position_embeddings=64,
     )
     RobertaModel(config, add_pooling_layer=False).eval().save_pretrained(folder)
+    return folder
+
+
+def make_sentence_encoder(folder: Path, model: type, config: type, *, seed: int = 0) -> Path:
+    """Write an encoder of 8 features in the layout of sentence-transformers.
+
+    Args:
+        model, config: classes of transformers.
+    """
+    make_roberta(folder)  # its tokenizer
+    torch.manual_seed(seed)
+    vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
+    small = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    sizes = config(hidden_size=8, vocab_size=vocabulary, pad_token_id=1, **small)
+    model(sizes).eval().save_pretrained(folder)
+    parts = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(parts)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 8, "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling/config.json").write_text(json.dumps(pooling))
     return folder
 
 

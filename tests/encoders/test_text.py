@@ -11,9 +11,13 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
     AutoTokenizer,
+    BertConfig,
+    BertModel,
     CLIPModel,
     CLIPTextConfig,
     CLIPTextModel,
+    MPNetConfig,
+    MPNetModel,
     RobertaConfig,
     RobertaForMaskedLM,
     RobertaModel,
@@ -158,6 +162,25 @@ def test_full_size(roberta_folder, tmp_path):
     RobertaForMaskedLM(distilroberta()).save_pretrained(folder)
     tokens, _ = load_text_encoder(str(folder), digest(folder), max_tokens=25).encode(TEXTS)
     assert tokens.shape == (4, 25, 768)
+
+
+# ---- sentence encoders --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "config"), [(BertModel, BertConfig), (MPNetModel, MPNetConfig)])
+def test_the_encoder_of_a_sentence_transformer(tmp_path, model, config):
+    """Token by token: its pooling is not used."""
+    folder = tiny.make_sentence_encoder(tmp_path, model, config)
+    built = model.from_pretrained(folder).eval()
+    tokens, length = load_text_encoder(str(folder), digest(folder), max_tokens=25).encode(TEXTS)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokens.shape == (4, 25, 8)
+    for i, text in enumerate(TEXTS):
+        alone = tokenizer(text, return_tensors="pt", truncation=True, max_length=25)
+        alone.pop("token_type_ids", None)
+        with torch.no_grad():
+            expected = built(**alone).last_hidden_state[0]
+        torch.testing.assert_close(tokens[i, : length[i]], expected, atol=1e-5, rtol=1e-4)
 
 
 # ---- CLIP ---------------------------------------------------------------------------------------
