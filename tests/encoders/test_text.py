@@ -21,6 +21,7 @@ from transformers import (
     RobertaConfig,
     RobertaForMaskedLM,
     RobertaModel,
+    T5Config,
 )
 
 from sam2love.encoders.text import TextEncoder, load_text_encoder
@@ -181,6 +182,15 @@ def test_the_encoder_of_a_sentence_transformer(tmp_path, model, config):
         with torch.no_grad():
             expected = built(**alone).last_hidden_state[0]
         torch.testing.assert_close(tokens[i, : length[i]], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_an_encoder_decoder_is_refused(roberta_folder, tmp_path):
+    folder = Path(shutil.copytree(roberta_folder, tmp_path / "t5"))
+    T5Config().save_pretrained(folder)
+    with pytest.raises(
+        ValueError, match=r"config\.json: t5 is an encoder-decoder; expected a text"
+    ):
+        load_text_encoder(str(folder), digest(folder), max_tokens=25)
 
 
 # ---- CLIP ---------------------------------------------------------------------------------------
