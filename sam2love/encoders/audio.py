@@ -137,7 +137,7 @@ def load_audio_encoder(
     post_relu: bool = False,
     device: torch.device | str = "cpu",
 ) -> AudioEncoder:
-    """Load a VGGish of any size from a file, .safetensors or a published .pth; CLAP from a folder.
+    """Load a VGGish of any size from a file, .safetensors or .pth as published, CLAP from a folder.
 
     Args:
         weights: a path, an https URL or a hub id.
@@ -155,8 +155,8 @@ def load_audio_encoder(
 
         if post_relu:
             raise ValueError(
-                f"audio.post_relu is true, but {path} is a folder, as of CLAP, whose features "
-                "come after no ReLU; set it to false in params.yaml"
+                f"audio.post_relu is true, but {path} is no VGGish, which is a single file and "
+                "alone has a last ReLU; set it to false in params.yaml"
             )
         return load_clap(path, device)
     parts = (*TORCHAUDIO.values(), *TORCHAUDIO)

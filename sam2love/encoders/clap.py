@@ -24,6 +24,9 @@ from sam2love.encoders.pretrained import NO_CODE, faults_of, load_pretrained
 
 MODEL_TYPES = ("clap", "clap_audio_model")
 """Of the whole model, as published, and of its half for audio."""
+EXTRACTOR_FILES = ("preprocessor_config.json", "processor_config.json")
+"""Either has the feature extractor's settings: the one as published, the other if it was saved as
+a part of a ClapProcessor."""
 
 
 def load_clap(folder: Path, device: torch.device | str) -> AudioEncoder:
@@ -32,6 +35,7 @@ def load_clap(folder: Path, device: torch.device | str) -> AudioEncoder:
     Features are the projected embeddings (`audio_embeds`), not scaled to length 1.
 
     Raises:
+        FileNotFoundError: there are no settings of the feature extractor.
         ValueError: not a CLAP, weights are missing or of another shape, or model and feature
             extractor don't fit together.
     """
@@ -43,19 +47,23 @@ def load_clap(folder: Path, device: torch.device | str) -> AudioEncoder:
             f"{' or '.join(MODEL_TYPES)}; a folder for audio.weights holds a CLAP, a VGGish is a "
             "single file"
         )
+    if not any((folder / name).is_file() for name in EXTRACTOR_FILES):
+        raise FileNotFoundError(
+            f"{folder / EXTRACTOR_FILES[0]}: no such file; expected the settings of the feature "
+            "extractor next to the weights"
+        )
     with faults_of("transformers", folder):
         extractor = transformers.ClapFeatureExtractor.from_pretrained(folder, **NO_CODE)
-    model = load_pretrained(transformers.ClapAudioModelWithProjection, folder).to(device)
-    encoder = clap_encoder(model, extractor, device=device)
-    try:  # now rather than at the first clip
-        encoder.encode(torch.zeros(1), encoder.sample_rate_hz, seconds=1)
+    model = load_pretrained(transformers.ClapAudioModelWithProjection, folder)
+    try:  # now rather than at the first clip; on the CPU, where a GPU's faults aren't taken for these
+        clap_encoder(model, extractor).encode(torch.zeros(1), extractor.sampling_rate, seconds=1)
     except Exception as error:  # odd values in a configuration raise all kinds of errors
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{folder}: its feature extractor does not fit its model ({reason}); both "
             "configurations must be those that the weights were published with"
         ) from None
-    return encoder
+    return clap_encoder(model.to(device), extractor, device=device)
 
 
 def clap_encoder(model: Any, extractor: Any, *, device: torch.device | str = "cpu") -> AudioEncoder:
