@@ -55,7 +55,7 @@ def load_clap(folder: Path, device: torch.device | str) -> AudioEncoder:
     with faults_of("transformers", folder):
         extractor = transformers.ClapFeatureExtractor.from_pretrained(folder, **NO_CODE)
     model = load_pretrained(transformers.ClapAudioModelWithProjection, folder)
-    try:  # now rather than at the first clip; on the CPU, where a GPU's faults aren't taken for these
+    try:  # before the first clip, and on the CPU, where no fault of a GPU is taken for this one
         clap_encoder(model, extractor).encode(torch.zeros(1), extractor.sampling_rate, seconds=1)
     except Exception as error:  # odd values in a configuration raise all kinds of errors
         reason = " ".join(str(error).split())
