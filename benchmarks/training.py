@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 from benchmarks.timing import Leaf, side_by_side, speedup, summarise
 from sam2love.dataset.index import Index
 from sam2love.dataset.refavs import FRAMES
-from sam2love.encoders.audio import AudioEncoder, VGGish, load_audio_encoder
+from sam2love.encoders.audio import AudioEncoder, VGGish, load_audio_encoder, vggish_encoder
 from sam2love.encoders.text import TextEncoder, load_text_encoder
 from sam2love.encoders.vision import VisionEncoder, load_vision_encoder, timm_encoder
 from sam2love.fusion import build_fusion
@@ -108,7 +108,7 @@ def measure_at_paper_size(params: Params, *, rows: int = 2, rounds: int = 2) -> 
     roberta = RobertaModel(RobertaConfig(num_hidden_layers=6, max_position_embeddings=514))
     tokenizer = AutoTokenizer.from_pretrained("weights/mini/roberta", padding_side="right")
     encoders = Encoders(
-        AudioEncoder(VGGish().eval(), post_relu=False),
+        vggish_encoder(VGGish().eval()),
         timm_encoder(timm.create_model("vit_base_patch16_224", num_classes=0).eval()),
         TextEncoder(roberta.eval(), tokenizer, max_tokens=params.text.max_tokens),
         build_sam2(params.sam2.config),

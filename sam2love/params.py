@@ -65,7 +65,8 @@ class Weights(Section):
 
 class Audio(Weights):
     post_relu: bool
-    """Use VGGish's output after its last ReLU; the benchmark's features are from before it."""
+    """Use VGGish's output after its last ReLU; the benchmark's features are from before it. Of
+    VGGish alone: false with other encoders."""
 
 
 class Vision(Weights):

@@ -1,4 +1,4 @@
-"""Encode the audio of every clip with VGGish, one vector per second.
+"""Encode the audio of every clip with VGGish or CLAP, one vector per second.
 
 Reads the index and the clips' audio.wav; writes features/audio.zarr: `audio` (frames, d_A) float32
 by clip key.
@@ -43,10 +43,24 @@ def main(root: Path, index_folder: Path, out: Path) -> None:
     fill_store(
         out,
         specs=[
-            ArraySpec("audio", (seconds, encoder.dim), "float32", 512, "VGGish, (seconds, d_A)")
+            ArraySpec(
+                "audio",
+                (seconds, encoder.dim),
+                "float32",
+                512,
+                f"{encoder.kind}, (seconds, d_A)",
+            )
         ],
         ids=clips["key"].tolist(),
-        provenance=provenance.of_features("audio", params, index, precision=precision(device)),
+        provenance=provenance.of_features(
+            "audio",
+            params,
+            index,
+            encoder=encoder.kind,
+            preprocessing=f"channels averaged, {encoder.sample_rate_hz / 1000:g} kHz, {seconds} s, "
+            "log mel of each second",
+            precision=precision(device),
+        ),
         load=load,
         encode=encode,
         batch_size=16,

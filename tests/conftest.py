@@ -55,6 +55,12 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def clap_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random CLAP with its feature extractor."""
+    return tiny.make_clap(tmp_path_factory.mktemp("clap"))
+
+
+@pytest.fixture(scope="session")
 def sam2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The mini SAM 2 with random weights: config.yaml and model.safetensors."""
     return tiny.make_sam2(tmp_path_factory.mktemp("sam2"))

@@ -6,6 +6,7 @@ modifies its input calls the functions here.
 
 import importlib
 import inspect
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,6 +23,11 @@ from safetensors.torch import save_file
 from timm.models import save_for_hf
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
+    ClapAudioConfig,
+    ClapConfig,
+    ClapFeatureExtractor,
+    ClapModel,
+    ClapTextConfig,
     CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
@@ -190,11 +196,17 @@ def make_vit(folder: Path, *, seed: int = 0) -> Path:
     return save_vit(folder, num_classes=0, **small)
 
 
-def save_vit(folder: Path, *, img_size: int = 224, **arguments: int) -> Path:
+def save_vit(
+    folder: Path,
+    *,
+    architecture: str = "vit_tiny_patch16_224",
+    img_size: int = 224,
+    **arguments: int,
+) -> Path:
     """Write a timm ViT with random weights, whole: before 1.0.31 timm left out its arguments."""
     arguments["img_size"] = img_size
     model = timm.create_model(
-        "vit_tiny_patch16_224",
+        architecture,
         pretrained_cfg_overlay={"input_size": (3, img_size, img_size)},
         **arguments,
     )
@@ -292,6 +304,30 @@ def make_roberta(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def make_sentence_encoder(folder: Path, model: type, config: type, *, seed: int = 0) -> Path:
+    """Write an encoder of 8 features in the layout of sentence-transformers.
+
+    Args:
+        model, config: classes of transformers.
+    """
+    make_roberta(folder)  # its tokenizer
+    torch.manual_seed(seed)
+    vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
+    small = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    sizes = config(hidden_size=8, vocab_size=vocabulary, pad_token_id=1, **small)
+    model(sizes).eval().save_pretrained(folder)
+    parts = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(parts)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 8, "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling/config.json").write_text(json.dumps(pooling))
+    return folder
+
+
 def make_clip(folder: Path, *, seed: int = 0) -> Path:
     """Write a CLIP as published: both encoders and their preprocessing in one folder.
 
@@ -319,6 +355,41 @@ def make_clip(folder: Path, *, seed: int = 0) -> Path:
     vision = {"hidden_size": 12, "image_size": 32, "patch_size": 8}
     config = CLIPConfig(text_config=layers | text, vision_config=layers | vision, projection_dim=4)
     CLIPModel(config).eval().save_pretrained(folder)
+    return folder
+
+
+def make_clap(folder: Path, *, seed: int = 0, fused: bool = False) -> Path:
+    """Write a CLAP as published, without a tokenizer: both encoders and the feature extractor.
+
+    A second, repeated to two, has 201 windows of 16 mel bands, and 12 features.
+
+    Args:
+        fused: with the branch for audio of more than two seconds.
+    """
+    torch.manual_seed(seed)
+    text = ClapTextConfig(
+        vocab_size=20,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=16,
+    )
+    audio = ClapAudioConfig(
+        window_size=4,
+        num_mel_bins=16,
+        spec_size=64,
+        hidden_size=16,
+        depths=[1, 1],
+        num_attention_heads=[2, 2],
+        patch_embeds_hidden_size=8,
+        enable_fusion=fused,
+    )
+    config = ClapConfig(text_config=text, audio_config=audio, projection_dim=12)
+    ClapModel(config).eval().save_pretrained(folder)
+    ClapFeatureExtractor(
+        feature_size=16, max_length_s=2, truncation="fusion" if fused else "rand_trunc"
+    ).save_pretrained(folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""VGGish: one vector per second of audio, with the published front end and weights.
+"""One vector per second of audio: by VGGish, with the published front end and weights, or CLAP.
 
 Shapes: N seconds, 96 frames of 10 ms, 64 mel bands; d_A features.
 
@@ -6,6 +6,7 @@ Source: Hershey et al., CNN architectures for large-scale audio classification (
 constants of its released code.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -83,13 +84,32 @@ class VGGish(nn.Module):
 
 
 class AudioEncoder:
-    """Encode the audio of a clip as one vector per second."""
+    """Encode the audio of a clip as one vector per second.
 
-    def __init__(self, model: VGGish, *, post_relu: bool) -> None:
+    Args:
+        model: maps pre-processed seconds to features (N, d_A); both on `device`.
+        preprocess: maps seconds of audio, (N, sample_rate_hz) float32 on the CPU, to what `model`
+            takes.
+        kind: a description, for provenance.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[Tensor], Tensor],
+        preprocess: Callable[[Tensor], Tensor],
+        *,
+        kind: str,
+        device: torch.device | str,
+        sample_rate_hz: int,
+        dim: int,
+    ) -> None:
         self._model = model
-        self._post_relu = post_relu
-        self._device = next(model.parameters()).device
-        self.dim = model.dim
+        self._preprocess = preprocess
+        self._device = torch.device(device)
+        self.kind = kind
+        self.sample_rate_hz = sample_rate_hz
+        """Audio is resampled to this rate."""
+        self.dim = dim
         """d_A."""
 
     @torch.inference_mode()
@@ -101,13 +121,13 @@ class AudioEncoder:
         Returns:
             (seconds, d_A) float32 on the CPU.
         """
-        waveform = resampled(samples, sample_rate_hz)[: seconds * SAMPLE_RATE_HZ]
-        missing = seconds * SAMPLE_RATE_HZ - len(waveform)
-        waveform = nn.functional.pad(waveform, (0, missing))
-        log_mels = log_mel(waveform, SAMPLE_RATE_HZ).to(self._device)  # (seconds, 96, 64)
+        length = seconds * self.sample_rate_hz
+        waveform = resampled(samples, sample_rate_hz, self.sample_rate_hz)[:length]
+        waveform = nn.functional.pad(waveform, (0, length - len(waveform)))
+        inputs = self._preprocess(waveform.view(seconds, self.sample_rate_hz)).to(self._device)
         with mixed_precision(self._device):
-            features = self._model(log_mels)
-        return (features.relu() if self._post_relu else features).float().cpu()
+            features = self._model(inputs)
+        return features.float().cpu()
 
 
 def load_audio_encoder(
@@ -117,21 +137,46 @@ def load_audio_encoder(
     post_relu: bool = False,
     device: torch.device | str = "cpu",
 ) -> AudioEncoder:
-    """Load a VGGish of any size, from .safetensors or from a published .pth.
+    """Load a VGGish of any size from a file, .safetensors or .pth as published, CLAP from a folder.
 
     Args:
-        weights: a path or an https URL.
+        weights: a path, an https URL or a hub id.
         digest: the expected SHA-256 of the weights.
-        post_relu: whether features are taken after the last ReLU.
+        post_relu: whether VGGish's features are taken after its last ReLU.
 
     Raises:
-        FileNotFoundError, ValueError: no such weights, of another digest, or not of a VGGish.
+        FileNotFoundError, ValueError: no such weights, of another digest, not of a VGGish or CLAP,
+            or `post_relu` with CLAP.
     """
     path = fetch(weights, digest)
+    if path.is_dir():
+        # Imported only now: it needs this module, and transformers takes seconds.
+        from sam2love.encoders.clap import load_clap
+
+        if post_relu:
+            raise ValueError(
+                f"audio.post_relu is true, but {path} is no VGGish, which is a single file and "
+                "alone has a last ReLU; set it to false in params.yaml"
+            )
+        return load_clap(path, device)
     parts = (*TORCHAUDIO.values(), *TORCHAUDIO)
     names = [f"{part}.{i}.bias" for part in parts for i in CONVOLUTIONS + LINEARS]
     model = vggish_from_state(select(read_tensors(path), names, origin=path), origin=str(path))
-    return AudioEncoder(model.to(device).eval(), post_relu=post_relu)
+    return vggish_encoder(model.to(device).eval(), post_relu=post_relu, device=device)
+
+
+def vggish_encoder(
+    model: VGGish, *, post_relu: bool = False, device: torch.device | str = "cpu"
+) -> AudioEncoder:
+    """Wrap a VGGish that is in evaluation mode on `device`."""
+    return AudioEncoder(
+        (lambda log_mels: model(log_mels).relu()) if post_relu else model,
+        lambda seconds: log_mel(seconds.flatten(), SAMPLE_RATE_HZ),  # (N, 96, 64)
+        kind="VGGish",
+        device=device,
+        sample_rate_hz=SAMPLE_RATE_HZ,
+        dim=model.dim,
+    )
 
 
 def vggish_from_state(state: dict[str, Tensor], *, origin: str = "the state") -> VGGish:
@@ -201,8 +246,10 @@ def _mel(hz: Tensor) -> Tensor:
     return 1127 * torch.log1p(hz / 700)
 
 
-def resampled(samples: np.ndarray | Tensor, sample_rate_hz: int) -> Tensor:
-    """Resample audio (n,) to the network's 16 kHz: (m,) float32."""
+def resampled(
+    samples: np.ndarray | Tensor, sample_rate_hz: int, target_hz: int = SAMPLE_RATE_HZ
+) -> Tensor:
+    """Resample audio (n,) to a network's rate, by default VGGish's 16 kHz: (m,) float32."""
     waveform = torch.as_tensor(samples, dtype=torch.float32)
     rate = max(1, round(sample_rate_hz / RATE_STEP_HZ)) * RATE_STEP_HZ
-    return resample(waveform, rate, SAMPLE_RATE_HZ, **RESAMPLING)
+    return resample(waveform, rate, target_hz, **RESAMPLING)

@@ -73,6 +73,11 @@ def load_text_encoder(
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder, padding_side="right", **NO_CODE
         )
+    if config.is_encoder_decoder:
+        raise ValueError(
+            f"{folder / 'config.json'}: {config.model_type} is an encoder-decoder; expected a text "
+            "encoder, such as RoBERTa, BERT, MPNet or CLIP"
+        )
     if max_tokens > tokenizer.model_max_length:
         raise ValueError(
             f"text.max_tokens is {max_tokens}, but {folder} takes at most "

@@ -106,7 +106,9 @@ def load_vision_encoder(
 def _load_timm(folder: Path, device: torch.device | str) -> VisionEncoder:
     with faults_of("timm", folder):
         model: Any = timm.create_model(f"local-dir:{folder}", pretrained=False)
-    if not (getattr(model, "has_class_token", False) and hasattr(model, "patch_embed")):
+    # Not by `has_class_token`, which Eva and Beit lack; DINOv3 is an Eva.
+    has_cls = getattr(model, "cls_token", None) is not None and hasattr(model, "num_prefix_tokens")
+    if not (has_cls and hasattr(getattr(model, "patch_embed", None), "num_patches")):
         raise ValueError(f"{folder}: not a vision transformer with a [cls] token")
     # Not loaded by timm, which silently resamples positions and patches of another size.
     path = weights_file(folder)

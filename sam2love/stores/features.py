@@ -72,8 +72,20 @@ class FeatureReader:
             expected = None
             if self._params:
                 expected = provenance.of_features(STAGES[name], self._params, self._index)
-            self._stores[name] = FeatureStore.open(self._folder / f"{name}.zarr", expected)
+            store = FeatureStore.open(self._folder / f"{name}.zarr", expected)
+            if name == "audio" and self._params:
+                self._check_seconds(store)
+            self._stores[name] = store
         return self._stores[name]
+
+    def _check_seconds(self, audio: FeatureStore) -> None:
+        """Compare the length of stored audio, which its inputs don't show; those of frames do."""
+        seconds = next(spec.item_shape[0] for spec in audio.specs if spec.name == "audio")
+        if seconds != self.frames:
+            raise ValueError(
+                f"{self._folder / 'audio.zarr'}: has {seconds} s of each clip, but data.frames is "
+                f"{self.frames}; run the stage 'audio' again"
+            )
 
     @cached_property
     def _objects(self) -> dict[str, list[int]]:

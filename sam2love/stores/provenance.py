@@ -6,6 +6,10 @@ from typing import Any
 from sam2love.dataset.index import Index, index_digest, table_digest
 from sam2love.params import Params
 
+WRITERS: Any = object()
+"""Stands for an entry that only the writer knows, in its place among the others: their order is
+part of a store's bytes, by which DVC decides whether to train again."""
+
 
 def of_features(stage: str, params: Params, index: Index, **by_writer: str) -> dict[str, Any]:
     """Return encoder, weights, preprocessing and inputs of a store of features or labels.
@@ -13,16 +17,16 @@ def of_features(stage: str, params: Params, index: Index, **by_writer: str) -> d
     Args:
         stage: "audio", "vision", "text", "embeddings" or "labels".
         by_writer: entries that only the stage knows, from its model and its device (`precision`).
-            A reader omits them, so that a store can be read on any device.
+            A reader omits them, so that a store can be read on any device; which model it was
+            follows from the digest of the weights.
     """
     clips = index.clips
     match stage:
         case "audio":
             recorded = {
-                "encoder": "VGGish",
+                "encoder": WRITERS,
                 "weights": params.audio.digest,
-                "preprocessing": "channels averaged, 16 kHz, "
-                f"{params.data.frames} s, log mel of each second",
+                "preprocessing": WRITERS,
                 "post_relu": params.audio.post_relu,
                 "inputs": table_digest(clips[["key", "audio_digest"]]),
             }
@@ -54,7 +58,8 @@ def of_features(stage: str, params: Params, index: Index, **by_writer: str) -> d
             }
         case _:
             raise AssertionError(f"not a feature stage: {stage}")
-    return {"stage": stage, **recorded, **by_writer}
+    entries = {"stage": stage, **recorded, **by_writer}
+    return {name: entry for name, entry in entries.items() if entry is not WRITERS}
 
 
 def of_masks(stage: str, index_folder: Path, **recorded: str | bool) -> dict[str, Any]:

@@ -11,12 +11,17 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
     AutoTokenizer,
+    BertConfig,
+    BertModel,
     CLIPModel,
     CLIPTextConfig,
     CLIPTextModel,
+    MPNetConfig,
+    MPNetModel,
     RobertaConfig,
     RobertaForMaskedLM,
     RobertaModel,
+    T5Config,
 )
 
 from sam2love.encoders.text import TextEncoder, load_text_encoder
@@ -158,6 +163,34 @@ def test_full_size(roberta_folder, tmp_path):
     RobertaForMaskedLM(distilroberta()).save_pretrained(folder)
     tokens, _ = load_text_encoder(str(folder), digest(folder), max_tokens=25).encode(TEXTS)
     assert tokens.shape == (4, 25, 768)
+
+
+# ---- sentence encoders --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "config"), [(BertModel, BertConfig), (MPNetModel, MPNetConfig)])
+def test_the_encoder_of_a_sentence_transformer(tmp_path, model, config):
+    """Token by token: its pooling is not used."""
+    folder = tiny.make_sentence_encoder(tmp_path, model, config)
+    built = model.from_pretrained(folder).eval()
+    tokens, length = load_text_encoder(str(folder), digest(folder), max_tokens=25).encode(TEXTS)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokens.shape == (4, 25, 8)
+    for i, text in enumerate(TEXTS):
+        alone = tokenizer(text, return_tensors="pt", truncation=True, max_length=25)
+        alone.pop("token_type_ids", None)
+        with torch.no_grad():
+            expected = built(**alone).last_hidden_state[0]
+        torch.testing.assert_close(tokens[i, : length[i]], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_an_encoder_decoder_is_refused(roberta_folder, tmp_path):
+    folder = Path(shutil.copytree(roberta_folder, tmp_path / "t5"))
+    T5Config().save_pretrained(folder)
+    with pytest.raises(
+        ValueError, match=r"config\.json: t5 is an encoder-decoder; expected a text"
+    ):
+        load_text_encoder(str(folder), digest(folder), max_tokens=25)
 
 
 # ---- CLIP ---------------------------------------------------------------------------------------

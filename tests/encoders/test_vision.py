@@ -95,6 +95,46 @@ def test_refuses_a_model_without_cls(tmp_path):
         load_vision_encoder(str(tmp_path), digest(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("architecture", "prefix"),
+    [
+        ("deit_tiny_distilled_patch16_224", 2),
+        ("vit_small_patch14_reg4_dinov2", 5),
+        ("vit_small_patch16_dinov3", 5),
+        ("eva02_tiny_patch14_224", 1),
+        ("beit_base_patch16_224", 1),
+    ],
+)
+def test_other_vits_of_timm_with_cls(tmp_path, architecture, prefix):
+    """Distillation and register tokens stand between [cls] and patches, and are left out."""
+    side = 28 if "patch14" in architecture else 32
+    small = {"img_size": side, "embed_dim": 16, "depth": 1, "num_heads": 2}
+    tiny.save_vit(tmp_path, architecture=architecture, num_classes=0, **small)
+    encoder = load_vision_encoder(str(tmp_path), digest(tmp_path))
+    assert (encoder.dim, encoder.image_size, encoder.patches) == (16, side, 4)
+    model = timm.create_model(architecture, num_classes=0, **small).eval()
+    model.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    images = encoder.preprocess(frames())
+    with torch.no_grad():
+        tokens = model.forward_features(images)
+    patches, cls = encoder.encode(images)
+    assert tokens.shape == (3, prefix + 4, 16)
+    torch.testing.assert_close(cls, tokens[:, 0], atol=0, rtol=0)
+    torch.testing.assert_close(patches, tokens[:, prefix:], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    ["vit_base_patch16_siglip_224", "swin_tiny_patch4_window7_224", "pit_ti_224", "volo_d1_224"],
+)
+def test_refuses_other_transformers(tmp_path, architecture):
+    """Without [cls], or with another layout of tokens."""
+    model = timm.create_model(architecture, num_classes=0)
+    timm.models.save_for_hf(model, tmp_path, safe_serialization=True)
+    with pytest.raises(ValueError, match="not a vision transformer with a"):
+        load_vision_encoder(str(tmp_path), digest(tmp_path))
+
+
 def test_refuses_weights_that_would_be_left_random(tmp_path):
     """Even if the file has a classifier, as those from the hub do."""
     tiny.save_vit(tmp_path, num_classes=3, embed_dim=6, depth=1)

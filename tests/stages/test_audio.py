@@ -5,6 +5,7 @@ import pytest
 
 from sam2love.dataset import refavs
 from sam2love.encoders.audio import load_audio_encoder
+from sam2love.encoders.weights import digest
 from sam2love.params import load_params
 from sam2love.stores.store import FeatureStore
 from stages import audio
@@ -25,6 +26,35 @@ def test_every_clip_is_encoded(run_folder, refavs_root, vggish_file, capsys):
         expected = encoder.encode(*refavs.read_audio(refavs_root, key))
         np.testing.assert_array_equal(store.read("audio", key), expected.numpy())
     assert store.read("audio", "vidC_1_2").dtype == np.float32
+
+
+def test_a_store_of_vggish_has_the_bytes_it_always_had(run_folder, refavs_root):
+    """Else DVC would train again: names, values and order of what describes it."""
+    audio.main(refavs_root, run_folder / "index", run_folder / "features/audio.zarr")
+    store = FeatureStore.open(run_folder / "features/audio.zarr")
+    assert list(store.provenance.items())[:5] == [
+        ("stage", "audio"),
+        ("encoder", "VGGish"),
+        ("weights", load_params().audio.digest),
+        ("preprocessing", "channels averaged, 16 kHz, 10 s, log mel of each second"),
+        ("post_relu", False),
+    ]
+    assert list(store.provenance)[5:] == ["inputs", "precision"]
+    assert [spec.description for spec in store.specs] == ["VGGish, (seconds, d_A)"]
+
+
+def test_clap_is_chosen_by_two_lines(run_folder, refavs_root, clap_folder, capsys):
+    chosen = {"audio.weights": str(clap_folder), "audio.digest": digest(clap_folder)}
+    tiny.change_params(run_folder / "params.yaml", chosen)
+    audio.main(refavs_root, run_folder / "index", run_folder / "features/audio.zarr")
+    assert "audio of 9 clips, 12 features per second" in capsys.readouterr().out
+    store = FeatureStore.open(run_folder / "features/audio.zarr")
+    assert store.provenance["encoder"] == "CLAP"
+    assert store.provenance["preprocessing"].startswith("channels averaged, 48 kHz, 10 s,")
+    encoder = load_audio_encoder(clap_folder, digest(clap_folder))
+    for key in store.ids:
+        expected = encoder.encode(*refavs.read_audio(refavs_root, key))
+        np.testing.assert_array_equal(store.read("audio", key), expected.numpy())
 
 
 def test_audio_of_hours_is_refused_before_it_is_decoded(run_folder, own_refavs_root):

@@ -169,6 +169,16 @@ def test_stores_of_other_parameters_are_refused(
         other._store(store)
 
 
+def test_audio_of_another_length_is_refused(feature_folder):
+    params = load_params(feature_folder / "params.yaml")
+    longer = params.model_copy(update={"data": params.data.model_copy(update={"frames": 12})})
+    reader = FeatureReader(feature_folder, read_index(feature_folder / "index"), params=longer)
+    message = r"audio\.zarr: has 10 s of each clip, but data\.frames is 12; run the stage 'audio'"
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message):
+            reader._store("audio")
+
+
 def test_stores_of_other_inputs_are_refused(feature_folder):
     index = read_index(feature_folder / "index")
     params = load_params(feature_folder / "params.yaml")
