@@ -19,7 +19,7 @@ from tests.tiny import build_index
 SIDE = 16
 SPECS = [
     ArraySpec("logits", (refavs.FRAMES, SIDE, SIDE), "float16", 4, "mask logits"),
-    ArraySpec("object_score", (refavs.FRAMES,), "float32", 4, "object score"),
+    ArraySpec("presence", (), "float32", 4, "presence"),
 ]
 
 
@@ -64,12 +64,12 @@ def write_scores(root: Path, run: Path) -> None:
 
 
 def fill(path: Path, items: dict[str, tuple[np.ndarray, float]], **provenance: bool) -> None:
-    """Write a store of logits (10, SIDE, SIDE) and object scores by id."""
+    """Write a store of logits (10, SIDE, SIDE) and presences by id."""
 
     def encode(ids: list[str]) -> dict[str, np.ndarray]:
         return {
             "logits": np.stack([items[name][0] for name in ids]),
-            "object_score": np.stack([np.full(refavs.FRAMES, items[name][1]) for name in ids]),
+            "presence": np.array([items[name][1] for name in ids], np.float32),
         }
 
     fill_store(

@@ -2,8 +2,8 @@
 
 The video is processed in windows as long as the clips in training: one frame per second and the
 sound yield a token for each sentence. The first window with a belief above 0.5 prompts SAM 2 on
-its first frame, and memory carries the mask through all later frames; earlier frames stay empty.
-Or the frame to prompt is given: the windows begin there, and memory carries the mask both ways. So
+the frame that the model chooses, its first one unless the model was trained with `fusion.frame: any`,
+and memory carries the mask through all later frames; earlier frames stay empty. Or the frame to prompt is given: the windows begin there, and memory carries the mask both ways. So
 the file is read twice, and only one window is held in memory.
 
 Shapes: B sentences, C channels, H x W pixels.
@@ -45,14 +45,16 @@ Item = TypeVar("Item")
 class Window:
     """A clip's length of the video, or what remains at its end.
 
-    frame: number of the frame displayed at its start, which its token would prompt.
+    frames: number of the frame that each of the B tokens would prompt.
+    seconds: B times of these frames, since the window's start.
     prompts: (B, 1, C).
     beliefs: (B,) in [0, 1], see `outcome.BELIEF_MEANS`.
     clicked: whether the prompts are clicks, not tokens.
     """
 
     start: float
-    frame: int
+    frames: list[int]
+    seconds: list[int]
     prompts: Tensor
     beliefs: list[float]
     clicked: bool
@@ -124,7 +126,7 @@ class Predictor(Prompter):
                     Sentence.numbered(
                         row,
                         text,
-                        prompted_at=window.start if window else None,
+                        prompted_at=window.start + window.seconds[row] if window else None,
                         windows=[w.beliefs[row] for w in windows],
                     )
                     for row, (text, window) in enumerate(zip(texts, prompted, strict=True))
@@ -153,19 +155,27 @@ class Predictor(Prompter):
         windows: list[Window] = []
         pieces: Iterator[tuple[np.ndarray, int]] = iter(())
         while shown := list(islice(seconds, self.seconds)):
-            number, frame = shown[0]
+            _, frame = shown[0]
             if not windows and sound:
                 pieces = video.sound(seconds=self.seconds, start=frame.time)
             pictures = [frame.pixels for _, frame in shown]
-            prompts = self.prompts(read, pictures, *next(pieces, SILENCE))
+            chosen = not windows and choice.frame is not None
+            prompts = self.prompts(read, pictures, *next(pieces, SILENCE), first=chosen)
             point = None if windows else choice.point
             if point:
-                prompts = self.click(point, frame.pixels)
-            stream = self.track(prompts, frames=1, clicked=bool(point))
-            _, scores = stream.step(self.levels(frame.pixels))
+                prompts = self.first_picture(self.click(point, frame.pixels))
             begin = windows[0].start if windows else round(frame.time, 4)
-            start = begin + self.seconds * len(windows)
-            windows.append(Window(start, first + number, prompts, beliefs_of(scores), bool(point)))
+            seen_at = prompts.frame.tolist()
+            windows.append(
+                Window(
+                    start=begin + self.seconds * len(windows),
+                    frames=[first + shown[second][0] for second in seen_at],
+                    seconds=seen_at,
+                    prompts=prompts.tokens,
+                    beliefs=self.beliefs(prompts, pictures, clicked=bool(point)),
+                    clicked=bool(point),
+                )
+            )
         if not windows:
             last = (len(times) - 1) * choice.every
             raise ValueError(
@@ -192,9 +202,13 @@ class Predictor(Prompter):
             since = frame.time - windows[0].start
             window = windows[min(max(int(since // self.seconds), 0), len(windows) - 1)]
             beliefs = list(window.beliefs)
-            for window in windows:  # sentences prompted in the same window share a stream
-                rows = [row for row, own in enumerate(prompted) if own is window]
-                if rows and window.frame == number:
+            for window in windows:  # sentences prompted on the same frame share a stream
+                rows = [
+                    row
+                    for row, own in enumerate(prompted)
+                    if own is window and own.frames[row] == number
+                ]
+                if rows:
                     prompts, clicked = window.prompts[rows], window.clicked
                     stream = self.track(prompts, frames=frames, clicked=clicked)
                     streams.append((rows, stream))

@@ -22,7 +22,7 @@ from sam2love.encoders.weights import DEFAULT
 from sam2love.evaluation.metrics import probabilities
 from sam2love.model import SAM2Love
 from sam2love.sam.build import SAM2Base
-from sam2love.sam.decode import click
+from sam2love.sam.decode import Prompts, click
 from sam2love.sam.encode import encode_frames, preprocess
 from sam2love.sam.propagate import MaskStream, build_tracker
 from sam2love.stores.features import Features
@@ -110,13 +110,20 @@ class Prompter:
 
     @torch.inference_mode()
     def prompts(
-        self, read: Read, pictures: Sequence[np.ndarray], sound: np.ndarray, rate_hz: int
-    ) -> Tensor:
-        """Return prompts (B, 1, C) for the first of some pictures.
+        self,
+        read: Read,
+        pictures: Sequence[np.ndarray],
+        sound: np.ndarray,
+        rate_hz: int,
+        *,
+        first: bool = False,
+    ) -> Prompts:
+        """Return prompts for some of the pictures, as `SAM2Love.prompts` chooses them.
 
         Args:
             pictures: (H, W, 3) uint8 RGB, one per second.
             sound: (n,) float32 in [-1, 1], from the first picture on.
+            first: prompt the first picture in any case.
         """
         seen = torch.cat([self.vision.preprocess(picture[None]) for picture in pictures])
         clip = (
@@ -125,7 +132,15 @@ class Prompter:
         )
         audio, patches, cls = (part.expand(len(read.tokens), *part.shape) for part in clip)
         features = Features(audio, patches, cls, read.tokens, read.mask)
-        return self.model(features.to(self._device)).prompts
+        features = features.to(self._device)
+        if first:
+            return self.first_picture(self.model(features).prompts)
+        return self.model.prompts(features)
+
+    def first_picture(self, tokens: Tensor) -> Prompts:
+        """Return prompts (B, 1, C) as prompts for the first picture, of unknown presence."""
+        frame = torch.zeros(len(tokens), dtype=torch.int64, device=tokens.device)
+        return Prompts(tokens, frame, None)
 
     @torch.inference_mode()
     def click(self, point: tuple[int, int], picture: np.ndarray) -> Tensor:
@@ -152,6 +167,21 @@ class Prompter:
         image = preprocess(picture[None], sam2.image_size).to(self._device)
         return encode_frames(sam2, image, before_high_res_convs=True)
 
+    def beliefs(
+        self, prompts: Prompts, pictures: Sequence[np.ndarray], *, clicked: bool = False
+    ) -> list[float]:
+        """Return B beliefs in [0, 1], see `outcome.BELIEF_MEANS`.
+
+        Args:
+            pictures: those that were prompted.
+            clicked: see `track`.
+        """
+        presence = prompts.presence
+        if presence is None:  # and so all are prompted on the first picture
+            stream = self.track(prompts.tokens, frames=1, clicked=clicked)
+            _, presence = stream.step(self.levels(pictures[0]))
+        return beliefs_of(presence)
+
     def track(self, prompts: Tensor, *, frames: int, clicked: bool = False) -> MaskStream:
         """Return a stream of masks of one video, see `MaskStream`.
 
@@ -169,5 +199,5 @@ def masks_of(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
 
 
 def beliefs_of(scores: Tensor) -> list[float]:
-    """Return object scores (B,) as beliefs in [0, 1], see `outcome.BELIEF_MEANS`."""
+    """Return logits of presence (B,) as beliefs in [0, 1], see `outcome.BELIEF_MEANS`."""
     return [round(belief, 4) for belief in scores.float().sigmoid().tolist()]

@@ -22,8 +22,9 @@ class Stream:
 
     A stream has no future, so its prompts come from the past. The first frame is prompted at once,
     from its picture and the sound so far. Later, whenever ten seconds are over, they are a window
-    as in training: their token prompts their first frame anew, and memory carries the mask through
-    the picture of each second to the present. As in files, a window prompts only the sentences with
+    as in training: their token prompts their first frame anew, or the one that the model chooses
+    (`SAM2Love.prompts`), and memory carries the mask through the picture of each later second to the
+    present. As in files, a window prompts only the sentences with
     a belief above 0.5, if the model has a gate; the others keep their masks, empty until the first
     prompt.
 
@@ -83,15 +84,15 @@ class Stream:
         return masks, beliefs
 
     def _prompt(self, sound: np.ndarray, past: list[np.ndarray]) -> None:
-        """Prompt the window's first picture, and track through its pictures before this step."""
+        """Prompt one of the window's pictures, and track through the later ones before this step."""
         prompter = self._prompter
         prompts = prompter.prompts(self._read, self._pictures, sound, self._rate_hz)
-        _, scores = prompter.track(prompts, frames=1).step(prompter.levels(self._pictures[0]))
-        self._beliefs = beliefs_of(scores)
+        self._beliefs = prompter.beliefs(prompts, self._pictures)
         shown = [row for row, b in enumerate(self._beliefs) if b > SHOWN or not prompter.gate]
-        anew = {row: prompter.track(prompts[[row]], frames=ENDLESS) for row in shown}
-        for picture in past:
+        anew = {row: prompter.track(prompts.tokens[[row]], frames=ENDLESS) for row in shown}
+        for second, picture in enumerate(past):
             levels = prompter.levels(picture)
-            for stream in anew.values():
-                stream.step(levels)
+            for row, stream in anew.items():
+                if prompts.frame[row] <= second:
+                    stream.step(levels)
         self._streams |= anew

@@ -70,7 +70,7 @@ def test_masks_match_the_pipeline(sure, feature_folder, refavs_root, run_folder,
     prediction = predictor.predict(video, rows["exp"].tolist(), out=tmp_path / "out")
     reader = FeatureReader(feature_folder, index)
     with torch.inference_mode():
-        prompts = predictor.model(reader.features(rows).to("cpu")).prompts
+        prompts = predictor.model.prompts(reader.features(rows).to("cpu"))
     expected = segment_clips(
         predictor.model.sam2,
         rows["key"].tolist(),
@@ -198,6 +198,29 @@ def test_sound_is_heard_unless_muted(predictor, tmp_path):
     assert torch.equal(muted, prompts(silent, sound=True))
 
 
+def test_the_frame_that_the_model_chooses_is_prompted(predictor, monkeypatch, tmp_path):
+    """The first sentence's object comes after four seconds, the second's is never there."""
+    tiny.see_objects(predictor.model.sam2, predictor.tracker)
+    predictor.gate, choose = True, predictor.model.prompts
+
+    def late(features):
+        return choose(features)._replace(
+            frame=torch.tensor([4, 2]), presence=torch.tensor([3.0, -2.0])
+        )
+
+    monkeypatch.setattr(predictor.model, "prompts", late)
+    video = make_video(tmp_path / "v.mkv", pictures(6))
+    first, second = predictor.predict(video, ["x", "y"], out=tmp_path / "out").sentences
+    assert first.prompted_at == 4.0
+    assert second.prompted_at is None
+    assert first.windows == [0.9526]
+    assert second.windows == [0.1192]
+    assert [bool(mask.any()) for mask in read_masks(tmp_path / "out" / first.masks)] == (
+        [False] * 4 + [True] * 2
+    )
+    assert not read_masks(tmp_path / "out" / second.masks).any()
+
+
 @pytest.mark.parametrize(("frame", "chunk"), [(0, 50), (3, 50), (11, 4), (12, 1)])
 def test_a_chosen_frame_is_prompted_and_tracked_both_ways(
     predictor, monkeypatch, frame, chunk, tmp_path
@@ -211,7 +234,7 @@ def test_a_chosen_frame_is_prompted_and_tracked_both_ways(
     heard = np.concatenate([piece for piece, _ in Video(video).sound(seconds=1)])
     window = heard[16_000 * frame :][:160_000]
     read = predictor.read(["the object", "x"])
-    prompts = predictor.prompts(read, shown[frame:][:10], window, 16_000)
+    prompts = predictor.prompts(read, shown[frame:][:10], window, 16_000, first=True).tokens
     levels = [torch.cat(level)[None] for level in zip(*map(predictor.levels, shown), strict=True)]
     rows = torch.zeros(2, dtype=torch.int64)
     logits, scores = propagate(

@@ -37,7 +37,7 @@ def camera(steps: int, *, samples: int = RATE_HZ) -> list[tuple[np.ndarray, np.n
 def expected(predictor, texts, pictures, sound, tracked) -> tuple[np.ndarray, list[float]]:
     """The last of `tracked` pictures, from a prompt on the first of a window's `pictures`."""
     prompts = predictor.prompts(predictor.read(texts), pictures, sound, RATE_HZ)
-    stream = predictor.track(prompts, frames=ENDLESS)
+    stream = predictor.track(prompts.tokens, frames=ENDLESS)
     for picture in tracked:
         logits, scores = stream.step(predictor.levels(picture))
     return masks_of(logits, pictures[0].shape[:2]), beliefs_of(scores)
@@ -86,6 +86,24 @@ def test_ten_seconds_prompt_their_first_frame_anew(predictor, monkeypatch, per_s
         assert not agree(results[number], expected(predictor, texts, pictures, window, tracked[1:]))
 
 
+def test_a_window_prompts_the_picture_that_the_model_chooses(predictor, monkeypatch):
+    steps, choose = camera(12), predictor.model.prompts
+
+    def late(features):
+        chosen = choose(features)
+        seconds = features.cls.shape[1] - 1
+        return chosen._replace(frame=torch.tensor([min(4, seconds)]), presence=torch.tensor([2.0]))
+
+    monkeypatch.setattr(predictor.model, "prompts", late)
+    stream = predictor.stream(["x"], rate_hz=RATE_HZ)
+    results = [stream.step(*step) for step in steps]
+    shown = [frame for frame, _ in steps]
+    heard = np.concatenate([sound for _, sound in steps[:10]])
+    for number in (9, 11):
+        tracked = shown[4 : number + 1] if number > 9 else shown[4:10]
+        assert agree(results[number], expected(predictor, ["x"], shown[:10], heard, tracked))
+
+
 def test_only_believed_windows_prompt(predictor, monkeypatch):
     predictor.gate = True
     beliefs = iter([[0.2, 0.9], [0.7, 0.1], [0.1, 0.1]])
@@ -97,10 +115,7 @@ def test_only_believed_windows_prompt(predictor, monkeypatch):
         return track(prompts, frames=frames)
 
     monkeypatch.setattr(predictor, "track", counted)
-    monkeypatch.setattr(
-        "sam2love.prediction.stream.beliefs_of",
-        lambda scores: next(beliefs) if len(scores) == 2 else beliefs_of(scores),
-    )
+    monkeypatch.setattr(predictor, "beliefs", lambda prompts, pictures: next(beliefs))
     stream = predictor.stream(["x", "y"], rate_hz=RATE_HZ)
     steps = camera(20)
     masks, shown = stream.step(*steps[0])

@@ -22,7 +22,7 @@ SIDE = 16
 STAGES = {"masks": "propagate", "objects": "baselines"}
 SPECS = [
     ArraySpec("logits", (10, SIDE, SIDE), "float16", 4, "mask logits"),
-    ArraySpec("presence", (10,), "float32", 4, "object score"),
+    ArraySpec("presence", (), "float32", 4, "presence"),
 ]
 
 
@@ -37,7 +37,7 @@ def fill(path, items: dict[str, tuple[np.ndarray, float]], **recorded) -> None:
     def encode(ids):
         return {
             "logits": np.stack([items[name][0] for name in ids]),
-            "presence": np.stack([np.full(10, items[name][1]) for name in ids]),
+            "presence": np.array([items[name][1] for name in ids], np.float32),
         }
 
     fill_store(
