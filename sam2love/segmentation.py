@@ -65,9 +65,7 @@ def segment_clips(
         torch.stack(level).float() for level in zip(*map(read_clip, distinct), strict=True)
     )
     levels = (embedding, high_res_0, high_res_1)
-    logits, scores = propagate(
-        sam2, levels, tokens, clip_of_row, prompted=frame, tracker=tracker
-    )
+    logits, scores = propagate(sam2, levels, tokens, clip_of_row, prompted=frame, tracker=tracker)
     if presence is None:
         presence = scores.gather(1, frame[:, None])[:, 0]
     return {

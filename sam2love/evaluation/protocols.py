@@ -115,6 +115,7 @@ class RowScore:
     original, davis: at the pictures' size, (mean J, mean F) for davis; None for null rows.
     objects: number of objects annotated in the clip, 0 for null rows.
     picked: whether the masks overlap the target more than any other object; None for null rows.
+    late: whether frame 0 does not show the target; None for null rows.
     presence, gated: from the prediction.
     baselines: at 256 x 256, by name.
     """
@@ -126,6 +127,7 @@ class RowScore:
     davis: tuple[float, float] | None
     objects: int
     picked: bool | None
+    late: bool | None
     presence: float | None
     gated: bool
     baselines: dict[str, Statistics] = field(default_factory=dict)
@@ -227,6 +229,7 @@ def _score_row(
         davis=davis,
         objects=0 if entry.null else len(truths),
         picked=picked,
+        late=None if entry.null else not target[0].any(),
         presence=prediction.presence,
         gated=prediction.gated,
     )

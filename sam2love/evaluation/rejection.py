@@ -1,8 +1,8 @@
 """Measure how well `presence` separates rows whose object is in the clip from null rows.
 
-Presence is a logit, see `masks.Prediction`, and its sigmoid the model's belief that the object is in the clip.
-Functions take rows of the table that `summary.row_table` returns. J&F is a percentage, S a ratio;
-both are those of the protocol `frame`, a row at a time.
+Presence is a logit, see `masks.Prediction`, and its sigmoid the model's belief that the object is
+in the clip. Functions take rows of the table that `summary.row_table` returns. J&F is a percentage,
+S a ratio; both are those of the protocol `frame`, a row at a time.
 """
 
 import numpy as np

@@ -15,7 +15,7 @@ def scoreboard(metrics: Tree, *, name: str) -> str:
         metrics: from `summarise`.
         name: the system whose masks were scored.
     """
-    parts = (_means, _picked, _rejection, _val, _families)
+    parts = (_means, _picked, _late, _rejection, _val, _families)
     texts = [_systems(metrics, name), *(part(metrics) for part in parts)]
     return "\n\n".join(text for text in texts if text)
 
@@ -63,6 +63,14 @@ def _picked(metrics: Tree) -> str:
         f"{label} {picked[split]:.1f} %" for split, label in SPLIT_NAMES.items() if split in picked
     ]
     return f"right object: {', '.join(rates)} (chance {picked['chance']:.1f} %)" if rates else ""
+
+
+def _late(metrics: Tree) -> str:
+    parts = [
+        f"{part} J&F {tree['J&F']:.1f}, {tree['over_others']:.2f} of the others'"
+        for part, tree in metrics.get("late", {}).items()
+    ]
+    return f"not in view on frame 0: {'; '.join(parts)}" if parts else ""
 
 
 def _rejection(metrics: Tree) -> str:

@@ -44,7 +44,7 @@ def row_table(
     """Return the expression table with the scores of each row.
 
     Adds: family; kinds, "seen" or "unseen", for val's rows (index.Index); objects, the number
-    annotated in the clip; picked; presence; gated; the row's own J and F by each protocol
+    annotated in the clip; picked; late; presence; gated; the row's own J and F by each protocol
     ("refavs_J", ...), where the F of `frame` takes the threshold that is best for the split; those
     of `frame` without the gate and of empty masks ("frame_J_ungated", "frame_J_empty", ...); S and
     S_ungated. Values that don't apply to a row are empty.
@@ -52,7 +52,7 @@ def row_table(
     table = expressions.reset_index(drop=True)
     for name, labels in (("family", families), ("kinds", kinds)):
         table[name] = table["uid"].map(dict(zip(labels["uid"], labels[name], strict=True)))
-    for column in ("objects", "picked", "presence", "gated"):
+    for column in ("objects", "picked", "late", "presence", "gated"):
         table[column] = [getattr(score, column) for score in scores]
     best = {
         split: int(mean_f_curve([score.square for score in part]).argmax())
@@ -94,7 +94,7 @@ def _by_split(expressions: pd.DataFrame, scores: Sequence[RowScore]) -> ScoresBy
 
 
 def summarise(rows: pd.DataFrame, scores: Sequence[RowScore], *, resamples: int, seed: int) -> Tree:
-    """Return metrics.json: protocols, baselines, objects picked, rejection, families, val, clips.
+    """Return metrics.json: protocols, baselines, picked, rejection, late, families, val, clips.
 
     Splits without rows, and figures that need them, are left out.
 
@@ -125,6 +125,7 @@ def summarise(rows: pd.DataFrame, scores: Sequence[RowScore], *, resamples: int,
         metrics["gated"] = {str(split): _rounded(100 * rate) for split, rate in rates.items()}
     if parts := rejection.comparable(rows):
         metrics["rejection"] = {name: _rejection(part) for name, part in parts.items()}
+    metrics |= _late(rows)
     metrics["families"] = _families(rows)
     if (rows["split"] == VAL_SPLIT).any():
         metrics["val"] = _val(rows[rows["split"] == VAL_SPLIT])
@@ -215,6 +216,27 @@ def _rejection(rows: pd.DataFrame) -> Tree:
             for name, part in families.items()
         }
     return tree
+
+
+def _late(rows: pd.DataFrame) -> Tree:
+    """Return J&F by `frame` of the objects that frame 0 does not show, and over that of the others.
+
+    For val and for the test splits, each only if it has both kinds.
+    """
+    positive = rows[~rows["null"].astype(bool)]
+    own = positive[["frame_J", "frame_F"]].mean(axis=1)
+    late, of_val = positive["late"].astype(bool), positive["split"] == VAL_SPLIT
+    tree = {}
+    for name, part in (("val", of_val), ("test", ~of_val)):
+        these, others = own[part & late], own[part & ~late]
+        if len(these) and len(others):
+            ratio = these.mean() / others.mean() if others.mean() else 0.0
+            tree[name] = {
+                "J&F": _rounded(these.mean()),
+                "over_others": _rounded(ratio),
+                **_picked_and_chance(positive[part & late]),
+            }
+    return {"late": tree} if tree else {}
 
 
 def _families(rows: pd.DataFrame) -> Tree:

@@ -178,7 +178,6 @@ class Batches:
             empty=empty,
         )
 
-
     def _draw_frames(self, number: int, *, other: float) -> np.ndarray | None:
         """Draw which frame each row of a batch is to ground: frame 0, or sometimes any."""
         if not self._any_frame:

@@ -22,7 +22,9 @@ def statistics(j: float, peak: tuple[int, float] = (0, 0.0), shown: float = 0.0)
     return Statistics(np.array([j]), curve, 1, shown, foreground_at_region=min(1, 4 * shown))
 
 
-def positive(j: float, peak: tuple[int, float], *, picked: bool, objects: int) -> RowScore:
+def positive(
+    j: float, peak: tuple[int, float], *, picked: bool, objects: int, late: bool = False
+) -> RowScore:
     square = statistics(j, peak)
     return RowScore(
         square=square,
@@ -32,6 +34,7 @@ def positive(j: float, peak: tuple[int, float], *, picked: bool, objects: int) -
         davis=(j / 4, 0.5),
         objects=objects,
         picked=picked,
+        late=late,
         presence=3.0,
         gated=False,
         baselines={"largest": statistics(0.25, (0, 0.75))},
@@ -47,6 +50,7 @@ def null(shown: float, ungated: float) -> RowScore:
         davis=None,
         objects=0,
         picked=None,
+        late=None,
         presence=-2.0,
         gated=shown == 0,
         baselines={"largest": statistics(0, shown=1)},
@@ -300,3 +304,24 @@ def test_the_scoreboard_has_a_line_per_system(table):
     assert "S without the gate 0.354" in printed
     assert "seen 0.0 %, unseen 0.0 %, null 50.0 %" in printed
     assert all(len(line) <= 100 for line in printed.splitlines())
+
+
+def test_late_objects_are_compared_with_the_others(table):
+    """The frame's own thresholds: 10 for the seen rows, 30 for the unseen one."""
+    rows, scores = table
+    assert "late" not in summaries(table)[1]
+    scores[4] = positive(1.0, (10, 1.0), picked=True, objects=4, late=True)
+    scored, metrics = summaries((rows, scores))
+    assert scored["late"].tolist()[:6] == [False] * 4 + [True, False]
+    assert scored["late"].isna().tolist() == [False] * 6 + [True] * 2
+    # J 20, 20, 20, 20 and 50; F 100, 100, 0, 0 and 50.
+    others = (60 + 60 + 10 + 10 + 50) / 5
+    assert metrics["late"] == {
+        "test": {
+            "J&F": 100.0,
+            "over_others": pytest.approx(100 / others),
+            "picked": 100.0,
+            "chance": 25.0,
+            "rows": 1,
+        }
+    }

@@ -104,7 +104,9 @@ def test_sentences_of_late_clips_hold_whenever_a_thing_comes(index):
 
 
 def test_clips_and_late_clips_are_independent():
-    clips = PARAMS.clips.model_copy(update={"late": PARAMS.clips.late.model_copy(update={"val": 9})})
+    clips = PARAMS.clips.model_copy(
+        update={"late": PARAMS.clips.late.model_copy(update={"val": 9})}
+    )
     jobs, more = plan(PARAMS), plan(PARAMS.model_copy(update={"clips": clips}))
     assert [job for job in more if not job.late] == [job for job in jobs if not job.late]
     one, other = (_clip(job) for job in jobs if job.split == "val" and job.number == 0)
@@ -124,7 +126,9 @@ def test_absent_sentences_hold_for_nothing_in_the_clip_whatever_sounds(index):
         assert frames[f"null_c-{vid}"] == frames[vid]
     for job in plan(PARAMS)[:10]:
         clip = _clip(job)
-        names = {name for thing in clip.scene.things for name in (thing.kind.shape, thing.kind.colour)}
+        names = {
+            name for thing in clip.scene.things for name in (thing.kind.shape, thing.kind.colour)
+        }
         for sentence in story.sample_absent_sentences(np.random.default_rng(0), clip):
             assert set(sentence.lower().strip(".").split()) & (set(COLOURS) | set(SHAPES))
             assert not set(sentence.lower().strip(".").split()) & names
