@@ -6,9 +6,9 @@ Reads section `dataset` of mini/params.yaml. Writes metadata.csv, media/, gt_mas
 layout, families.csv (uid, family) and kinds.csv (uid, kinds: seen or unseen in train), by which
 scores are broken down. The benchmark's val has seen kinds only; here its second part shows kinds
 that neither train nor test_u has, so that settings can be chosen for unseen kinds without looking
-at test rows. In late clips, which are ours too, one thing comes into view only later. Every clip has
-its own generator, seeded by its split and number, so the output does not depend on the number of
-workers. Takes about a minute on two cores.
+at test rows. In late clips, which are ours too, one thing comes into view only later. Every clip
+has its own generator, seeded by its split and number, so the output does not depend on the number
+of workers. Takes about a minute on two cores.
 """
 
 import shutil

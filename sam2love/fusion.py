@@ -37,8 +37,8 @@ class Fused(NamedTuple):
     prompt: Tensor
     """(B, S, D): [seg] after the last frame visited, or the mean of all outputs, (B, 1, D)."""
     attention: Tensor | None
-    """(B, HW) logits by which the first [seg] attends to the patches of the frame that it grounds, in
-    the last block; None without [seg] or without patches."""
+    """(B, HW) logits by which the first [seg] attends to the patches of the frame that it grounds,
+    in the last block; None without [seg] or without patches."""
 
 
 class Projection(nn.Sequential):

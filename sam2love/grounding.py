@@ -82,7 +82,7 @@ def cell_areas(masks: list[Tensor], *, cells: int) -> Tensor:
 
 
 def belief(cells: Tensor) -> Tensor:
-    """Return the log-odds that a token points somewhere, against `grounding_loss`'s 'nowhere': (B,).
+    """Return the log-odds, (B,), that a token points somewhere: `grounding_loss` has a 'nowhere'.
 
     Args:
         cells: (B, cells) logits.

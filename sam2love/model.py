@@ -27,8 +27,8 @@ from sam2love.work import replacing
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 """The files of a pretrained folder."""
 SURE = 0.98
-"""The belief with which [seg] prompts a frame without reading the later ones. On the mini set's val,
-the highest belief of all frames is no better, and takes several times as long."""
+"""The belief with which [seg] prompts a frame without reading the later ones. On the mini set's
+val, the highest belief of all frames is no better, and takes several times as long."""
 
 
 class Segmented(NamedTuple):

@@ -34,8 +34,8 @@ def trajectories(patches: Tensor, start: Tensor, *, frames: int) -> Tensor:
         frames: N.
     """
     normed = F.normalize(patches.float(), dim=-1)
-    own = normed[torch.arange(len(start), device=start.device), start] / TEMPERATURE  # (B, HW, d_V)
-    logits = torch.einsum("bpd,bnqd->bpnq", own, normed)
+    own = normed[torch.arange(len(start), device=start.device), start]  # (B, HW, d_V)
+    logits = torch.einsum("bpd,bnqd->bpnq", own / TEMPERATURE, normed)
     side = math.isqrt(patches.shape[2])
     centres = (torch.arange(side, device=patches.device) + 0.5) / side
     places = torch.cartesian_prod(centres, centres).flip(1)  # (HW, 2)

@@ -1,7 +1,8 @@
 """Segment every object of the val and test clips from one click inside its true mask.
 
 The click is on the first frame that shows the object. Reads the index, the SAM 2 embeddings and the
-true masks; writes mask logits to predictions/objects.zarr, from which `score` computes its baselines. SAM 2 is the pre-trained one.
+true masks; writes mask logits to predictions/objects.zarr, from which `score` computes its
+baselines. SAM 2 is the pre-trained one.
 
     dvc repro baselines
 """

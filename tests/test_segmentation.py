@@ -7,8 +7,8 @@ from sam2.sam2_image_predictor import SAM2ImagePredictor
 
 from sam2love.dataset import refavs
 from sam2love.sam.build import build_sam2
-from sam2love.sam.encode import encode_frames, preprocess
 from sam2love.sam.decode import Prompts
+from sam2love.sam.encode import encode_frames, preprocess
 from sam2love.segmentation import (
     click_inside,
     clip_reader,

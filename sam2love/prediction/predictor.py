@@ -1,10 +1,11 @@
 """Segment every frame of any video by sentences.
 
 The video is processed in windows as long as the clips in training: one frame per second and the
-sound yield a token for each sentence. The first window with a belief above 0.5 prompts SAM 2 on
-the frame that the model chooses, its first one unless the model was trained with `fusion.frame: any`,
-and memory carries the mask through all later frames; earlier frames stay empty. Or the frame to prompt is given: the windows begin there, and memory carries the mask both ways. So
-the file is read twice, and only one window is held in memory.
+sound yield a token for each sentence. The first window with a belief above 0.5 prompts SAM 2, on
+its first frame or, with `fusion.frame: any`, on the one that the model chooses, and memory carries
+the mask through all later frames; earlier frames stay empty. Or the frame to prompt is given: the
+windows begin there, and memory carries the mask both ways. So the file is read twice, and only one
+window is held in memory.
 
 Shapes: B sentences, C channels, H x W pixels.
 """

@@ -23,8 +23,8 @@ class Stream:
     A stream has no future, so its prompts come from the past. The first frame is prompted at once,
     from its picture and the sound so far. Later, whenever ten seconds are over, they are a window
     as in training: their token prompts their first frame anew, or the one that the model chooses
-    (`SAM2Love.prompts`), and memory carries the mask through the picture of each later second to the
-    present. As in files, a window prompts only the sentences with
+    (`SAM2Love.prompts`), and memory carries the mask through the picture of each later second to
+    the present. As in files, a window prompts only the sentences with
     a belief above 0.5, if the model has a gate; the others keep their masks, empty until the first
     prompt.
 
@@ -84,7 +84,7 @@ class Stream:
         return masks, beliefs
 
     def _prompt(self, sound: np.ndarray, past: list[np.ndarray]) -> None:
-        """Prompt one of the window's pictures, and track through the later ones before this step."""
+        """Prompt one of the window's pictures, and track through the later ones up to this step."""
         prompter = self._prompter
         prompts = prompter.prompts(self._read, self._pictures, sound, self._rate_hz)
         self._beliefs = prompter.beliefs(prompts, self._pictures)
