@@ -22,8 +22,8 @@ SCALE = 3.0
 def trajectories(patches: Tensor, start: Tensor, *, frames: int) -> Tensor:
     """Return where each patch of a frame is found again: (B, HW, 3 N), float32.
 
-    Of each of the N frames, times SCALE: the shift x and y of the patch's expected place, in sides of the
-    frame, x to the right and y down, where places are weighted by a softmax over cosine
+    Of each of the N frames, times SCALE: the shift x and y of the patch's expected place, in sides
+    of the frame, x to the right and y down, where places are weighted by a softmax over cosine
     similarities; and the highest similarity, which is low where the thing can't be seen. Frames
     that a short clip lacks are 0.
 
