@@ -227,12 +227,12 @@ class FusionTransformer(Fusion):
         patches = tokens.patches.unbind(1)
         seg = start = self.seg.expand(len(context), -1, -1)
         visits, attention = [], None
-        for visit, frame in enumerate(frames):
+        for visit, visited in enumerate(frames):
             history = cls[:, : self._remembered(visit)]
-            seg, entering = self.step(seg, context, patches[frame], history, context_mask)
+            seg, entering = self.step(seg, context, patches[visited], history, context_mask)
             visits.append(seg)
-            if frame == 0:
-                attention = self.attention(entering, context, patches[frame])
+            if visited == 0:
+                attention = self.attention(entering, context, patches[visited])
             if not self.propagation:
                 seg = start
         return Fused(visits[-1] if self.propagation else torch.stack(visits).mean(0), attention)
