@@ -35,7 +35,10 @@ def main() -> None:
         "propagation": lambda: (
             propagation.measure() | {"speedup_at_1024": propagation.measure_at_1024()}
         ),
-        "fusion": lambda: fusion.measure(params.fusion),
+        "fusion": lambda: (
+            fusion.measure(params.fusion)
+            | {"joint_over_token_at_paper_size": fusion.measure_joint(paper.fusion)}
+        ),
         "training": lambda: (
             training.measure(params)
             | {"cached_speedup_at_paper_size": training.measure_at_paper_size(paper)}

@@ -1,7 +1,8 @@
 """A training step of the fusion against torch's own encoder in a plain loop over the frames.
 
 The plain loop computes every output of every layer; ours skips those that are never read. Both have
-the same weights and outputs, in float32, not compiled.
+the same weights and outputs, in float32, not compiled. And a step of `joint`, which reads one frame
+with its trajectories, against the propagated token's, which reads all, on the same rows.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import Leaf, short, side_by_side, speedup
-from sam2love.fusion import FusionTransformer
+from sam2love.fusion import Fusion as FusionModule
+from sam2love.fusion import FusionTransformer, JointFusion
 from sam2love.params import Fusion
 from sam2love.stores.features import Features
 
@@ -45,6 +47,33 @@ def measure(size: Fusion, *, rows: int = 64, rounds: int = 7) -> dict[str, Leaf]
     bound = short(flops_bound(size, tokens=3 + FRAMES + WORDS + PATCHES + FRAMES // 2))
     leaf = speedup(seconds, "ours", "plain", **sizes, rows=rows, bound_by_flops=bound)
     return {"speedup_over_plain_encoder": leaf}
+
+
+def measure_joint(
+    size: Fusion, *, patches: int = 196, width: int = 768, rows: int = 1, rounds: int = 3
+) -> Leaf:
+    """Measure forward and backward of both strategies on rows of N frames, the paper's by default.
+
+    Args:
+        width: of all features.
+    """
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {
+        name: getattr(size, name) for name in ("dim", "layers", "heads", "mlp_ratio", "modalities")
+    }
+    sizes |= dict.fromkeys(DIMS, width)
+    inputs = random_features(rows, patches=patches, dims=dict.fromkeys(DIMS, width))
+    fusions: dict[str, FusionModule] = {
+        "joint": JointFusion(trajectories=True, **sizes),
+        "token": FusionTransformer(**sizes),
+    }
+
+    def step(way: str) -> None:
+        fusions[way](inputs).prompt.square().mean().backward()
+        fusions[way].zero_grad(set_to_none=True)
+
+    seconds = side_by_side({way: partial(step, way) for way in fusions}, rounds=rounds)
+    return speedup(seconds, "joint", "token", dim=size.dim, layers=size.layers, rows=rows)
 
 
 def flops_bound(size: Fusion, *, tokens: int) -> float:
@@ -105,13 +134,15 @@ def plain_loop(
     return seg
 
 
-def random_features(rows: int) -> Features:
+def random_features(
+    rows: int, *, patches: int = PATCHES, dims: dict[str, Any] = DIMS
+) -> Features:
     """Return random features of expressions of several lengths."""
     lengths = torch.arange(rows) % (WORDS - 3) + 4
     return Features(
-        audio=torch.randn(rows, FRAMES, DIMS["audio_dim"]),
-        patches=torch.randn(rows, FRAMES, PATCHES, DIMS["visual_dim"]),
-        cls=torch.randn(rows, FRAMES, DIMS["visual_dim"]),
-        text=torch.randn(rows, WORDS, DIMS["text_dim"]),
+        audio=torch.randn(rows, FRAMES, dims["audio_dim"]),
+        patches=torch.randn(rows, FRAMES, patches, dims["visual_dim"]),
+        cls=torch.randn(rows, FRAMES, dims["visual_dim"]),
+        text=torch.randn(rows, WORDS, dims["text_dim"]),
         text_mask=torch.arange(WORDS)[None] < lengths[:, None],
     )

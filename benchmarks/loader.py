@@ -39,7 +39,7 @@ PAPER: dict[str, Arrays] = {
         "high_res_0": ((32, 256, 256), "float16"),
         "high_res_1": ((64, 128, 128), "float16"),
     },
-    "labels": {"bits": ((LABEL[0] * LABEL[1] // 8,), "uint8"), "size": ((2,), "int32")},
+    "labels": {"bits": ((1, LABEL[0] * LABEL[1] // 8), "uint8"), "size": ((2,), "int32")},
 }
 
 

@@ -198,7 +198,7 @@ def random_clip(key: str) -> tuple[np.ndarray, np.ndarray]:
 def _packed(encoding: EncodingReader, table: pd.DataFrame) -> dict[str, Tensor]:
     """Return labels in the format of the stage `labels`."""
     masks = torch.stack(encoding.labels(table["key"].tolist(), table["fid"].tolist()))
-    bits = torch.from_numpy(np.packbits(masks.flatten(1), axis=1))
+    bits = torch.from_numpy(np.packbits(masks.flatten(1), axis=1))[:, None]
     return {"bits": bits, "size": torch.tensor([[SIDE, SIDE]] * len(masks))}
 
 

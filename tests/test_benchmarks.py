@@ -61,6 +61,7 @@ def test_each_figure_is_a_finite_positive_ratio(toy_params, toy_fusion, monkeypa
         ("propagation", propagation.measure(prompts=2, frames=3, rounds=1)),
         ("training", training.measure(toy_params, rows=2, rounds=2)),
         ("fusion", fusion.measure(toy_fusion, rows=2, rounds=2)),
+        ("fusion", {"joint": fusion.measure_joint(toy_fusion, patches=4, width=3, rounds=1)}),
     ]
     leaves = {f"{part}.{name}": leaf for part, found in measured for name, leaf in found.items()}
     assert set(leaves) == {
@@ -76,6 +77,7 @@ def test_each_figure_is_a_finite_positive_ratio(toy_params, toy_fusion, monkeypa
         "propagation.speedup_over_official_predictor",
         "propagation.speedup_over_official_multi_object",
         "fusion.speedup_over_plain_encoder",
+        "fusion.joint",
         "training.cached_speedup_over_end_to_end",
         "training.cached_speedup_of_grounding",
         "training.share_waiting",

@@ -35,18 +35,42 @@ def test_the_papers_profile_is_valid_and_the_papers():
     assert params.propagate.tracking_masks == "configured"
     assert (params.fusion.order, params.fusion.positions) == ("forward", "none")
     assert (params.fusion.strategy, params.fusion.projections) == ("token", "mlp")
+    assert params.fusion.frame == "first"
     assert not params.fusion.trajectories
     assert not params.fusion.soft_click
 
 
-def test_the_best_profile_is_the_default_but_for_what_is_beyond_the_paper():
-    default, best = (
-        flattened(load_params(tiny.REPOSITORY / name).model_dump())
-        for name in ("params.yaml", "profiles/best.yaml")
+BEYOND = {
+    f"fusion.{name}" for name in ("strategy", "trajectories", "projections", "soft_click", "frame")
+}
+
+
+def differences(profile: str, other: str) -> set[str]:
+    """The parameters, by dotted names, that two profiles don't share."""
+    one, two = (
+        flattened(load_params(tiny.REPOSITORY / name).model_dump()) for name in (profile, other)
     )
-    changed = {key for key, value in best.items() if value != default[key]}
-    fusion = {"strategy", "trajectories", "projections", "soft_click", "frame"}
-    assert changed == {f"fusion.{name}" for name in fusion} | {"train.steps", "train.loss.pointing"}
+    return {key for key, value in one.items() if value != two[key]}
+
+
+def test_the_best_profile_is_the_default_but_for_what_is_beyond_the_paper():
+    recipe = {"grounding_steps", "steps", "batch_size", "learning_rate", "loss.pointing"}
+    changed = differences("profiles/best.yaml", "params.yaml")
+    assert changed == BEYOND | {f"train.{name}" for name in recipe}
+
+
+def test_the_best_profile_at_full_size_is_the_paper_s_but_for_what_is_ours():
+    """The data, the backbones and the size are the paper's."""
+    recipe = {"grounding_steps", "steps", "loss.attention", "loss.object_score"}
+    ours = {"fusion.positions", "fusion.order", "propagate.tracker", "propagate.gate"}
+    changed = differences("profiles/best-full.yaml", "profiles/paper.yaml")
+    assert changed == BEYOND | ours | {f"train.{name}" for name in recipe}
+    best, full = (
+        flattened(load_params(tiny.REPOSITORY / f"profiles/{name}.yaml").model_dump())
+        for name in ("best", "best-full")
+    )
+    for key in BEYOND | ours | {"train.loss.attention", "train.loss.object_score"}:
+        assert best[key] == full[key], key
 
 
 def test_the_papers_recipe_in_small_is_the_papers_profile_but_for_data_weights_and_size():
