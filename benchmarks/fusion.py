@@ -134,9 +134,7 @@ def plain_loop(
     return seg
 
 
-def random_features(
-    rows: int, *, patches: int = PATCHES, dims: dict[str, Any] = DIMS
-) -> Features:
+def random_features(rows: int, *, patches: int = PATCHES, dims: dict[str, Any] = DIMS) -> Features:
     """Return random features of expressions of several lengths."""
     lengths = torch.arange(rows) % (WORDS - 3) + 4
     return Features(
