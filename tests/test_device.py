@@ -9,7 +9,7 @@ from sam2love.device import mixed_precision, precision, start_device, use_device
 from sam2love.encoders.audio import load_audio_encoder
 from sam2love.encoders.text import load_text_encoder
 from sam2love.encoders.vision import load_vision_encoder
-from sam2love.fusion import FusionTransformer
+from sam2love.fusion import FusionTransformer, JointFusion
 from sam2love.grounding import LearnedPositions
 from sam2love.loss import weigh
 from sam2love.model import SAM2Love
@@ -98,11 +98,13 @@ def fake_mode(monkeypatch) -> FakeTensorMode:
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
-def test_no_tensor_is_left_on_the_cpu(fake_mode):
+@pytest.mark.parametrize("joint", [False, True])
+def test_no_tensor_is_left_on_the_cpu(fake_mode, joint):
     sam2 = build_sam2(str(tiny.SAM2_CONFIG))
     positions = LearnedPositions(32, patch_positions=grid_positions(sam2, cells=PATCHES))
-    sizes = {**tiny.FUSION, "dim": 32, "layers": 2}
-    model = SAM2Love(FusionTransformer(**DIMS, **sizes, positions=positions), sam2)
+    shared = {**DIMS, **tiny.FUSION, "dim": 32, "layers": 2, "positions": positions}
+    fusion = JointFusion(trajectories=True, **shared) if joint else FusionTransformer(**shared)
+    model = SAM2Love(fusion, sam2, soft_click=joint, any_frame=joint)
     with fake_mode:
         model.to(CUDA)
         side = sam2.image_size
@@ -117,7 +119,8 @@ def test_no_tensor_is_left_on_the_cpu(fake_mode):
         )
         stored = tuple(level.cpu().half() for level in levels)
         masks = [torch.zeros(size, dtype=torch.bool) for size in ((48, 64), (40, 64), (48, 64))]
-        batch = Batch(features, stored, masks, torch.ones(ROWS, dtype=torch.bool))
+        frame = torch.zeros(ROWS, dtype=torch.int64) if joint else None
+        batch = Batch(features, stored, masks, torch.ones(ROWS, dtype=torch.bool), frame)
         terms = losses(model, batch.to(CUDA))
         assert all(term.is_cuda and term.dtype == torch.float32 for term in terms.values())
         weights = dict.fromkeys(Loss.model_fields, 1.0)
