@@ -20,7 +20,11 @@ import yaml
 
 TOLERANCE = 4.0
 """Points of J, F or J&F (or hundredths of S) by which processors may differ."""
-SMALL_DATASET = {"train": 12, "val": 4, "val_unseen": 4, "test_s": 4, "test_u": 4, "test_n": 4}
+SMALL_DATASET = {
+    **{"train": 12, "val": 4, "val_unseen": 4, "test_s": 6, "test_u": 4, "test_n": 4},
+    "test_n_absent": 2,
+    "late": dict.fromkeys(("train", "val", "val_unseen", "test_s", "test_u"), 1),
+}
 FEW_STEPS = {
     "params.yaml": {"grounding_steps": 3, "steps": 2, "batch_size": 4},
     "profiles/paper-mini.yaml": {"steps": 3, "batch_size": 2},
