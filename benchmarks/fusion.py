@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from benchmarks.timing import Leaf, short, side_by_side, speedup
 from sam2love.fusion import Fusion as FusionModule
-from sam2love.fusion import FusionTransformer, JointFusion
+from sam2love.fusion import FusionTransformer
+from sam2love.joint import JointFusion
 from sam2love.params import Fusion
 from sam2love.stores.features import Features
 

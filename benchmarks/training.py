@@ -24,7 +24,6 @@ from sam2love.dataset.refavs import FRAMES
 from sam2love.encoders.audio import AudioEncoder, VGGish, load_audio_encoder, vggish_encoder
 from sam2love.encoders.text import TextEncoder, load_text_encoder
 from sam2love.encoders.vision import VisionEncoder, load_vision_encoder, timm_encoder
-from sam2love.fusion import build_fusion
 from sam2love.model import SAM2Love
 from sam2love.params import Params
 from sam2love.sam.build import SAM2Base, build_sam2
@@ -32,6 +31,7 @@ from sam2love.sam.encode import encode_frames, preprocess
 from sam2love.stores.features import FeatureReader, Features
 from sam2love.stores.names import EMBEDDING_LEVELS
 from sam2love.stores.store import ArraySpec, fill_store
+from sam2love.strategies import build_fusion
 from sam2love.training.batches import Batch, read_batch
 from sam2love.training.loop import losses, weigh
 

@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sam2love import params
-from sam2love.dataset.refavs import FRAMES
 from sam2love.stores.features import Features
-from sam2love.trajectories import trajectories
 
 
 class Tokens(NamedTuple):
@@ -184,7 +182,7 @@ class Fusion(nn.Module):
 
         Args:
             frame: (B,) int64, the frame that [seg] is to ground; by default, and except for
-                `JointFusion` always, frame 0.
+                `joint.JointFusion` always, frame 0.
         """
         raise NotImplementedError
 
@@ -279,46 +277,6 @@ class FusionTransformer(Fusion):
         return {"none": 0, "previous": visit, "inclusive": visit + 1}[self.history]
 
 
-class JointFusion(FusionTransformer):
-    """Let [seg] read the prompted frame once, with all sound, text and [cls] of the clip (ours).
-
-    What the paper's [seg] is to learn from visiting the frames one after another, each patch of
-    that frame tells at once: its trajectory through the other frames.
-
-    Args:
-        trajectories: add each patch's trajectory.
-        frames: of a clip.
-        shared: see `FusionTransformer`, whose `propagation`, `history` and `order` have no say.
-    """
-
-    whole_clip = True
-
-    def __init__(self, *, trajectories: bool, frames: int = FRAMES, **shared: Any) -> None:
-        super().__init__(**shared)
-        self.frames, self.trajectory_projection = frames, None
-        if trajectories and "vision" in self.modalities:
-            self.trajectory_projection = Projection(3 * frames, self.dim, self.dim)
-            draw_weights(self.trajectory_projection)
-
-    def forward(self, features: Features, *, frame: Tensor | None = None) -> Fused:
-        """Fuse the modalities of B expressions in one pass."""
-        rows = torch.arange(len(features.patches), device=features.patches.device)
-        frame = torch.zeros_like(rows) if frame is None else frame
-        tokens = self.encode(
-            features._replace(patches=features.patches[rows, frame][:, None]), frame=frame
-        )
-        context, context_mask = self.context(tokens, features.text_mask)
-        patches, history = tokens.patches[:, 0], tokens.cls
-        if self.trajectory_projection is not None:
-            found = trajectories(features.patches, frame, frames=self.frames)
-            patches = patches + self.trajectory_projection(found)
-        if "vision" not in self.modalities:
-            history = history[:, :0]
-        seg = self.seg.expand(len(context), -1, -1)
-        seg, entering = self.step(seg, context, patches, history, context_mask)
-        return Fused(seg, self.attention(entering, context, patches))
-
-
 class MeanFusion(Fusion):
     """Fuse audio, text and the patches of all frames in one pass, and average all outputs.
 
@@ -336,34 +294,6 @@ class MeanFusion(Fusion):
             sequence = block(sequence, mask)
         outputs = self.norm(sequence) * mask[..., None]
         return Fused(outputs.sum(1, keepdim=True) / mask.sum(1)[:, None, None], None)
-
-
-def build_fusion(
-    settings: params.Fusion,
-    *,
-    positions: nn.Module | None,
-    frames: int = FRAMES,
-    **dims: int,
-) -> Fusion:
-    """Build the fusion of a run.
-
-    Args:
-        positions: see `Fusion`.
-        frames: of a clip.
-        dims: audio_dim, visual_dim and text_dim of the encoders.
-    """
-    shared = dict(settings) | dims | {"positions": positions}
-    del shared["soft_click"], shared["frame"]  # of the model
-    token = ("seg_tokens", "propagation", "history", "order")
-    own = {name: shared.pop(name) for name in (*token, "trajectories")}
-    match shared.pop("strategy"):
-        case "joint":
-            return JointFusion(frames=frames, **own, **shared)
-        case "token":
-            del own["trajectories"]
-            return FusionTransformer(**own, **shared)
-        case _:
-            return MeanFusion(**shared)
 
 
 def draw_weights(module: nn.Module) -> None:

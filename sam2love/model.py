@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from sam2love.device import mixed_precision
 from sam2love.encoders.tensors import read_tensors, select
 from sam2love.encoders.weights import DEFAULT, fetch, fetch_pretrained, weights_file
-from sam2love.fusion import Fused, Fusion, Projection, build_fusion
+from sam2love.fusion import Fused, Fusion, Projection
 from sam2love.grounding import LearnedPositions, belief
 from sam2love.params import Config, Weights, load_config
 from sam2love.sam.build import SAM2Base, build_sam2
 from sam2love.sam.decode import Decoded, Prompts, decode, grid_positions
 from sam2love.stores.features import Features
+from sam2love.strategies import build_fusion
 from sam2love.work import replacing
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"

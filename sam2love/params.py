@@ -250,7 +250,7 @@ class Params(Config):
     @property
     def labelled_frames(self) -> int:
         """How many frames of a clip the training has labels for."""
-        return self.data.frames if self.fusion.frame == "any" else 1
+        return {"any": self.data.frames, "first": 1}[self.fusion.frame]
 
     @model_validator(mode="after")
     def _every_step_has_a_loss(self) -> "Params":

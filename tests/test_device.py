@@ -9,8 +9,9 @@ from sam2love.device import mixed_precision, precision, start_device, use_device
 from sam2love.encoders.audio import load_audio_encoder
 from sam2love.encoders.text import load_text_encoder
 from sam2love.encoders.vision import load_vision_encoder
-from sam2love.fusion import FusionTransformer, JointFusion
+from sam2love.fusion import FusionTransformer
 from sam2love.grounding import LearnedPositions
+from sam2love.joint import JointFusion
 from sam2love.loss import weigh
 from sam2love.model import SAM2Love
 from sam2love.params import Loss, Runtime, load_params

@@ -7,10 +7,12 @@ import torch
 from torch.testing import assert_close
 
 from benchmarks.fusion import plain_encoder, plain_loop
-from sam2love.fusion import Fusion, FusionTransformer, JointFusion, MeanFusion, build_fusion
+from sam2love.fusion import Fusion, FusionTransformer, MeanFusion
 from sam2love.grounding import LearnedPositions
+from sam2love.joint import JointFusion
 from sam2love.params import load_params
 from sam2love.stores.features import Features
+from sam2love.strategies import build_fusion
 from tests.tiny import DEFAULT_PARAMS, FUSION
 
 B, N, HW, P = 2, 4, 4, 5

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from sam2love.fusion import FusionTransformer, JointFusion
+from sam2love.fusion import FusionTransformer
 from sam2love.grounding import LearnedPositions, belief
+from sam2love.joint import JointFusion
 from sam2love.model import SAM2Love
 from sam2love.sam.build import build_sam2
 from sam2love.sam.decode import decode, grid_positions

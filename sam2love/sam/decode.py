@@ -19,8 +19,8 @@ class Prompts(NamedTuple):
     frame: Tensor
     """(B,) int64, the frame that each is for."""
     presence: Tensor | None
-    """(B,) log-odds, by [seg]'s belief, that any frame shows the object; None where [seg] reads
-    frame 0 alone, on which SAM 2's object score tells it."""
+    """(B,) log-odds, by [seg]'s belief, that any frame shows the object. None if only frame 0 is
+    read; SAM 2's object score is used then."""
 
 
 class Decoded(NamedTuple):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from sam2love.trajectories import SCALE, trajectories
+from sam2love.joint import SCALE, trajectories
 
 SIDE, N, WIDTH = 4, 3, 16
 
