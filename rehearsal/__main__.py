@@ -1,10 +1,10 @@
-"""Run the paper's profile at full size, from data to report, before downloading the data set.
+"""Run a profile of the paper's size from data to report, before downloading the data set.
 
-    python -m rehearsal [--clips 6] [--steps 1] [--out rehearsal.json]
+    python -m rehearsal [--profile profiles/paper.yaml] [--clips 6] [--steps 1] [--out out.json]
 
-Only the weights' digests, the number of steps and what the available devices demand differ from
-profiles/paper.yaml. The stages run in a scratch folder, by `dvc repro` or, without DVC, by the
-commands of dvc.yaml. Prints the cost of each stage and an estimate for Ref-AVS (`estimate.py`).
+Only the weights' digests, the number of steps and what the available devices demand differ from the
+profile. The stages run in a scratch folder, by `dvc repro` or, without DVC, by the commands of
+dvc.yaml. Prints the cost of each stage and an estimate for Ref-AVS (`estimate.py`).
 """
 
 import json
@@ -37,26 +37,30 @@ DONE = re.compile(rb"\| (\d+)/\d+ \[")
 
 
 def main(
+    profile: Annotated[Path, typer.Option(help="A profile of the paper's size.")] = PROFILE,
     clips: Annotated[int, typer.Option(help="Clips; by default 6 on a CPU, 64 on a GPU.")] = 0,
     steps: Annotated[int, typer.Option(help="Training steps; by default 1 or 30.")] = 0,
     out: Annotated[Path | None, typer.Option(help="JSON file to write after every stage.")] = None,
 ) -> None:
-    """Run the paper's profile at full size on random weights and a few generated clips."""
+    """Run a profile of the paper's size on random weights and a few generated clips."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated"))
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     gpus = gpu_memory("total")
     clips, steps = clips or (64 if gpus else 6), steps or (30 if gpus else 1)
-    train = load_params(PROFILE).train
-    rows_trained = train.steps * train.batch_size * train.accumulation * train.processes
+    train = load_params(profile).train
+    rows = train.batch_size * train.accumulation * train.processes
     with tempfile.TemporaryDirectory(suffix=".partial", dir=".") as name:
         folder = Path(name).resolve()
-        changes = {"train.steps": steps} | device_changes(len(gpus))
+        # One grounding step, so that the pace of training is that of the dearer steps with masks.
+        changes = {"train.grounding_steps": min(1, train.grounding_steps), "train.steps": steps}
+        changes |= device_changes(profile, len(gpus))
         # A CPU takes minutes per row of val or test.
-        prepare(folder, changes, clips=clips, rows=8 if gpus else 1)
-        print(f"{clips} clips; changed in {PROFILE}: {changes}", flush=True)
+        prepare(profile, folder, changes, clips=clips, rows=8 if gpus else 1)
+        print(f"{clips} clips; changed in {profile}: {changes}", flush=True)
         stages: dict[str, Any] = {}
         result: dict[str, Any] = {
             "commit": commit(),
+            "profile": str(profile),
             "processor": processor(),
             "cores": os.cpu_count(),
             "memory": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
@@ -69,16 +73,16 @@ def main(
         for stage, command in commands(folder).items():
             measured = run(command, folder, typical=stage == "train")
             stages[stage] = measured | count(stage, measured["units"], folder)
-            whole = extrapolate(stages, rows_trained=rows_trained)
+            whole = extrapolate(stages, rows_trained=rows * (train.grounding_steps + train.steps))
             result |= {"whole": whole, "misfits": misfits(stages, whole, result)}
             if out:
                 out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         print(table(result))
 
 
-def device_changes(gpus: int) -> dict[str, Any]:
-    """Return the changes that let the profile run on fewer GPUs than it needs, by dotted name."""
-    train = load_params(PROFILE).train
+def device_changes(profile: Path, gpus: int) -> dict[str, Any]:
+    """Return the changes that let a profile run on fewer GPUs than it needs, by dotted name."""
+    train = load_params(profile).train
     if gpus >= train.processes:
         return {}
     # On a GPU a step keeps the profile's number of rows; on a CPU it would take too long.
@@ -88,7 +92,7 @@ def device_changes(gpus: int) -> dict[str, Any]:
     return {f"train.{key}": value for key, value in one.items()} | {"runtime.processes": 1} | cpu
 
 
-def prepare(folder: Path, changes: dict[str, Any], *, clips: int, rows: int) -> None:
+def prepare(profile: Path, folder: Path, changes: dict[str, Any], *, clips: int, rows: int) -> None:
     """Write code, data, weights and params.yaml; add the weights' digests to the changes."""
     for name in ("stages", "sam2love"):
         shutil.copytree(name, folder / name)
@@ -97,20 +101,20 @@ def prepare(folder: Path, changes: dict[str, Any], *, clips: int, rows: int) -> 
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
     python.chmod(0o755)
-    write_profile(folder / "params.yaml", changes)
+    write_profile(profile, folder / "params.yaml", changes)
     # In a process of its own, since a stage's peak memory starts at that of its parent.
     command = [sys.executable, "-m", "rehearsal.inputs", str(folder), str(clips), str(rows)]
     if subprocess.run(command).returncode:
         sys.exit("error: writing weights and clips failed; see the message above")
     for section in ("audio", "vision", "text", "sam2"):
-        weights = getattr(load_params(PROFILE), section).weights
+        weights = getattr(load_params(profile), section).weights
         changes[f"{section}.digest"] = digest(folder / local_path(weights))
-    write_profile(folder / "params.yaml", changes)
+    write_profile(profile, folder / "params.yaml", changes)
 
 
-def write_profile(path: Path, changes: dict[str, Any]) -> None:
+def write_profile(profile: Path, path: Path, changes: dict[str, Any]) -> None:
     yaml = YAML()
-    params = yaml.load(PROFILE.read_text(encoding="utf-8"))
+    params = yaml.load(profile.read_text(encoding="utf-8"))
     for name, value in changes.items():
         section, key = name.split(".")
         params[section][key] = value
@@ -145,7 +149,8 @@ def run(command: str, folder: Path, *, typical: bool) -> dict[str, Any]:
                     unread = unread[done.end() :]
     finally:
         if sys.exception():
-            process.kill()  # its children exit with it
+            # Popen.kill would reap a stage that is already dead, which leaves nothing to wait for.
+            os.kill(process.pid, signal.SIGKILL)  # its children exit with it
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

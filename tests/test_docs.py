@@ -40,6 +40,7 @@ NOT_RUN = {
     "minutes; CI runs it": ["make repro", "make test"],
     "half an hour, at full size": [
         "make rehearsal",
+        "python -m rehearsal --profile profiles/best-full.yaml",
         "python -m rehearsal --clips 12 --steps 4 --out rehearsal.json",
     ],
     "minutes; run when what it makes is to change": [

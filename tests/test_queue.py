@@ -45,7 +45,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(tiny.make_sam2(tmp_path) / "model.safetensors", sam2)
     weights = {"audio": audio, "vision": vision, "text": text, "sam2": sam2}
     digests = {f"{section}.digest": digest(path) for section, path in weights.items()}
-    write_profile(folder / "params.yaml", device_changes(0) | SMALL | digests)
+    write_profile(PROFILE, folder / "params.yaml", device_changes(PROFILE, 0) | SMALL | digests)
     monkeypatch.chdir(folder)
     return folder
 

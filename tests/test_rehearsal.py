@@ -1,6 +1,8 @@
 """The rehearsal: its inputs load, its profile is the paper's, its estimates are correct."""
 
+import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 import yaml
@@ -31,29 +33,31 @@ def flat(params: dict) -> dict:
 # ---- profile and stages -------------------------------------------------------------------------
 
 
+FULL_SIZE = (rehearsal.PROFILE, Path("profiles/best-full.yaml"))
 ONE_PROCESS = {"runtime.processes", "train.processes", "train.engine", "train.accumulation"}
 
 
+@pytest.mark.parametrize("profile", FULL_SIZE, ids=str)
 @pytest.mark.parametrize(
     ("gpus", "differ"),
     [(0, ONE_PROCESS | {"runtime.device", "runtime.threads"}), (1, ONE_PROCESS), (2, set())],
 )
-def test_only_the_devices_change_the_profile(gpus, differ, tmp_path):
-    changes = rehearsal.device_changes(gpus)
-    rehearsal.write_profile(tmp_path / "params.yaml", changes)
-    paper, written = (
-        flat(yaml.safe_load(path.read_text()))
-        for path in (rehearsal.PROFILE, tmp_path / "params.yaml")
+def test_only_the_devices_change_the_profile(profile, gpus, differ, tmp_path):
+    changes = rehearsal.device_changes(profile, gpus)
+    rehearsal.write_profile(profile, tmp_path / "params.yaml", changes)
+    given, written = (
+        flat(yaml.safe_load(path.read_text())) for path in (profile, tmp_path / "params.yaml")
     )
     # A change may set the profile's own value.
-    assert {key for key in paper if paper[key] != written[key]} <= differ == set(changes)
-    assert paper.keys() == written.keys()
+    assert {key for key in given if given[key] != written[key]} <= differ == set(changes)
+    assert given.keys() == written.keys()
     load_params(tmp_path / "params.yaml")
 
 
 def test_a_step_on_one_gpu_has_as_many_rows_as_the_profiles(tmp_path):
-    rehearsal.write_profile(tmp_path / "params.yaml", rehearsal.device_changes(1))
-    one, paper = (load_params(path).train for path in (tmp_path / "params.yaml", rehearsal.PROFILE))
+    profile, written = rehearsal.PROFILE, tmp_path / "params.yaml"
+    rehearsal.write_profile(profile, written, rehearsal.device_changes(profile, 1))
+    one, paper = (load_params(path).train for path in (written, profile))
     assert one.accumulation == paper.accumulation * paper.processes
 
 
@@ -79,6 +83,16 @@ def test_a_failing_stage_ends_the_rehearsal(tmp_path):
         rehearsal.run("exit 3", tmp_path, typical=False)
 
 
+def test_an_interruption_is_told_even_if_it_ended_the_stage_first(tmp_path, monkeypatch):
+    def interrupted(*_: object) -> int:
+        time.sleep(0.3)
+        raise SystemExit("error: terminated")
+
+    monkeypatch.setattr(rehearsal.os, "write", interrupted)
+    with pytest.raises(SystemExit, match="terminated"):
+        rehearsal.run("echo started >&2", tmp_path, typical=False)
+
+
 # ---- inputs -------------------------------------------------------------------------------------
 
 
@@ -91,7 +105,7 @@ def test_weights_have_the_formats_that_the_loaders_accept(tmp_path, monkeypatch)
         "sam2.config": str(SAM2_CONFIG),
         "vision.weights": "timm/vit_tiny_patch16_224.augreg_in21k@0",
     }
-    rehearsal.write_profile(tmp_path / "params.yaml", changes)
+    rehearsal.write_profile(rehearsal.PROFILE, tmp_path / "params.yaml", changes)
     params = load_params(tmp_path / "params.yaml")
     inputs.write_weights(tmp_path, params)
     monkeypatch.chdir(tmp_path)
