@@ -49,7 +49,7 @@ class SAM2Love(nn.Module):
     Args:
         fusion: compresses audio, text and frames into one token.
         sam2: a complete SAM 2; its prompt encoder and mask decoder are trained here.
-        soft_click, any_frame: see `params.Fusion`; any_frame is its `frame: any`.
+        any_frame: `frame: any` of `params.Fusion`.
         train_prompt_encoder, train_mask_decoder, train_high_res_convs: see `params.Sam2`.
     """
 
@@ -58,15 +58,13 @@ class SAM2Love(nn.Module):
         fusion: Fusion,
         sam2: SAM2Base,
         *,
-        soft_click: bool = False,
         any_frame: bool = False,
         train_prompt_encoder: bool = True,
         train_mask_decoder: bool = True,
         train_high_res_convs: bool = False,
     ) -> None:
         super().__init__()
-        self.fusion, self.sam2 = fusion, sam2
-        self.soft_click, self.any_frame = soft_click, any_frame
+        self.fusion, self.sam2, self.any_frame = fusion, sam2, any_frame
         self.prompt_projection = Projection(fusion.dim, fusion.dim, sam2.sam_prompt_embed_dim)
         decoder = sam2.sam_mask_decoder
         sam2.requires_grad_(False)
@@ -98,7 +96,6 @@ class SAM2Love(nn.Module):
         model = cls(
             fusion,
             sam2,
-            soft_click=config.fusion.soft_click,
             any_frame=config.fusion.frame == "any",
             train_prompt_encoder=config.sam2.train_prompt_encoder,
             train_mask_decoder=config.sam2.train_mask_decoder,
@@ -183,9 +180,6 @@ class SAM2Love(nn.Module):
         with mixed_precision(self.sam2.device):
             fused = self.fusion(features, frame=frame)
             prompts = self.prompt_projection(fused.prompt[:, :1])  # (B, 1, C)
-            if self.soft_click and fused.attention is not None:
-                places = grid_positions(self.sam2, cells=fused.attention.shape[1])
-                prompts = prompts + (fused.attention.softmax(1) @ places)[:, None]
             decoded = decode(self.sam2, embeddings, prompts) if embeddings is not None else None
         return Segmented(prompts, fused, decoded)
 

@@ -106,8 +106,6 @@ class Fusion(Section):
     """Ours: `joint` sees where each patch of frame 0 is found again in the other frames."""
     projections: Projections
     """Of the features (Eq. 1): linear, ReLU, linear; or (ours) a linear map alone."""
-    soft_click: bool
-    """Ours: add SAM 2's positional encoding of the patches that [seg] attends to to the prompt."""
     frame: Literal["first", "any"]
     """The frame that is prompted: frame 0, or (ours, for `joint`) the first one on which [seg]
     believes to see the object, for which some grounding steps' rows are of other frames too."""
@@ -134,11 +132,6 @@ class Fusion(Section):
             raise ValueError(f"dim {self.dim} must be a multiple of heads {self.heads}")
         if not self.modalities or len(set(self.modalities)) != len(self.modalities):
             raise ValueError("modalities must name at least one of audio, text, vision, each once")
-        if self.soft_click and not self.attends:
-            raise ValueError(
-                "soft_click needs a [seg] that attends to patches: set strategy to token or joint "
-                "and put vision among the modalities, or set soft_click to false"
-            )
         if self.frame == "any" and not (self.strategy == "joint" and self.attends):
             raise ValueError(
                 "frame any needs a [seg] that attends to the patches of one frame: set strategy to "

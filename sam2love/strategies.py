@@ -23,7 +23,7 @@ def build_fusion(
         dims: audio_dim, visual_dim and text_dim of the encoders.
     """
     shared = dict(settings) | dims | {"positions": positions}
-    del shared["soft_click"], shared["frame"]  # of the model
+    del shared["frame"]  # of the model
     token = ("seg_tokens", "propagation", "history", "order")
     own = {name: shared.pop(name) for name in (*token, "trajectories")}
     match shared.pop("strategy"):

@@ -105,7 +105,7 @@ def test_no_tensor_is_left_on_the_cpu(fake_mode, joint):
     positions = LearnedPositions(32, patch_positions=grid_positions(sam2, cells=PATCHES))
     shared = {**DIMS, **tiny.FUSION, "dim": 32, "layers": 2, "positions": positions}
     fusion = JointFusion(trajectories=True, **shared) if joint else FusionTransformer(**shared)
-    model = SAM2Love(fusion, sam2, soft_click=joint, any_frame=joint)
+    model = SAM2Love(fusion, sam2, any_frame=joint)
     with fake_mode:
         model.to(CUDA)
         side = sam2.image_size

@@ -113,8 +113,10 @@ NOT_RUN = {
         "dvc exp run --queue -S 'fusion.modalities=[audio,text,vision],[text,vision],"
         "[audio,vision],[audio,text]'",
         "dvc exp run --queue -S fusion.propagation=true,false",
-        "dvc exp run --queue -S train.seed=1,2 -S fusion.strategy=joint "
+        "dvc exp run --queue -S train.seed=1,2,3 -S fusion.strategy=joint "
         "-S fusion.trajectories=true,false",
+        "dvc exp run --queue -S train.seed=1,2,3 -S fusion.frame=first",
+        "dvc exp run --queue -S train.seed=1,2,3 -S propagate.tracker=trained",
     ],
 }
 REASONS = {command: reason for reason, commands in NOT_RUN.items() for command in commands}

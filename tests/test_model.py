@@ -139,15 +139,6 @@ def test_a_file_that_lacks_a_tensor_is_refused(tmp_path):
         make().load(path)
 
 
-def test_a_soft_click_adds_where_seg_looks():
-    features, _ = made_up()
-    plain, clicking = make(), make(soft_click=True)
-    attention = plain(features).fused.attention.softmax(1)
-    places = grid_positions(clicking.sam2, cells=16)
-    click = torch.stack([(row[:, None] * places).sum(0) for row in attention])[:, None]
-    assert_close(clicking(features).prompts, plain(features).prompts + click)
-
-
 @pytest.mark.parametrize("shift", [-9.0, 0.0, 9.0])
 def test_the_first_frame_of_which_seg_is_sure_is_prompted_or_else_the_likeliest(shift):
     """`shift` moves all beliefs, so that [seg] is sure of all, some or none of the frames."""

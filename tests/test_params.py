@@ -37,12 +37,9 @@ def test_the_papers_profile_is_valid_and_the_papers():
     assert (params.fusion.strategy, params.fusion.projections) == ("token", "mlp")
     assert params.fusion.frame == "first"
     assert not params.fusion.trajectories
-    assert not params.fusion.soft_click
 
 
-BEYOND = {
-    f"fusion.{name}" for name in ("strategy", "trajectories", "projections", "soft_click", "frame")
-}
+BEYOND = {f"fusion.{name}" for name in ("strategy", "trajectories", "projections", "frame")}
 
 
 def differences(profile: str, other: str) -> set[str]:
@@ -54,22 +51,22 @@ def differences(profile: str, other: str) -> set[str]:
 
 
 def test_the_best_profile_is_the_default_but_for_what_is_beyond_the_paper():
-    recipe = {"grounding_steps", "steps", "batch_size", "learning_rate", "loss.pointing"}
+    recipe = {"grounding_steps", "steps", "batch_size", "learning_rate"}
     changed = differences("profiles/best.yaml", "params.yaml")
     assert changed == BEYOND | {f"train.{name}" for name in recipe}
 
 
 def test_the_best_profile_at_full_size_is_the_paper_s_but_for_what_is_ours():
     """The data, the backbones and the size are the paper's."""
-    recipe = {"grounding_steps", "steps", "loss.attention", "loss.object_score"}
+    losses = {f"train.loss.{name}" for name in ("attention", "pointing", "object_score")}
     ours = {"fusion.positions", "fusion.order", "propagate.tracker", "propagate.gate"}
     changed = differences("profiles/best-full.yaml", "profiles/paper.yaml")
-    assert changed == BEYOND | ours | {f"train.{name}" for name in recipe}
+    assert changed == BEYOND | ours | losses | {"train.grounding_steps", "train.steps"}
     best, full = (
         flattened(load_params(tiny.REPOSITORY / f"profiles/{name}.yaml").model_dump())
         for name in ("best", "best-full")
     )
-    for key in BEYOND | ours | {"train.loss.attention", "train.loss.object_score"}:
+    for key in BEYOND | ours | losses:
         assert best[key] == full[key], key
 
 
@@ -173,8 +170,6 @@ AT_ONCE = {"train.grounding_steps": 0}
             ["train.grounding_steps", "fusion.modalities"],
         ),
         ({"fusion.trajectories": True}, ["fusion", "strategy joint"]),
-        ({"fusion.soft_click": True, "fusion.strategy": "mean"}, ["fusion", "soft_click"]),
-        ({"fusion.soft_click": True, "fusion.modalities": ["audio"]}, ["fusion", "modalities"]),
         ({"text.max_tokens": 65}, ["text.max_tokens", "fusion.positions", "64"]),
     ],
 )
