@@ -1,4 +1,4 @@
-"""The rehearsal: its inputs load, its profile is the paper's, its estimates are correct."""
+"""The rehearsal: its inputs load, its profiles are of the paper's size, its estimates are correct."""
 
 import time
 from functools import partial
