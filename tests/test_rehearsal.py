@@ -1,4 +1,4 @@
-"""The rehearsal: its inputs load, its profiles are of the paper's size, its estimates are correct."""
+"""The rehearsal: inputs load, profiles are as they are but for devices, estimates are correct."""
 
 import time
 from functools import partial
